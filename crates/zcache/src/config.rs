@@ -1,0 +1,117 @@
+//! What a client chooses when it opens a store. Plain data; checked by
+//! [`Store::open`](crate::Store::open).
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::codec::Codec;
+
+/// How zpages are packed into frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Allocator {
+    /// Blocks of 16 KiB filled best-fit in granules of 16 bytes: 10 to 15
+    /// zpages a block at about 98% density.
+    #[default]
+    Block,
+    /// At most two zpages in a frame of 4 KiB, the design of 2013. It is the
+    /// reference that the block allocator is compared with.
+    Zbud,
+}
+
+impl Allocator {
+    /// Every allocator, in the order in which help texts list them.
+    pub const ALL: [Allocator; 2] = [Allocator::Block, Allocator::Zbud];
+
+    /// The name by which users choose it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Allocator::Block => "block",
+            Allocator::Zbud => "zbud",
+        }
+    }
+}
+
+impl FromStr for Allocator {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .into_iter()
+            .find(|allocator| allocator.name() == name)
+            .ok_or_else(|| UnknownName {
+                kind: "allocator",
+                name: name.to_owned(),
+                known: Self::ALL.map(Allocator::name).to_vec(),
+            })
+    }
+}
+
+/// A name that chooses nothing, with the names that would.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownName {
+    /// What was to be chosen, for instance "codec".
+    pub kind: &'static str,
+    /// What the user wrote.
+    pub name: String,
+    /// What the user could have written.
+    pub known: Vec<&'static str>,
+}
+
+impl std::fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "unknown {} \"{}\"; known are: {}",
+            self.kind,
+            self.name,
+            self.known.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownName {}
+
+/// Where blocks that leave RAM go.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SwapConfig {
+    /// A directory to make an unnamed file in, or a file to create. `None`
+    /// takes the first of `/var/tmp`, the working directory and `$HOME` that
+    /// is writable and not in RAM itself.
+    pub path: Option<PathBuf>,
+    /// The file never grows beyond this many bytes. `None` leaves the limit to
+    /// the filesystem.
+    pub bytes_max: Option<u64>,
+}
+
+/// What [`Store::open`](crate::Store::open) needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreConfig {
+    /// RAM for frames and metadata together, in bytes. It is a hard limit.
+    pub pool_bytes_max: u64,
+    /// How pages are compressed.
+    pub codec: Codec,
+    /// How zpages are packed.
+    pub allocator: Allocator,
+    /// How many independently locked parts the store has. Rounded up to a
+    /// power of two and limited to [`SHARDS_MAX`].
+    pub shards: usize,
+    /// Where cold blocks go; `None` keeps everything in RAM.
+    pub swap: Option<SwapConfig>,
+}
+
+/// The largest number of shards a store has.
+pub const SHARDS_MAX: usize = 64;
+
+impl Default for StoreConfig {
+    /// 64 MiB of RAM, zstd, blocks, four shards, no swap.
+    fn default() -> Self {
+        Self {
+            pool_bytes_max: 64 << 20,
+            codec: Codec::default(),
+            allocator: Allocator::default(),
+            shards: 4,
+            swap: None,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The outcomes that are not a success. A refusal ([`Rejected`]), a failure to
+//! give back ([`LoadError`]) and a failure to start ([`OpenError`]) are
+//! different things to a client, so they are different types.
+
+use std::path::PathBuf;
+
+use crate::page::Handle;
+
+/// Why a page was not taken. Every reason has its counter in
+/// [`Stats`](crate::Stats), so that `stored + sum(rejected_*) == attempts`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rejected {
+    /// The store holds as many bytes as it may. Reclaim, then try again.
+    PoolFull,
+    /// The system gave no memory, although the limit was not reached.
+    NoMemory,
+    /// Every handle or entry number is taken.
+    HandlesExhausted,
+    /// The tmem pool named is not open.
+    NoSuchPool,
+}
+
+impl std::fmt::Display for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Rejected::PoolFull => "the store is full",
+            Rejected::NoMemory => "the system gave no memory",
+            Rejected::HandlesExhausted => "every entry number is taken",
+            Rejected::NoSuchPool => "the pool is not open",
+        })
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Why a stored page could not be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadError {
+    /// The handle names no stored page.
+    Gone,
+    /// The stored bytes are not those that were put in. The page is lost; its
+    /// contents are not given out.
+    Checksum {
+        /// The page.
+        handle: Handle,
+        /// The checksum that was kept when the page was stored.
+        expected: u32,
+        /// The checksum of the bytes found.
+        found: u32,
+    },
+    /// The bytes match their checksum and still do not decode to a page, or
+    /// the entry contradicts itself.
+    Corrupt {
+        /// The page.
+        handle: Handle,
+    },
+    /// The tier failed to read.
+    Io {
+        /// The page.
+        handle: Handle,
+        /// The system's error number.
+        errno: i32,
+    },
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Gone => f.write_str("no such page"),
+            LoadError::Checksum {
+                handle,
+                expected,
+                found,
+            } => write!(
+                f,
+                "page {handle:?}: checksum {found:#010x}, expected {expected:#010x}"
+            ),
+            LoadError::Corrupt { handle } => write!(f, "page {handle:?}: does not decode"),
+            LoadError::Io { handle, errno } => write!(
+                f,
+                "page {handle:?}: {}",
+                std::io::Error::from_raw_os_error(*errno)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Why a store could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The address space or the first metadata could not be had.
+    NoMemory(std::io::Error),
+    /// The swap file could not be made.
+    Swap {
+        /// The file or directory that was tried.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The path names something that is not ours to overwrite: a file that is
+    /// not empty, a block device, or anything that is no file or directory.
+    SwapRefused {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// No path was given and none of the default directories is writable and
+    /// outside RAM.
+    NoSwapDirectory {
+        /// The directories that were tried.
+        tried: Vec<PathBuf>,
+    },
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpenError::NoMemory(source) => write!(f, "no memory for the store: {source}"),
+            OpenError::Swap { path, source } => {
+                write!(f, "cannot make a swap file at {}: {source}", path.display())
+            }
+            OpenError::SwapRefused { path, what } => {
+                write!(f, "refusing to use {} for swap: {what}", path.display())
+            }
+            OpenError::NoSwapDirectory { tried } => {
+                write!(f, "no directory for the swap file; tried:")?;
+                for path in tried {
+                    write!(f, " {}", path.display())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::NoMemory(source) | OpenError::Swap { source, .. } => Some(source),
+            OpenError::SwapRefused { .. } | OpenError::NoSwapDirectory { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What operators see of a store. A snapshot: fields are read one after the
+//! other, so sums that hold at rest may be off by the operations in flight.
+
+/// The numbers of a store at one moment. Names end in their unit; those
+/// without one count events since the store was opened or pages held now.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Stats {
+    /// Pages held now, in RAM and in the tier, of every kind.
+    pub stored_pages: u64,
+    /// Of those, pages that repeat one word and need no frame.
+    pub same_filled_pages: u64,
+    /// Of those, pages kept as they were because no codec shrank them.
+    pub incompressible_pages: u64,
+    /// RAM in frames that hold zpages or wait in the free cache.
+    pub pool_bytes: u64,
+    /// RAM in tables, maps and buffers of the store.
+    pub metadata_bytes: u64,
+    /// Compressed bytes of the pages held now, without packing loss.
+    pub compressed_bytes: u64,
+    /// Page bytes divided by compressed bytes of the pages held now; same-filled
+    /// pages are left out. Zero while there are none.
+    pub compression_ratio: f64,
+    /// Pages that came in: each is stored or rejected.
+    pub attempts: u64,
+    /// Attempts that were accepted.
+    pub accepted: u64,
+    /// Attempts refused because the store was full.
+    pub rejected_pool_full: u64,
+    /// Attempts refused because the system gave no memory.
+    pub rejected_no_memory: u64,
+    /// Attempts refused because no entry number was left.
+    pub rejected_handles_exhausted: u64,
+    /// Attempts refused because the pool was not open.
+    pub rejected_no_such_pool: u64,
+    /// Pages given back.
+    pub loads: u64,
+    /// Pages written to the tier and acknowledged.
+    pub writeback_pages: u64,
+    /// Blocks written to the tier and acknowledged.
+    pub writeback_blocks: u64,
+    /// Block writes that the tier refused; the pages stayed in RAM.
+    pub writeback_failures: u64,
+    /// Bytes of the tier's file in use now.
+    pub swap_bytes: u64,
+    /// The most bytes of the tier's file that were ever in use.
+    pub swap_bytes_peak: u64,
+    /// Pages read back from the tier for a client.
+    pub swapin_pages: u64,
+    /// Reads that the tier was asked for; fewer than pages when neighbours
+    /// were merged.
+    pub swapin_reads: u64,
+    /// Pages moved back from sparse tier blocks into RAM blocks.
+    pub swap_compacted_pages: u64,
+    /// Pages moved out of half-empty blocks.
+    pub evacuated_pages: u64,
+    /// Blocks emptied by that.
+    pub evacuated_blocks: u64,
+    /// Ephemeral pages dropped to make room.
+    pub evicted_ephemeral_pages: u64,
+    /// Ephemeral blocks dropped for a persistent page.
+    pub pers_ate_eph: u64,
+    /// Reads that the tier failed.
+    pub read_errors: u64,
+    /// Loads whose bytes did not match their checksum.
+    pub checksum_errors: u64,
+}
