@@ -1,2 +1,25 @@
-//! 
+//! The engine's core: packs zpages into blocks, indexes them, ages the blocks and plans what is reclaimed.
+//!
+//! Stage on the data path: everything between the codec and the tier. A home (threads, codecs, tiers) hands in
+//! compressed bytes and frames of RAM; the core says where things are and which block goes next. It does no I/O, starts
+//! no threads, reads no clock and allocates nothing: its tables live in the frames it is lent ([`Frames`]), so its
+//! memory is counted exactly and every allocation may fail without harm.
+//!
+//! Glossary: page = the client's 4 KiB; zpage = its compressed bytes; frame = 4 KiB of the home's RAM; block = the run
+//! of frames that is packed, aged, written back and sent as one; pool = a tmem pool; tier = disk or remote; entry = the
+//! record of one stored page; object = the record of a tmem object with pages here.
+//!
+//! Memory: an entry is 24 bytes, a hash bucket 4 (at most one and a half entries each), a block 28, an object 44.
+//!
+//! Does not: compress, checksum, lock, or decide how much memory there is.
 #![no_std]
+
+mod counters;
+mod frames;
+mod ids;
+mod shard;
+
+pub use counters::{Counters, KindUsage, Usage};
+pub use frames::{FRAME_SIZE, FrameId, Frames, Order};
+pub use ids::*;
+pub use shard::{Allocator, Broken, ENTRIES_MAX, Shard};

@@ -1,0 +1,110 @@
+//! Counters: what happened, and how much there is now.
+//!
+//! Stage on the data path: beside every stage. [`Counters`] only grow; [`Usage`] is the present.
+//!
+//! Invariants (checked by `Shard::validate`):
+//! - `puts == stored + rejected_no_frames + rejected_no_metadata + rejected_length`
+//! - `stored == entries + released + overwritten + put_to_flush + flushed + evicted_eph_zpages`
+//! - `entries == handle_pages + tmem_pages == same_filled_pages + ram_zpages + tier_zpages`
+//! - `writebacks_begun == writebacks_stored + writebacks_empty + writebacks_failed + writing_blocks`
+//!
+//! Does not: time anything; there is no clock here.
+
+/// Events since the shard was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Pages handed to `insert` or `put`.
+    pub puts: u64,
+    /// Of these, pages stored.
+    pub stored: u64,
+    /// Of these, refused because no run of frames was to be had for a block.
+    pub rejected_no_frames: u64,
+    /// Of these, refused because a table could not grow.
+    pub rejected_no_metadata: u64,
+    /// Of these, refused because the zpage was empty or longer than a page.
+    pub rejected_length: u64,
+    /// Pages of handles freed because their last reference was released.
+    pub released: u64,
+    /// Older copies freed by a put under the same key that was stored.
+    pub overwritten: u64,
+    /// Older copies freed by a put under the same key that was refused.
+    pub put_to_flush: u64,
+    /// Pages freed by a flush of a page, an object or a pool.
+    pub flushed: u64,
+    /// Ephemeral blocks dropped whole.
+    pub evicted_eph_blocks: u64,
+    /// Pages that went with them.
+    pub evicted_eph_zpages: u64,
+    /// Of the blocks dropped, those dropped to make room for a persistent page.
+    pub pers_ate_eph: u64,
+    /// Puts that dropped as many ephemeral blocks as one put may and still found no room.
+    pub drop_bound_reached: u64,
+    /// Blocks whose free space was made contiguous in place.
+    pub compactions: u64,
+    /// Blocks emptied by evacuation.
+    pub evacuated_blocks: u64,
+    /// Zpages moved by evacuation.
+    pub evacuated_zpages: u64,
+    /// Evacuations that ended because the other blocks had no room for a zpage.
+    pub evacuations_stuck: u64,
+    /// Blocks handed out to be written.
+    pub writebacks_begun: u64,
+    /// Blocks a tier took.
+    pub writebacks_stored: u64,
+    /// Blocks that were empty before their write ended.
+    pub writebacks_empty: u64,
+    /// Blocks put back because their write failed.
+    pub writebacks_failed: u64,
+    /// Slots queued because their block was empty or read back.
+    pub slots_freed: u64,
+    /// Blocks read back whole from a tier.
+    pub readmitted_blocks: u64,
+    /// Zpages put into RAM again by that.
+    pub readmitted_zpages: u64,
+    /// Hash tables that could not grow by a bucket; chains are longer until they can.
+    pub index_growth_failed: u64,
+}
+
+/// What there is of one kind in RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KindUsage {
+    /// Blocks in RAM, the ones being written included.
+    pub blocks: u32,
+    /// Zpages in them.
+    pub zpages: u32,
+    /// Bytes of these zpages, without headers and rounding.
+    pub zbytes: u64,
+}
+
+/// What there is now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Stored pages, wherever they are.
+    pub entries: u32,
+    /// Of these, pages addressed by handle.
+    pub handle_pages: u32,
+    /// Of these, pages addressed by key.
+    pub tmem_pages: u32,
+    /// Pages that are one word over and over.
+    pub same_filled_pages: u32,
+    /// Objects with at least one page.
+    pub objects: u32,
+    /// Persistent zpages in RAM.
+    pub persistent: KindUsage,
+    /// Ephemeral zpages in RAM.
+    pub ephemeral: KindUsage,
+    /// Blocks being written.
+    pub writing_blocks: u32,
+    /// Blocks that live in a tier.
+    pub tier_blocks: u32,
+    /// Zpages in them.
+    pub tier_zpages: u32,
+    /// Bytes of these zpages.
+    pub tier_zbytes: u64,
+    /// Slots waiting for `take_freed_slot`.
+    pub freed_slots: u32,
+    /// Frames that hold blocks.
+    pub block_frames: u32,
+    /// Frames that hold metadata.
+    pub metadata_frames: u32,
+}
