@@ -1,1 +1,5 @@
 //! 
+
+pub mod arena;
+pub mod ring;
+pub mod swapfile;
