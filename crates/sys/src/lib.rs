@@ -1,5 +1,17 @@
-//! 
+//! Every system call and every line of `unsafe` of zcache, behind safe types.
+//!
+//! Not on the data path itself: it is the seam between zcache and Linux. Each
+//! module names its manual pages; each `unsafe` block holds one operation and
+//! says why it is sound there. Nothing here decides anything.
+//!
+//! Memory of another process is never turned into a reference: it is copied
+//! into owned pages first, or reached through atomics ([`shared`]).
 
 pub mod arena;
-pub mod ring;
-pub mod swapfile;
+pub mod fd;
+pub mod process;
+pub mod ptrace;
+pub mod seccomp;
+pub mod servant;
+pub mod shared;
+pub mod uffd;

@@ -1,0 +1,484 @@
+//! Processes: the three of zcache (front, pager, guard), the program's launch,
+//! and reading another process's memory.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::fd::{PidFd, adopt, check};
+use crate::seccomp;
+use crate::shared::SharedMap;
+
+/// A set of signals as it was, to be given back to the program.
+#[derive(Clone, Copy)]
+pub struct SignalMask(libc::sigset_t);
+
+/// Blocks every signal in this thread (and in what it makes); returns the mask
+/// that was there.
+#[must_use]
+pub fn block_signals() -> SignalMask {
+    // SAFETY: all-zero is a valid value to be overwritten.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut old: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: fills the set.
+    let _ = unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both sets live across the call.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut old) };
+    SignalMask(old)
+}
+
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// Its number.
+    pub signal: i32,
+    /// True when a process sent it; false when the kernel did (a terminal key).
+    pub from_process: bool,
+    /// The sender, when a process sent it.
+    pub sender: i32,
+}
+
+/// Blocked signals, readable one by one. See `signalfd(2)`.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// All signals that are blocked in this thread.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn new() -> io::Result<Signals> {
+        // SAFETY: all-zero is a valid value to be overwritten.
+        let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: fills the set.
+        let _ = unsafe { libc::sigfillset(&raw mut all) };
+        // SAFETY: the set lives across the call.
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        check(fd.into())?;
+        Ok(Signals { fd: adopt(fd) })
+    }
+
+    /// The next signal that is pending, if any.
+    #[must_use]
+    pub fn next(&self) -> Option<Arrived> {
+        // SAFETY: all-zero is a valid value to be overwritten.
+        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        // SAFETY: the buffer has the size that is told.
+        let got = unsafe {
+            libc::read(
+                self.fd.as_raw_fd(),
+                (&raw mut info).cast(),
+                size_of::<libc::signalfd_siginfo>(),
+            )
+        };
+        (got > 0).then_some(Arrived {
+            signal: info.ssi_signo.cast_signed(),
+            from_process: info.ssi_code <= 0,
+            sender: info.ssi_pid.cast_signed(),
+        })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Sends `signal` to the process `pid`.
+///
+/// # Errors
+/// ESRCH, EPERM.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes integers.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Ends this process as `signal` would (without a core), or returns when the
+/// signal does not end processes.
+pub fn die_by(signal: i32) {
+    let no_core = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure lives across the call.
+    let _ = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
+    stop_by(signal);
+}
+
+/// Takes the default action of `signal` on this process: used to stop it when
+/// the program stopped.
+pub fn stop_by(signal: i32) {
+    // SAFETY: sets the default action.
+    let _ = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: all-zero is a valid value to be overwritten.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: empties the set.
+    let _ = unsafe { libc::sigemptyset(&raw mut set) };
+    // SAFETY: adds one signal to a live set.
+    let _ = unsafe { libc::sigaddset(&raw mut set, signal) };
+    let _ = kill(std::process::id().cast_signed(), signal);
+    // SAFETY: unblocks it, so that it acts here, and blocks it again after.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+    // SAFETY: as above.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The parent; the child's number.
+    Parent(i32),
+    /// The child.
+    Child,
+}
+
+/// Forks this process, which must have one thread only.
+///
+/// # Errors
+/// EAGAIN, ENOMEM.
+pub fn fork() -> io::Result<Side> {
+    // SAFETY: the caller has one thread, so the child's state is whole.
+    let pid = unsafe { libc::fork() };
+    check(pid.into())?;
+    Ok(if pid == 0 {
+        Side::Child
+    } else {
+        Side::Parent(pid)
+    })
+}
+
+/// Orphans of the tree become this process's children.
+///
+/// # Errors
+/// None that are known.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: takes integers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Points descriptors 0 and 1 at `/dev/null`, so that pipes of the program see
+/// their end when the program closes them.
+///
+/// # Errors
+/// Whatever opening `/dev/null` reports.
+pub fn release_standard_streams() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    for target in 0..2 {
+        // SAFETY: both numbers are open descriptors of this process.
+        check(unsafe { libc::dup2(null.as_raw_fd(), target) }.into())?;
+    }
+    Ok(())
+}
+
+/// Binds the calling thread to one processor.
+///
+/// # Errors
+/// EINVAL when this process may not run there.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    // SAFETY: all-zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is checked by the macro's bounds.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set lives across the call.
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    check(result.into()).map(drop)
+}
+
+/// The processors that this thread may run on.
+#[must_use]
+pub fn cpus() -> Vec<usize> {
+    // SAFETY: all-zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set lives across the call.
+    let got = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if got < 0 {
+        return vec![0];
+    }
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| {
+            // SAFETY: the number is below the set's size.
+            unsafe { libc::CPU_ISSET(*cpu, &set) }
+        })
+        .collect()
+}
+
+/// Reads `buffer.len()` bytes at `address` of process `pid`; returns how many
+/// could be read.
+///
+/// # Errors
+/// ESRCH, EPERM, EFAULT when nothing could be read.
+pub fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: buffer.len(),
+    };
+    // SAFETY: the local vector is a live slice; the kernel checks the remote one.
+    let got = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    check(got as libc::c_long).map(|got| got as usize)
+}
+
+/// What is to be run.
+pub struct Launch {
+    /// Name or path, looked up as `execvp(3)` does.
+    pub program: CString,
+    /// Arguments, the first being the program's own name.
+    pub arguments: Vec<CString>,
+    /// The signal mask to give it.
+    pub mask: SignalMask,
+    /// The filter that reports its memory map's changes.
+    pub filter: seccomp::Filter,
+}
+
+/// A program that waits at its door: forked, filtered, not yet exec'ed.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its process number.
+    pub pid: i32,
+    /// The listener's number in the child.
+    pub listener: i32,
+    go: OwnedFd,
+    report: OwnedFd,
+}
+
+/// Why no program was started.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// Pipes or fork failed.
+    Fork(io::Error),
+    /// The filter could not be installed.
+    Filter(io::Error),
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for both numbers.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
+    Ok((adopt(ends[0]), adopt(ends[1])))
+}
+
+fn write_word(fd: &OwnedFd, word: i32) -> bool {
+    // SAFETY: writes four bytes of a live integer.
+    let wrote = unsafe { libc::write(fd.as_raw_fd(), (&raw const word).cast(), 4) };
+    wrote == 4
+}
+
+fn read_word(fd: &OwnedFd) -> Option<i32> {
+    let mut word = 0i32;
+    // SAFETY: reads four bytes into a live integer.
+    let got = unsafe { libc::read(fd.as_raw_fd(), (&raw mut word).cast(), 4) };
+    (got == 4).then_some(word)
+}
+
+impl Launch {
+    /// Forks the program's process and installs the filter in it. It then
+    /// waits for [`Launched::go`].
+    ///
+    /// # Errors
+    /// See [`LaunchError`]; no process is left behind.
+    pub fn start(&self) -> Result<Launched, LaunchError> {
+        let (go_read, go_write) = pipe().map_err(LaunchError::Fork)?;
+        let (report_read, report_write) = pipe().map_err(LaunchError::Fork)?;
+        let mut argv: Vec<*const libc::c_char> = self
+            .arguments
+            .iter()
+            .map(|argument| argument.as_ptr())
+            .collect();
+        argv.push(std::ptr::null());
+        match fork().map_err(LaunchError::Fork)? {
+            Side::Child => {
+                drop(go_write);
+                self.child(&go_read, &report_write, &argv)
+            }
+            Side::Parent(pid) => {
+                drop(report_write);
+                let listener = read_word(&report_read).unwrap_or(-libc::EIO);
+                if listener < 0 {
+                    let _ = crate::ptrace::wait(pid);
+                    return Err(LaunchError::Filter(io::Error::from_raw_os_error(-listener)));
+                }
+                Ok(Launched {
+                    pid,
+                    listener,
+                    go: go_write,
+                    report: report_read,
+                })
+            }
+        }
+    }
+
+    /// The child's side: only system calls, no allocation, never returns.
+    fn child(&self, go: &OwnedFd, report: &OwnedFd, argv: &[*const libc::c_char]) -> ! {
+        let no_core = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: the structure lives across the call. Evicted pages would be
+        // zeros in a core file, so none is written.
+        if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) } != 0 {
+            let hard_too = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: as above, where the hard limit may not be raised.
+            let _ = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const hard_too) };
+        }
+        let listener = match seccomp::install(&self.filter.0) {
+            Ok(listener) => listener,
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        let told = write_word(report, listener);
+        if told && listener >= 0 && read_word(go).is_some() {
+            // SAFETY: the mask lives across the call.
+            let _ = unsafe {
+                libc::sigprocmask(
+                    libc::SIG_SETMASK,
+                    &raw const self.mask.0,
+                    std::ptr::null_mut(),
+                )
+            };
+            // SAFETY: Rust's runtime ignores SIGPIPE; the program gets the default.
+            let _ = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            // SAFETY: a NUL-terminated path and a null-terminated vector.
+            let _ = unsafe { libc::execvp(self.program.as_ptr(), argv.as_ptr()) };
+            let errno = io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or(libc::EIO);
+            let _ = write_word(report, errno);
+        }
+        // SAFETY: ends the process without running the parent's exit handlers.
+        unsafe { libc::_exit(127) }
+    }
+}
+
+impl Launched {
+    /// Lets it exec.
+    ///
+    /// # Errors
+    /// EPIPE when it died.
+    pub fn go(&self) -> io::Result<()> {
+        if write_word(&self.go, 1) {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// After its end: the errno of a failed exec, if that was why.
+    #[must_use]
+    pub fn exec_error(&self) -> Option<io::Error> {
+        read_word(&self.report).map(io::Error::from_raw_os_error)
+    }
+}
+
+/// Slots that the guard's table has.
+pub const GUARD_SLOTS: usize = 16_384;
+
+/// The processes to be killed when the pager dies: pidfds in shared memory.
+#[derive(Debug)]
+pub struct GuardTable {
+    map: SharedMap,
+}
+
+impl GuardTable {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> io::Result<GuardTable> {
+        Ok(GuardTable {
+            map: SharedMap::new(None, GUARD_SLOTS * 4)?,
+        })
+    }
+
+    /// Puts a process in slot `index`. Its pidfd must stay open until cleared.
+    pub fn set(&self, index: usize, process: &PidFd) {
+        let number = process.as_fd().as_raw_fd() + 1;
+        self.map
+            .signed(index * 4)
+            .store(number, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Empties slot `index`.
+    pub fn clear(&self, index: usize) {
+        self.map
+            .signed(index * 4)
+            .store(0, std::sync::atomic::Ordering::Release);
+    }
+
+    fn get(&self, index: usize) -> i32 {
+        self.map
+            .signed(index * 4)
+            .load(std::sync::atomic::Ordering::Acquire)
+            - 1
+    }
+}
+
+/// Starts the guard: a process that shares this one's descriptors, so that the
+/// userfaultfds stay open when this process is killed, until every process of
+/// the tree is dead. Faults that wait are never answered with zeros.
+///
+/// # Errors
+/// EAGAIN, ENOMEM.
+pub fn start_guard(table: &GuardTable, pager: &PidFd) -> io::Result<i32> {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: like fork, but with shared descriptors; the child only makes
+    // system calls, so locks held by other threads do not matter to it.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    if pid == 0 {
+        guard(table, pager.as_fd().as_raw_fd());
+    }
+    Ok(pid as i32)
+}
+
+fn poll_readable(fd: i32, millis: i32) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd that lives across the call.
+    unsafe { libc::poll(&raw mut poll, 1, millis) > 0 }
+}
+
+fn guard(table: &GuardTable, pager: i32) -> ! {
+    // SAFETY: takes no arguments; a signal to the pager's group spares the guard.
+    let _ = unsafe { libc::setsid() };
+    // SAFETY: a NUL-terminated name.
+    let _ = unsafe { libc::prctl(libc::PR_SET_NAME, c"zcache-guard".as_ptr()) };
+    while !poll_readable(pager, -1) {}
+    let live = || {
+        (0..GUARD_SLOTS)
+            .map(|index| table.get(index))
+            .filter(|fd| *fd >= 0)
+    };
+    for fd in live() {
+        // SAFETY: a null siginfo is allowed.
+        let _ = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                fd,
+                libc::SIGKILL,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+    }
+    for fd in live() {
+        while !poll_readable(fd, 1000) {}
+    }
+    // SAFETY: ends this process; no exit handlers of the pager run.
+    unsafe { libc::_exit(0) }
+}
