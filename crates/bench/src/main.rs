@@ -5,6 +5,8 @@
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
+mod compare;
+mod host;
 mod size;
 mod workload;
 
@@ -24,10 +26,16 @@ struct Cli {
 enum Command {
     /// Run the measured program by itself and print one line of JSON
     Workload(workload::Options),
+    /// Compare zcache with zram, zswap and disk swap; needs root
+    Compare(compare::Options),
+    /// Undo what a killed comparison left on the machine
+    Cleanup,
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Workload(options) => workload::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Cleanup => compare::cleanup(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of zcache: an ordinary program in safe Rust, the same for every contender. Each
 //! thread owns an equal part of the pages, so that a page has one writer and its version is known
-//! exactly. Stages: fill, warm up, measure, verify.
+//! exactly. They do one job together: none gets far ahead of the slowest (`pace`). Stages: fill, warm up, measure, verify.
 //!
 //! What counts as a fault: an access whose first touch took [`SLOW_NS`] or more **and** across which
 //! the thread's own count of page faults (`getrusage`, minor + major) grew. A touch of resident
@@ -17,20 +17,20 @@
 
 mod data;
 mod histogram;
+mod pace;
 mod pattern;
 mod worker;
 
-pub(crate) use data::{PAGE_SIZE, Ratio};
 pub(crate) use pattern::Pattern;
 
 use std::process::ExitCode;
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::size::Size;
-use data::{Data, Page};
+use data::{Data, PAGE_SIZE, Page, Ratio};
+use pace::Pace;
 use worker::{Outcome, Plan, Worker};
 
 /// Accesses faster than this are not faults (nanoseconds).
@@ -147,7 +147,7 @@ fn work(options: &Options, data: Data, pages: &mut [Page]) -> Vec<Outcome> {
         ops_max: options.ops.map(|ops| ops.div_ceil(threads as u64)),
         seed: options.seed,
     };
-    let barrier = Barrier::new(threads);
+    let pace = Pace::new(threads, pages.len());
     let mut parts = Vec::with_capacity(threads);
     let (mut rest, mut first) = (pages, 0u64);
     for thread in 0..threads {
@@ -160,7 +160,11 @@ fn work(options: &Options, data: Data, pages: &mut [Page]) -> Vec<Outcome> {
     std::thread::scope(|scope| {
         let handles: Vec<_> = parts
             .into_iter()
-            .map(|worker| scope.spawn(|| worker.run(&plan, &barrier)))
+            .enumerate()
+            .map(|(thread, worker)| {
+                let (plan, pace) = (&plan, &pace);
+                scope.spawn(move || worker.run(plan, pace, thread))
+            })
             .collect();
         handles
             .into_iter()

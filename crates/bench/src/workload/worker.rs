@@ -2,10 +2,9 @@
 //!
 //! Stages warm-up, measure and verify of the workload. The first touch of an access is timed, alone;
 //! the check of the page's words comes after it. Invariant: page `first + i` holds
-//! `data.page(first + i, versions[i])`. It shares nothing with other threads but the start.
+//! `data.page(first + i, versions[i])`. It shares nothing with other threads but the [`Pace`].
 
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -13,6 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::SLOW_NS;
 use super::data::{Data, Page, VERSION_WORDS, WORDS, mix, version_index};
 use super::histogram::Histogram;
+use super::pace::{Pace, Step};
 use super::pattern::{Pattern, Rng, Sampler};
 
 /// What a worker is to do.
@@ -59,21 +59,29 @@ impl<'a> Worker<'a> {
     }
 
     /// Warms up, waits for the other threads, measures, verifies.
-    pub(super) fn run(mut self, plan: &Plan, barrier: &Barrier) -> Outcome {
+    pub(super) fn run(mut self, plan: &Plan, pace: &Pace, thread: usize) -> Outcome {
         let mut sampler = Sampler::new(plan.pattern, self.pages.len() as u64);
         let mut rng = Rng::new(plan.seed ^ mix(self.first));
-        barrier.wait();
+        let mut step = pace.step(thread);
+        step.all_wait();
         if !plan.warmup.is_zero() {
-            self.access_until(plan, &mut sampler, &mut rng, plan.warmup, u64::MAX);
+            self.access_until(
+                plan,
+                &mut sampler,
+                &mut rng,
+                &mut step,
+                plan.warmup,
+                u64::MAX,
+            );
         }
-        barrier.wait();
+        step.all_wait();
         let (length, ops_max) = match plan.ops_max {
             Some(ops) => (Duration::MAX, ops),
             None => (plan.length, u64::MAX),
         };
         let (ops, measured, faults) =
-            self.access_until(plan, &mut sampler, &mut rng, length, ops_max);
-        barrier.wait();
+            self.access_until(plan, &mut sampler, &mut rng, &mut step, length, ops_max);
+        step.all_wait();
         let start = Instant::now();
         self.verify_all();
         Outcome {
@@ -91,6 +99,7 @@ impl<'a> Worker<'a> {
         plan: &Plan,
         sampler: &mut Sampler,
         rng: &mut Rng,
+        step: &mut Step<'_>,
         length: Duration,
         ops_max: u64,
     ) -> (u64, Duration, Histogram) {
@@ -116,6 +125,7 @@ impl<'a> Worker<'a> {
             if total >= length || ops >= ops_max {
                 return (ops, total, faults);
             }
+            step.keep(ops, start, length);
         }
     }
 
@@ -193,7 +203,7 @@ fn thread_faults() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::Ratio;
+    use crate::workload::data::Ratio;
 
     #[test]
     fn a_flipped_byte_is_found() {

@@ -1,0 +1,154 @@
+//! Memory cgroups, version 1 and version 2.
+//!
+//! Limits a peer's run, and measures from outside what any run used at its peak. A cgroup is made
+//! for one run and removed after it, with whatever processes are left in it.
+
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::undo::Entry;
+use super::{HostError, Undo, files};
+
+/// Which cgroup interface has the memory controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Version 1: compressed pools of zram and of zswap are charged to nobody.
+    V1,
+    /// Version 2: zswap's pool is charged to the cgroup, zram's is not.
+    V2,
+}
+
+/// Where the machine has its memory controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Controller {
+    root: PathBuf,
+    version: Version,
+}
+
+impl Controller {
+    /// Finds the memory controller among the mounts.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`] when no cgroup filesystem has one.
+    pub(crate) fn find() -> Result<Controller, HostError> {
+        let mounts = files::read(Path::new("/proc/self/mounts"))?;
+        let mut version2 = None;
+        for line in mounts.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [_, target, kind, options, ..] = words[..] else {
+                continue;
+            };
+            match kind {
+                "cgroup" if options.split(',').any(|option| option == "memory") => {
+                    return Ok(Controller {
+                        root: target.into(),
+                        version: Version::V1,
+                    });
+                }
+                "cgroup2" => version2 = Some(PathBuf::from(target)),
+                _ => {}
+            }
+        }
+        let missing = HostError::Missing {
+            what: "no cgroup filesystem with a memory controller is mounted",
+        };
+        let root = version2.ok_or(missing)?;
+        files::write(&root.join("cgroup.subtree_control"), "+memory")?;
+        Ok(Controller {
+            root,
+            version: Version::V2,
+        })
+    }
+
+    /// The version of the interface.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+}
+
+/// A cgroup for one run.
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    version: Version,
+}
+
+impl Cgroup {
+    /// Makes a cgroup, with a limit or without.
+    ///
+    /// # Errors
+    /// [`HostError::File`] when the kernel refuses.
+    pub(crate) fn create(
+        undo: &mut Undo,
+        controller: &Controller,
+        bytes_max: Option<u64>,
+    ) -> Result<Cgroup, HostError> {
+        let path = controller.root.join("zcache-bench");
+        undo.note(Entry::Cgroup(path.clone()))?;
+        std::fs::create_dir(&path).map_err(HostError::file(&path))?;
+        let cgroup = Cgroup {
+            path,
+            version: controller.version,
+        };
+        if let Some(bytes) = bytes_max {
+            let name = cgroup.pick("memory.limit_in_bytes", "memory.max");
+            files::write(&cgroup.path.join(name), &bytes.to_string())?;
+        }
+        Ok(cgroup)
+    }
+
+    /// The file through which a process joins.
+    pub(crate) fn procs(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
+    /// The most bytes that were charged at any time.
+    ///
+    /// # Errors
+    /// [`HostError::File`]; version 2 has it since Linux 5.19.
+    pub(crate) fn peak_bytes(&self) -> Result<u64, HostError> {
+        let name = self.pick("memory.max_usage_in_bytes", "memory.peak");
+        files::read_number(&self.path.join(name))
+    }
+
+    /// How many processes the kernel killed because of the limit.
+    ///
+    /// # Errors
+    /// [`HostError::File`] or [`HostError::Format`].
+    pub(crate) fn oom_kills(&self) -> Result<u64, HostError> {
+        let name = self.pick("memory.oom_control", "memory.events");
+        files::read_field(&self.path.join(name), "oom_kill")
+    }
+
+    fn pick(&self, version1: &'static str, version2: &'static str) -> &'static str {
+        match self.version {
+            Version::V1 => version1,
+            Version::V2 => version2,
+        }
+    }
+}
+
+/// Kills what is left in a cgroup and removes it; may have to be tried again until they are gone.
+pub(super) fn remove(path: &Path) -> Result<(), HostError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    kill_members(&path.join("cgroup.procs"))?;
+    std::fs::remove_dir(path).map_err(HostError::file(path))
+}
+
+/// Kills every process of a cgroup, given its `cgroup.procs`.
+///
+/// # Errors
+/// [`HostError::File`] when the file cannot be read.
+pub(super) fn kill_members(procs: &Path) -> Result<(), HostError> {
+    for pid in files::read(procs)?
+        .lines()
+        .filter_map(|line| line.parse().ok())
+    {
+        // A process that is gone already is what is wanted, so the result does not matter.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    Ok(())
+}
