@@ -73,7 +73,11 @@ impl PoolId {
     /// Whether its pages may be dropped.
     #[must_use]
     pub const fn kind(self) -> Kind {
-        if self.0 & Self::EPHEMERAL == 0 { Kind::Persistent } else { Kind::Ephemeral }
+        if self.0 & Self::EPHEMERAL == 0 {
+            Kind::Persistent
+        } else {
+            Kind::Ephemeral
+        }
     }
 
     /// The number given to [`PoolId::new`].

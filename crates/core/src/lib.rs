@@ -9,17 +9,34 @@
 //! of frames that is packed, aged, written back and sent as one; pool = a tmem pool; tier = disk or remote; entry = the
 //! record of one stored page; object = the record of a tmem object with pages here.
 //!
-//! Memory: an entry is 24 bytes, a hash bucket 4 (at most one and a half entries each), a block 28, an object 44.
+//! Memory: an entry is 24 bytes, a hash bucket 4 (one for each 5/4 entries with a key), a block 28, an object 44.
 //!
 //! Does not: compress, checksum, lock, or decide how much memory there is.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+mod bins;
+mod block;
 mod counters;
+mod entry;
 mod frames;
 mod ids;
+mod index;
+mod list;
+mod object;
+mod packing;
 mod shard;
+mod table;
 
 pub use counters::{Counters, KindUsage, Usage};
+pub use entry::ENTRIES_MAX;
 pub use frames::{FRAME_SIZE, FrameId, Frames, Order};
-pub use ids::*;
-pub use shard::{Allocator, Broken, ENTRIES_MAX, Shard};
+pub use ids::{
+    BlockToken, CodecId, Dropped, EntryToken, Evacuated, Found, Key, Kind, LiveZpage, ObjectId,
+    PoolId, Refused, Slot, TierBlock, TierRange, Watermarks, WriteFailed, WritebackEnd,
+    WritebackPlan, ZPAGE_LEN_MAX, Zpage,
+};
+pub use packing::Allocator;
+pub use shard::{Broken, Shard};

@@ -1,109 +1,157 @@
-//! The shard.
-use crate::*;
+//! The shard: one lock's worth of the store.
+//!
+//! Stage on the data path: joins entries, index, blocks and lists into the operations a home calls. A home wraps each
+//! shard in one lock and calls every method under it; codec work and I/O stay outside.
+//!
+//! - `handle`: pages addressed by a refcounted handle
+//! - `tmem`: pages addressed by (pool, object, index)
+//! - `place`: storing and freeing, whichever way they are addressed
+//! - `reclaim`: watermarks, dropping of ephemeral blocks, writeback
+//! - `tier`: blocks that live in a tier
+//! - `evacuate`: emptying sparse blocks in RAM
+//! - `validate`: the equations, checked by a full walk
+//!
+//! Invariants: see [`Counters`] and `validate`.
+//!
+//! Does not: lock, and is not meant to be called without a lock.
 
-/// Entries one shard can hold at most.
-pub const ENTRIES_MAX: u32 = 256 * 1024 * 170;
+mod evacuate;
+mod handle;
+mod place;
+mod reclaim;
+mod tier;
+mod tmem;
+mod validate;
 
-/// How zpages are packed into blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Allocator {
-    /// 16 KiB blocks, best fit.
-    #[default]
-    Block,
-    /// Two zpages in a 4 KiB frame.
-    Zbud,
-}
+pub use validate::Broken;
 
-/// An equation of the core that does not hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Broken {
-    /// The equation, `left == right`.
-    pub equation: &'static str,
-    /// What its left side is.
-    pub left: u64,
-    /// What its right side is.
-    pub right: u64,
-}
+use crate::bins::Bins;
+use crate::block::{Blocks, State};
+use crate::counters::{Counters, KindUsage, Usage};
+use crate::entry::Entries;
+use crate::frames::Frames;
+use crate::ids::{Kind, Watermarks};
+use crate::index::Index;
+use crate::list::List;
+use crate::object::Objects;
+use crate::packing::{Allocator, BINS};
 
-/// One lock's worth of the store.
+/// Bins of the blocks in a tier, by free bytes in equal steps.
+const TIER_BINS: usize = 64;
+
+/// One lock's worth of the store. Give its frames back with [`Shard::destroy`]; dropping it leaks them.
 #[derive(Debug)]
-pub struct Shard {}
+pub struct Shard {
+    allocator: Allocator,
+    entries: Entries,
+    objects: Objects,
+    blocks: Blocks,
+    page_index: Index,
+    object_index: Index,
+    /// Blocks InRam of each kind, the oldest first; indexed by `Kind as usize`.
+    ages: [List; 2],
+    /// Blocks InRam of each kind by room; indexed by `Kind as usize`.
+    bins: [Bins<BINS>; 2],
+    /// Blocks InTier by emptiness.
+    tier_bins: Bins<TIER_BINS>,
+    /// Blocks SlotFreed.
+    freed: List,
+    watermarks: Watermarks,
+    /// Whether the high watermark was passed and the low one not yet reached.
+    reclaiming: bool,
+    usage: Usage,
+    counters: Counters,
+}
 
-#[allow(unused_variables, clippy::unused_self, clippy::must_use_candidate)]
 impl Shard {
-    /// An empty shard; it takes no frame.
-    pub const fn new(allocator: Allocator) -> Shard { todo!() }
-    /// Gives every frame back.
-    pub fn destroy(self, frames: &mut impl Frames) { todo!() }
-    /// Stores a page under a new handle with one reference; the page is persistent.
-    ///
-    /// # Errors
-    /// The reason it was not stored.
-    pub fn insert(&mut self, frames: &mut impl Frames, page: Zpage<'_>) -> Result<EntryToken, Refused> { todo!() }
-    /// Where the page of a handle is; `None` when there is no such handle.
-    pub fn load<'f, F: Frames>(&self, frames: &'f F, entry: EntryToken) -> Option<Found<'f>> { todo!() }
-    /// One more reference; false when there is no such handle.
-    pub fn retain(&mut self, frames: &mut impl Frames, entry: EntryToken) -> bool { todo!() }
-    /// One reference less; at zero the page is freed. The references left, or `None` when there is no such handle.
-    pub fn release(&mut self, frames: &mut impl Frames, entry: EntryToken) -> Option<u32> { todo!() }
-    /// Makes the block of a handle's page the youngest.
-    pub fn touch(&mut self, frames: &mut impl Frames, entry: EntryToken) { todo!() }
-    /// Stores a page under a key; an older copy is gone in any case.
-    ///
-    /// # Errors
-    /// The reason it was not stored.
-    pub fn put(&mut self, frames: &mut impl Frames, key: &Key, page: Zpage<'_>) -> Result<(), Refused> { todo!() }
-    /// Where the page of a key is.
-    pub fn get<'f, F: Frames>(&self, frames: &'f F, key: &Key) -> Option<Found<'f>> { todo!() }
-    /// Makes the block of a key's page the youngest.
-    pub fn touch_page(&mut self, frames: &mut impl Frames, key: &Key) { todo!() }
-    /// Frees the page of a key; false when there is none.
-    pub fn flush_page(&mut self, frames: &mut impl Frames, key: &Key) -> bool { todo!() }
-    /// Frees the page of a key if it is still at this place in a tier.
-    pub fn flush_page_if(&mut self, frames: &mut impl Frames, key: &Key, at: TierRange) -> bool { todo!() }
-    /// Frees every page of an object; how many there were.
-    pub fn flush_object(&mut self, frames: &mut impl Frames, pool: PoolId, object: ObjectId) -> u64 { todo!() }
-    /// Frees every page of a pool; how many there were.
-    pub fn flush_pool(&mut self, frames: &mut impl Frames, pool: PoolId) -> u64 { todo!() }
-    /// Sets when to reclaim.
-    pub fn set_watermarks(&mut self, watermarks: Watermarks) { todo!() }
-    /// Frames to free now; 0 when there is nothing to do.
-    pub fn reclaim_goal(&mut self) -> u32 { todo!() }
-    /// Drops the oldest ephemeral block; `None` when there is none.
-    pub fn drop_oldest_ephemeral(&mut self, frames: &mut impl Frames) -> Option<Dropped> { todo!() }
-    /// Hands out the oldest persistent block to be written.
-    pub fn begin_writeback(&mut self, frames: &mut impl Frames) -> Option<WritebackPlan> { todo!() }
-    /// Ends a writeback.
-    ///
-    /// # Panics
-    /// When the block is not being written.
-    pub fn finish_writeback(&mut self, frames: &mut impl Frames, block: BlockToken, result: Result<Slot, WriteFailed>) -> WritebackEnd { todo!() }
-    /// Whether `take_freed_slot` has something.
-    pub fn has_freed_slots(&self) -> bool { todo!() }
-    /// A slot of a tier that holds nothing any more.
-    pub fn take_freed_slot(&mut self, frames: &mut impl Frames) -> Option<Slot> { todo!() }
-    /// A block in a tier with the least live bytes.
-    pub fn sparsest_tier_block(&self, frames: &impl Frames) -> Option<TierBlock> { todo!() }
-    /// The live zpages of a block whose bytes the home has read from a tier.
-    pub fn live_zpages<'a, F: Frames>(&'a self, frames: &'a F, block: BlockToken, bytes: &'a [u8]) -> impl Iterator<Item = LiveZpage> + 'a { core::iter::empty() }
-    /// Moves the live zpages of a tier's block into RAM again and queues its slot.
-    ///
-    /// # Errors
-    /// The reason it could not; the zpages moved so far stay moved, the others stay in the tier.
-    pub fn readmit(&mut self, frames: &mut impl Frames, from: &TierBlock, bytes: &[u8]) -> Result<u32, Refused> { todo!() }
-    /// Empties at most `blocks_max` of the emptiest RAM blocks into others.
-    pub fn evacuate(&mut self, frames: &mut impl Frames, blocks_max: u32) -> Evacuated { todo!() }
+    /// An empty shard. It takes no frame until something is stored, and never reclaims until watermarks are set.
+    #[must_use]
+    pub fn new(allocator: Allocator) -> Shard {
+        Shard {
+            allocator,
+            entries: Entries::new(),
+            objects: Objects::new(),
+            blocks: Blocks::new(),
+            page_index: Index::new(),
+            object_index: Index::new(),
+            ages: [List::new(); 2],
+            bins: [Bins::new(), Bins::new()],
+            tier_bins: Bins::new(),
+            freed: List::new(),
+            watermarks: Watermarks {
+                high_frames: u32::MAX,
+                low_frames: u32::MAX,
+            },
+            reclaiming: false,
+            usage: Usage::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Gives every frame back. Whatever was stored is gone; slots in tiers are not reported.
+    pub fn destroy(mut self, frames: &mut impl Frames) {
+        for token in 0..self.blocks.made() {
+            if let Some(block) = self.blocks.read(frames, token)
+                && let State::InRam(frame) | State::Writing(frame) = block.state
+            {
+                frames.free(frame, self.allocator.order());
+            }
+        }
+        self.entries.destroy(frames);
+        self.objects.destroy(frames);
+        self.blocks.destroy(frames);
+        self.page_index.destroy(frames);
+        self.object_index.destroy(frames);
+    }
+
+    /// How zpages are packed.
+    #[must_use]
+    pub fn allocator(&self) -> Allocator {
+        self.allocator
+    }
+
     /// Events since the shard was made.
-    pub fn counters(&self) -> &Counters { todo!() }
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// What there is now.
-    pub fn usage(&self) -> Usage { todo!() }
-    /// Bytes of metadata: the frames of all tables and the shard itself.
-    pub fn metadata_bytes(&self) -> u64 { todo!() }
-    /// Frames of blocks and metadata.
-    pub fn frames_in_use(&self) -> u32 { todo!() }
-    /// Reconciles every fast counter and list with a full walk.
-    ///
-    /// # Errors
-    /// The first equation that does not hold.
-    pub fn validate(&self, frames: &impl Frames) -> Result<(), Broken> { todo!() }
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            objects: self.objects.live(),
+            tier_blocks: self.tier_bins.blocks,
+            freed_slots: self.freed.len,
+            metadata_frames: self.metadata_frames(),
+            ..self.usage
+        }
+    }
+
+    /// Bytes of metadata: the frames of all tables, and the shard itself.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        u64::from(self.metadata_frames()) * crate::FRAME_SIZE as u64 + size_of::<Shard>() as u64
+    }
+
+    /// Frames in use, of blocks and metadata together.
+    #[must_use]
+    pub fn frames_in_use(&self) -> u32 {
+        self.usage.block_frames + self.metadata_frames()
+    }
+
+    fn metadata_frames(&self) -> u32 {
+        self.entries.frames()
+            + self.objects.frames()
+            + self.blocks.frames()
+            + self.page_index.frames()
+            + self.object_index.frames()
+    }
+
+    fn kind_usage(&mut self, kind: Kind) -> &mut KindUsage {
+        match kind {
+            Kind::Persistent => &mut self.usage.persistent,
+            Kind::Ephemeral => &mut self.usage.ephemeral,
+        }
+    }
 }

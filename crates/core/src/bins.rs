@@ -1,0 +1,103 @@
+//! Bins: blocks sorted by how much room they have.
+//!
+//! Stage on the data path: choosing a block for a zpage (the tightest that has room), for evacuation (the emptiest), and
+//! in a tier for reading back (the sparsest). A bitmap says which bins have members, so each search is a few words.
+//!
+//! Invariants:
+//! - bit `b` of the bitmap is set exactly when list `b` has a member
+//! - `blocks == sum(len of each list)`, `used_bytes == sum(used bytes of each member)`
+//!
+//! Does not: decide which bin a block belongs to; the packing does.
+
+use core::ops::Range;
+
+use crate::block::{BIN_LINKS, Blocks};
+use crate::frames::Frames;
+use crate::list::List;
+
+/// `N` bins; `N` is a multiple of 64 and at most 384.
+#[derive(Debug)]
+pub(crate) struct Bins<const N: usize> {
+    lists: [List; N],
+    bits: [u64; 6],
+    /// Members of all bins.
+    pub(crate) blocks: u32,
+    /// Their used bytes.
+    pub(crate) used_bytes: u64,
+}
+
+impl<const N: usize> Bins<N> {
+    pub(crate) const fn new() -> Self {
+        assert!(N.is_multiple_of(64) && N <= 384);
+        Bins {
+            lists: [List::new(); N],
+            bits: [0; 6],
+            blocks: 0,
+            used_bytes: 0,
+        }
+    }
+
+    pub(crate) fn list(&self, bin: usize) -> &List {
+        &self.lists[bin]
+    }
+
+    pub(crate) fn add<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        blocks: &mut Blocks,
+        bin: usize,
+        token: u32,
+        used_bytes: u32,
+    ) {
+        self.lists[bin].push(frames, blocks, BIN_LINKS, token);
+        self.bits[bin / 64] |= 1 << (bin % 64);
+        self.blocks += 1;
+        self.used_bytes += u64::from(used_bytes);
+    }
+
+    pub(crate) fn remove<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        blocks: &mut Blocks,
+        bin: usize,
+        token: u32,
+        used_bytes: u32,
+    ) {
+        self.lists[bin].remove(frames, blocks, BIN_LINKS, token);
+        if self.lists[bin].len == 0 {
+            self.bits[bin / 64] &= !(1 << (bin % 64));
+        }
+        self.blocks -= 1;
+        self.used_bytes -= u64::from(used_bytes);
+    }
+
+    /// The youngest member of the lowest bin of the range that has any.
+    pub(crate) fn lowest(&self, range: Range<usize>) -> Option<u32> {
+        if range.is_empty() {
+            return None;
+        }
+        for word in range.start / 64..range.end.div_ceil(64) {
+            let mut bits = self.bits[word];
+            if word == range.start / 64 {
+                bits &= u64::MAX << (range.start % 64);
+            }
+            if bits != 0 {
+                let bin = word * 64 + bits.trailing_zeros() as usize;
+                return (bin < range.end).then(|| self.lists[bin].tail);
+            }
+        }
+        None
+    }
+
+    /// The oldest member of the highest bin that has any.
+    pub(crate) fn highest(&self) -> Option<u32> {
+        let word = (0..N / 64).rev().find(|word| self.bits[*word] != 0)?;
+        let bin = word * 64 + 63 - self.bits[word].leading_zeros() as usize;
+        Some(self.lists[bin].head)
+    }
+
+    /// Whether the bitmap says that a bin has members.
+    pub(crate) fn bit(&self, bin: usize) -> bool {
+        self.bits[bin / 64] >> (bin % 64) & 1 == 1
+    }
+}

@@ -1,0 +1,461 @@
+//! Storing and freeing a page: what both addressing modes share.
+//!
+//! Stage on the data path: after the codec, before reclaim. A store takes, in this order, an entry, an object and a
+//! place in a block; each can fail, and then what was taken before is given back. When it fails for want of frames the
+//! oldest ephemeral blocks are dropped, at most [`DROPS_PER_PUT_MAX`] of them, and it is tried again.
+//!
+//! Invariants:
+//! - a store that fails leaves no trace but its counters, the blocks it dropped, and frames that tables keep
+//! - a persistent block is never dropped here
+//!
+//! Does not: free anything in a block that is being written or in a tier other than by its records.
+
+use super::{Shard, TIER_BINS};
+use crate::block::{AGE_LINKS, Block, State};
+use crate::entry::{Content, Entry, Span};
+use crate::frames::{FrameId, Frames};
+use crate::ids::{
+    BlockToken, Found, Key, Kind, NONE, Refused, Slot, TierRange, ZPAGE_LEN_MAX, Zpage,
+};
+use crate::packing::{Fill, Site};
+
+/// Ephemeral blocks that one put may drop to find room.
+const DROPS_PER_PUT_MAX: u32 = 8;
+
+/// How a page is addressed.
+#[derive(Clone, Copy)]
+pub(super) enum Owner<'k> {
+    Handle,
+    Key(&'k Key),
+}
+
+impl Owner<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Owner::Handle => Kind::Persistent,
+            Owner::Key(key) => key.pool.kind(),
+        }
+    }
+}
+
+impl Shard {
+    /// Stores a page and counts the attempt. The key has no page yet.
+    pub(super) fn store<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        owner: Owner<'_>,
+        page: Zpage<'_>,
+    ) -> Result<u32, Refused> {
+        self.counters.puts += 1;
+        let result = check_len(page).and_then(|()| self.store_dropping(frames, owner, page));
+        match result {
+            Ok(_) => self.counters.stored += 1,
+            Err(Refused::NoFrames) => self.counters.rejected_no_frames += 1,
+            Err(Refused::NoMetadata) => self.counters.rejected_no_metadata += 1,
+            Err(Refused::Length { .. }) => self.counters.rejected_length += 1,
+        }
+        result
+    }
+
+    fn store_dropping<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        owner: Owner<'_>,
+        page: Zpage<'_>,
+    ) -> Result<u32, Refused> {
+        for _ in 0..DROPS_PER_PUT_MAX {
+            let result = self.try_store(frames, owner, page);
+            if result.is_ok() || self.drop_oldest_ephemeral(frames).is_none() {
+                return result;
+            }
+            if owner.kind() == Kind::Persistent {
+                self.counters.pers_ate_eph += 1;
+            }
+        }
+        let result = self.try_store(frames, owner, page);
+        if result.is_err() {
+            self.counters.drop_bound_reached += 1;
+        }
+        result
+    }
+
+    fn try_store<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        owner: Owner<'_>,
+        page: Zpage<'_>,
+    ) -> Result<u32, Refused> {
+        let token = self.entries.alloc(frames).ok_or(Refused::NoMetadata)?;
+        let object = match owner {
+            Owner::Handle => Some(NONE),
+            Owner::Key(key) => self.object_for(frames, key),
+        };
+        let Some(object) = object else {
+            self.entries.release(frames, token);
+            return Err(Refused::NoMetadata);
+        };
+        match self.place_content(frames, owner.kind(), token, page) {
+            Ok(content) => {
+                self.commit(frames, owner, token, object, content);
+                Ok(token)
+            }
+            Err(refused) => {
+                if object != NONE {
+                    self.free_object_if_empty(frames, object);
+                }
+                self.entries.release(frames, token);
+                Err(refused)
+            }
+        }
+    }
+
+    fn place_content<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        kind: Kind,
+        token: u32,
+        page: Zpage<'_>,
+    ) -> Result<Content, Refused> {
+        match page {
+            Zpage::Same { word } => Ok(Content::Same { word }),
+            Zpage::Bytes {
+                bytes,
+                codec,
+                checksum,
+            } => {
+                let (span, frame) = self.place(frames, kind, token, bytes.len())?;
+                let order = self.allocator.order();
+                frames.bytes_mut(frame, order)[span.offset..span.offset + span.len]
+                    .copy_from_slice(bytes);
+                self.refresh(frames, span.block);
+                Ok(Content::Bytes {
+                    span,
+                    codec,
+                    checksum,
+                })
+            }
+        }
+    }
+
+    /// Nothing fails from here on.
+    fn commit<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        owner: Owner<'_>,
+        token: u32,
+        object: u32,
+        content: Content,
+    ) {
+        let (link, index) = match owner {
+            Owner::Handle => (1, 0),
+            Owner::Key(key) => (NONE, key.index),
+        };
+        self.entries.write(
+            frames,
+            token,
+            &Entry {
+                link,
+                object,
+                index,
+                content,
+            },
+        );
+        match owner {
+            Owner::Handle => self.usage.handle_pages += 1,
+            Owner::Key(_) => {
+                self.objects.add_page(frames, object, index);
+                if !self.page_index.insert(frames, &mut self.entries, token) {
+                    self.counters.index_growth_failed += 1;
+                }
+                self.usage.tmem_pages += 1;
+            }
+        }
+        self.usage.entries += 1;
+        self.usage.same_filled_pages += u32::from(matches!(content, Content::Same { .. }));
+    }
+
+    /// Frees a page that is in use, with all that goes with it. The caller counts the event.
+    pub(super) fn remove_entry<F: Frames>(&mut self, frames: &mut F, token: u32, entry: &Entry) {
+        if entry.is_handle() {
+            self.usage.handle_pages -= 1;
+        } else {
+            self.page_index.remove(frames, &mut self.entries, token);
+            self.objects.remove_page(frames, entry.object);
+            self.free_object_if_empty(frames, entry.object);
+            self.usage.tmem_pages -= 1;
+        }
+        match entry.span() {
+            None => self.usage.same_filled_pages -= 1,
+            Some(span) => self.detach(frames, span),
+        }
+        self.usage.entries -= 1;
+        self.entries.release(frames, token);
+    }
+
+    /// Where an entry's page is.
+    pub(super) fn found<'f, F: Frames>(&self, frames: &'f F, entry: &Entry) -> Found<'f> {
+        let (span, codec, checksum) = match entry.content {
+            Content::Same { word } => return Found::Same { word },
+            Content::Bytes {
+                span,
+                codec,
+                checksum,
+            } => (span, codec, checksum),
+        };
+        match self.blocks.expect(frames, span.block).state {
+            State::InRam(frame) | State::Writing(frame) => {
+                let bytes = &frames.bytes(frame, self.allocator.order())
+                    [span.offset..span.offset + span.len];
+                Found::InRam {
+                    bytes,
+                    codec,
+                    checksum,
+                }
+            }
+            State::InTier(slot) | State::SlotFreed(slot) => Found::InTier {
+                at: tier_range(span, slot),
+                codec,
+                checksum,
+            },
+        }
+    }
+
+    /// Room for `len` bytes in the tightest block of the kind, or in a new one; the bytes are the caller's to write.
+    pub(super) fn place<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        kind: Kind,
+        entry: u32,
+        len: usize,
+    ) -> Result<(Span, FrameId), Refused> {
+        match self.place_in_existing(frames, kind, entry, len) {
+            Some(placed) => Ok(placed),
+            None => {
+                let token = self.new_block(frames, kind)?;
+                Ok(self.place_in(frames, token, entry, len))
+            }
+        }
+    }
+
+    /// The same, but never in a new block.
+    pub(super) fn place_in_existing<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        kind: Kind,
+        entry: u32,
+        len: usize,
+    ) -> Option<(Span, FrameId)> {
+        let token = self.bins[kind as usize].lowest(self.allocator.bins_for(len))?;
+        Some(self.place_in(frames, token, entry, len))
+    }
+
+    fn place_in<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: u32,
+        entry: u32,
+        len: usize,
+    ) -> (Span, FrameId) {
+        let before = self.blocks.expect(frames, token);
+        let State::InRam(frame) = before.state else {
+            panic!("bins hold blocks in RAM only")
+        };
+        let mut after = before;
+        let site = Site {
+            block: token,
+            frame,
+        };
+        let placed =
+            self.allocator
+                .place(frames, &mut self.entries, site, &mut after.fill, entry, len);
+        after.live += 1;
+        self.blocks.write(frames, token, &after);
+        self.rebin(frames, token, &before, &after);
+        self.counters.compactions += u64::from(placed.compacted);
+        let usage = self.kind_usage(before.kind);
+        usage.zpages += 1;
+        usage.zbytes += len as u64;
+        (
+            Span {
+                block: token,
+                offset: placed.offset,
+                len,
+            },
+            frame,
+        )
+    }
+
+    fn new_block<F: Frames>(&mut self, frames: &mut F, kind: Kind) -> Result<u32, Refused> {
+        let order = self.allocator.order();
+        let frame = frames.alloc(order).ok_or(Refused::NoFrames)?;
+        let Some(token) = self.blocks.alloc(frames) else {
+            frames.free(frame, order);
+            return Err(Refused::NoMetadata);
+        };
+        let block = Block {
+            state: State::InRam(frame),
+            kind,
+            live: 0,
+            fill: Fill(0),
+        };
+        self.blocks.write(frames, token, &block);
+        self.ages[kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
+        self.bin(frames, token, &block);
+        self.kind_usage(kind).blocks += 1;
+        self.usage.block_frames += order.frames();
+        Ok(token)
+    }
+
+    /// Takes a zpage out of its block, wherever that is.
+    pub(super) fn detach<F: Frames>(&mut self, frames: &mut F, span: Span) {
+        let before = self.blocks.expect(frames, span.block);
+        let mut after = before;
+        self.allocator
+            .remove(&mut after.fill, span.offset, span.len);
+        after.live -= 1;
+        self.blocks.write(frames, span.block, &after);
+        match before.state {
+            State::InRam(frame) => {
+                self.rebin(frames, span.block, &before, &after);
+                self.count_out_of_ram(before.kind, span.len);
+                if after.live == 0 {
+                    self.free_ram_block(frames, span.block, &after, frame);
+                }
+            }
+            State::Writing(_) => self.count_out_of_ram(before.kind, span.len),
+            State::InTier(slot) => {
+                self.rebin_tier(frames, span.block, &before, &after);
+                self.usage.tier_zpages -= 1;
+                self.usage.tier_zbytes -= span.len as u64;
+                if after.live == 0 {
+                    self.unbin_tier(frames, span.block, &after);
+                    self.queue_slot(frames, span.block, &after, slot);
+                }
+            }
+            State::SlotFreed(_) => panic!("a freed slot holds no zpage"),
+        }
+    }
+
+    /// Makes a block the youngest of its kind, where it is in RAM.
+    pub(super) fn refresh<F: Frames>(&mut self, frames: &mut F, token: u32) {
+        let block = self.blocks.expect(frames, token);
+        let age = &mut self.ages[block.kind as usize];
+        if matches!(block.state, State::InRam(_)) && age.tail != token {
+            age.remove(frames, &mut self.blocks, AGE_LINKS, token);
+            age.push(frames, &mut self.blocks, AGE_LINKS, token);
+        }
+    }
+
+    /// Frees an empty block that is in the lists of RAM.
+    pub(super) fn free_ram_block<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: u32,
+        block: &Block,
+        frame: FrameId,
+    ) {
+        self.ages[block.kind as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
+        self.unbin(frames, token, block);
+        self.free_frames(frames, block.kind, frame);
+        self.blocks.release(frames, token);
+    }
+
+    /// Frees the frames of a block that is in no list of RAM any more.
+    pub(super) fn free_frames<F: Frames>(&mut self, frames: &mut F, kind: Kind, frame: FrameId) {
+        let order = self.allocator.order();
+        frames.free(frame, order);
+        self.kind_usage(kind).blocks -= 1;
+        self.usage.block_frames -= order.frames();
+    }
+
+    pub(super) fn count_out_of_ram(&mut self, kind: Kind, len: usize) {
+        let usage = self.kind_usage(kind);
+        usage.zpages -= 1;
+        usage.zbytes -= len as u64;
+    }
+
+    pub(super) fn bin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
+        if let Some(bin) = self.allocator.bin_of(block.fill) {
+            let used = self.allocator.used_bytes(block.fill);
+            self.bins[block.kind as usize].add(frames, &mut self.blocks, bin, token, used);
+        }
+    }
+
+    pub(super) fn unbin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
+        if let Some(bin) = self.allocator.bin_of(block.fill) {
+            let used = self.allocator.used_bytes(block.fill);
+            self.bins[block.kind as usize].remove(frames, &mut self.blocks, bin, token, used);
+        }
+    }
+
+    fn rebin<F: Frames>(&mut self, frames: &mut F, token: u32, before: &Block, after: &Block) {
+        self.unbin(frames, token, before);
+        self.bin(frames, token, after);
+    }
+
+    pub(super) fn bin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
+        let used = self.allocator.used_bytes(block.fill);
+        let bin = self.tier_bin(used);
+        self.tier_bins
+            .add(frames, &mut self.blocks, bin, token, used);
+    }
+
+    pub(super) fn unbin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
+        let used = self.allocator.used_bytes(block.fill);
+        let bin = self.tier_bin(used);
+        self.tier_bins
+            .remove(frames, &mut self.blocks, bin, token, used);
+    }
+
+    fn rebin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, before: &Block, after: &Block) {
+        self.unbin_tier(frames, token, before);
+        self.bin_tier(frames, token, after);
+    }
+
+    /// The bin of a block in a tier: the highest are the emptiest.
+    pub(super) fn tier_bin(&self, used_bytes: u32) -> usize {
+        let bytes = self.allocator.order().bytes();
+        ((bytes - used_bytes as usize) * (TIER_BINS - 1)) / bytes
+    }
+
+    /// Queues the slot of an empty block for the home; the block record is the queue's link.
+    pub(super) fn queue_slot<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: u32,
+        block: &Block,
+        slot: Slot,
+    ) {
+        self.blocks.write(
+            frames,
+            token,
+            &Block {
+                state: State::SlotFreed(slot),
+                ..*block
+            },
+        );
+        self.freed.push(frames, &mut self.blocks, AGE_LINKS, token);
+        self.counters.slots_freed += 1;
+    }
+}
+
+/// Where in a tier a span lies, given its block's slot.
+pub(super) fn tier_range(span: Span, slot: Slot) -> TierRange {
+    TierRange {
+        block: BlockToken(span.block),
+        slot,
+        offset_bytes: span.offset as u32,
+        len_bytes: span.len as u32,
+    }
+}
+
+fn check_len(page: Zpage<'_>) -> Result<(), Refused> {
+    match page {
+        Zpage::Bytes { bytes, .. } if bytes.is_empty() || bytes.len() > ZPAGE_LEN_MAX => {
+            Err(Refused::Length {
+                len_bytes: bytes.len(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
