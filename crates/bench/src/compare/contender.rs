@@ -1,6 +1,6 @@
-//! Who is compared.
+//! Who is compared, and with how much RAM.
 //!
-//! Names only; how each is set up is in `run`.
+//! Names and budgets only; how each is set up is in `run`.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,38 +14,87 @@ pub(crate) enum Contender {
     Zram,
     /// Memory cgroup, zswap over a swap file on disk.
     Zswap,
-    /// Memory cgroup, a swap file on disk alone.
-    Disk,
-    /// `zcache run` with the codec lz4.
+    /// `zcache run --codec lz4` in the RAM that zram takes in all.
     ZcacheLz4,
-    /// `zcache run` with the codec zstd.
+    /// `zcache run --codec zstd` in the RAM that zram takes in all.
     ZcacheZstd,
+    /// Memory cgroup and a swap file on disk alone, in the RAM that zram takes in all.
+    DiskTotal,
+    /// Memory cgroup and a swap file on disk alone.
+    Disk,
+    /// `zcache run --codec lz4` in the RAM of the disk's cgroup.
+    ZcacheLz4Limit,
+    /// `zcache run --codec zstd` in the RAM of the disk's cgroup.
+    ZcacheZstdLimit,
+}
+
+/// How much RAM a contender gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Budget {
+    /// All it wants.
+    Unlimited,
+    /// A share of the data; a pool that is not charged to the cgroup comes on top.
+    Limit,
+    /// That share and the peak of zram's pool.
+    Total,
 }
 
 impl Contender {
+    /// All of them, in the order of the tables.
+    pub(crate) const ALL: [Contender; 9] = [
+        Contender::Unlimited,
+        Contender::Zram,
+        Contender::Zswap,
+        Contender::ZcacheLz4,
+        Contender::ZcacheZstd,
+        Contender::DiskTotal,
+        Contender::Disk,
+        Contender::ZcacheLz4Limit,
+        Contender::ZcacheZstdLimit,
+    ];
+
     /// The name in options and tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Contender::Unlimited => "unlimited",
             Contender::Zram => "zram",
             Contender::Zswap => "zswap",
-            Contender::Disk => "disk",
             Contender::ZcacheLz4 => "zcache-lz4",
             Contender::ZcacheZstd => "zcache-zstd",
+            Contender::DiskTotal => "disk-total",
+            Contender::Disk => "disk",
+            Contender::ZcacheLz4Limit => "zcache-lz4-limit",
+            Contender::ZcacheZstdLimit => "zcache-zstd-limit",
+        }
+    }
+
+    /// How much RAM it gets.
+    pub(crate) fn budget(self) -> Budget {
+        match self {
+            Contender::Unlimited => Budget::Unlimited,
+            Contender::ZcacheLz4 | Contender::ZcacheZstd | Contender::DiskTotal => Budget::Total,
+            Contender::Zram
+            | Contender::Zswap
+            | Contender::Disk
+            | Contender::ZcacheLz4Limit
+            | Contender::ZcacheZstdLimit => Budget::Limit,
         }
     }
 
     /// The codec that `zcache run` is told, for its contenders.
     pub(crate) fn zcache_codec(self) -> Option<&'static str> {
         match self {
-            Contender::ZcacheLz4 => Some("lz4"),
-            Contender::ZcacheZstd => Some("zstd"),
+            Contender::ZcacheLz4 | Contender::ZcacheLz4Limit => Some("lz4"),
+            Contender::ZcacheZstd | Contender::ZcacheZstdLimit => Some("zstd"),
             _ => None,
         }
     }
 
     /// Whether it needs the swap file.
     pub(crate) fn swaps_to_disk(self) -> bool {
-        matches!(self, Contender::Zswap | Contender::Disk)
+        matches!(
+            self,
+            Contender::Zswap | Contender::Disk | Contender::DiskTotal
+        )
     }
 }

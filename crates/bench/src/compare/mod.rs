@@ -2,11 +2,15 @@
 //!
 //! A cell is one choice of data size, ratio, pattern and threads. For each repeat of a cell the
 //! contenders run one after the other (A B C D, A B C D, …), so that a change of the machine's speed
-//! meets all of them. **Equal total RAM** means: the zram run comes first, in a memory cgroup limited
-//! to a share of the data (half by default); its limit plus the peak of its pool, which the cgroup is
-//! not charged for, is the total `R`. Plain disk swap then gets a cgroup limit of `R`, and zcache gets
-//! `--ram R`. zswap gets the limit and a pool of its own, which is measured; where the kernel charges
-//! that pool to the cgroup (version 2), its limit is `R`.
+//! meets all of them. **Equal total RAM** means two comparisons:
+//!
+//! - zram runs first, in a memory cgroup limited to a share of the data (half by default). Its limit
+//!   plus the peak of its pool, which the cgroup is not charged for, is the total. `zcache-lz4` and
+//!   `zcache-zstd` get the total as `--ram`, `disk-total` gets it as its cgroup's limit. zswap gets
+//!   the limit and a pool of its own, which is measured; where the kernel charges that pool to the
+//!   cgroup (version 2), its limit is the total.
+//! - Plain disk swap has no pool: its total is its limit, and `zcache-lz4-limit` and
+//!   `zcache-zstd-limit` get exactly that as `--ram`.
 //!
 //! Invariants: every run's exit code is checked; `ok + oom + failed == repeats` for each contender of
 //! a cell; a ratio is formed within one repeat only; nothing stays set up after the end.
@@ -44,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_values = ["1", "4"], value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Vec<u32>,
     /// Who runs
-    #[arg(long, value_delimiter = ',', value_enum, default_values = ["unlimited", "zram", "zswap", "disk", "zcache-lz4", "zcache-zstd"])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["unlimited", "zram", "zswap", "zcache-lz4", "zcache-zstd", "disk", "zcache-lz4-limit", "zcache-zstd-limit"])]
     contenders: Vec<Contender>,
     /// Runs of each contender on each cell
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -78,7 +82,8 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// Compares; exit code 1 when a run returned wrong bytes, 2 when the comparison could not be made.
+/// Compares; exit code 1 when a run returned wrong bytes or zcache did not end well, 2 when the
+/// comparison could not be made. Peers that the kernel kills are a result, not an error.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let options = if options.quick {
         matrix::quick(options)
@@ -88,6 +93,10 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     match compare(&options) {
         Ok(records) if records.iter().any(Record::is_wrong) => {
             eprintln!("error: a run returned wrong bytes");
+            ExitCode::from(1)
+        }
+        Ok(records) if records.iter().any(Record::is_zcache_failure) => {
+            eprintln!("error: a run of zcache did not end well");
             ExitCode::from(1)
         }
         Ok(_) => ExitCode::SUCCESS,

@@ -37,6 +37,8 @@ pub(crate) enum Outcome {
     OomKilled,
     /// It took too long.
     TimeUp,
+    /// It ended well, but held more than 102% of its RAM.
+    OverBudget,
     /// The workload found wrong bytes.
     WrongBytes,
     /// Anything else, with what is known of it.
@@ -62,8 +64,8 @@ pub(crate) struct Record {
     pub(crate) limit_bytes: Option<u64>,
     /// Peak of a compressed pool that is not charged to the limit.
     pub(crate) pool_bytes_peak: u64,
-    /// Peak of what was charged to the run's cgroup, measured by the kernel.
-    pub(crate) charged_bytes_peak: u64,
+    /// Peak of the anonymous and shared memory of the run's cgroup, looked at 50 times a second.
+    pub(crate) anonymous_bytes_peak: u64,
     /// What the workload reported.
     pub(crate) report: Option<Report>,
     /// What zcache reported with `--stats`.
@@ -86,6 +88,11 @@ impl Record {
     /// Whether content was wrong.
     pub(crate) fn is_wrong(&self) -> bool {
         self.outcome == Outcome::WrongBytes
+    }
+
+    /// Whether zcache was run and did not end well.
+    pub(crate) fn is_zcache_failure(&self) -> bool {
+        self.contender.zcache_codec().is_some() && self.speed().is_none()
     }
 
     /// Limit plus pool: the RAM that the contender may hold; 0 for the reference.

@@ -25,7 +25,7 @@ pub(super) fn markdown(machine: &Machine, options: &Options, records: &[Record])
             line(&mut text, COLUMNS);
             line(
                 &mut text,
-                "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+                "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
             );
         }
         rows(&mut text, cell, &CellRuns::of(cell, records));
@@ -35,7 +35,7 @@ pub(super) fn markdown(machine: &Machine, options: &Options, records: &[Record])
     text
 }
 
-const COLUMNS: &str = "| pattern | threads | contender | good runs | RAM MiB | thousand ops/s | \
+const COLUMNS: &str = "| pattern | threads | contender | good runs | RAM MiB | peak MiB | thousand ops/s | \
     of unlimited | of zram | of disk | fault p50 µs | p90 µs | p99 µs | p99.9 µs | CPU s |";
 
 /// Appends a line.
@@ -84,8 +84,7 @@ fn cells(records: &[Record]) -> Vec<Cell> {
 }
 
 fn rows(text: &mut String, cell: Cell, runs: &CellRuns<'_>) {
-    use Contender::{Disk, Unlimited, ZcacheLz4, ZcacheZstd, Zram, Zswap};
-    for contender in [Unlimited, Zram, Zswap, Disk, ZcacheLz4, ZcacheZstd] {
+    for contender in Contender::ALL {
         let all = runs.by(contender).count();
         if all == 0 {
             continue;
@@ -103,10 +102,12 @@ fn rows(text: &mut String, cell: Cell, runs: &CellRuns<'_>) {
             killed => write!(count, ", {killed} OOM").expect("writing to a string"),
         }
         let speed = |record: &Record| record.speed().unwrap_or(0.0);
-        let ram = runs.spread(contender, |record| match record.limit_bytes {
-            Some(_) => record.total_bytes() as f64 / MIB as f64,
-            None => record.charged_bytes_peak as f64 / MIB as f64,
-        });
+        let mib = |measure: fn(&Record) -> u64| {
+            let spread = runs.spread(contender, |record| measure(record) as f64 / MIB as f64);
+            spread
+                .filter(|s| s.max > 0.0)
+                .map_or("–".into(), |s| format!("{:.0}", s.median))
+        };
         let time = |pick: fn(&crate::workload::Report) -> u64| {
             let spread = runs.spread(contender, |record| {
                 record
@@ -123,11 +124,15 @@ fn rows(text: &mut String, cell: Cell, runs: &CellRuns<'_>) {
             cell.threads.to_string(),
             title(contender, runs),
             count,
-            ram.map_or("–".into(), |s| format!("{:.0}", s.median)),
+            mib(Record::total_bytes),
+            mib(|record| record.anonymous_bytes_peak + record.pool_bytes_peak),
             spread(runs.spread(contender, |record| speed(record) / 1000.0), ""),
-            spread(scaled(runs.ratio(contender, Unlimited, speed), 100.0), "%"),
-            spread(runs.ratio(contender, Zram, speed), "x"),
-            spread(runs.ratio(contender, Disk, speed), "x"),
+            spread(
+                scaled(runs.ratio(contender, Contender::Unlimited, speed), 100.0),
+                "%",
+            ),
+            spread(runs.ratio(contender, Contender::Zram, speed), "x"),
+            spread(runs.ratio(contender, Contender::Disk, speed), "x"),
             time(|report| report.fault_ns_p50),
             time(|report| report.fault_ns_p90),
             time(|report| report.fault_ns_p99),
@@ -207,12 +212,14 @@ fn failures(text: &mut String, records: &[Record]) {
         line(
             text,
             &format!(
-                "- {} {ratio}:1 {} x{threads} run {} of {}: {:?}",
+                "- {} {ratio}:1 {} x{threads} run {} of {}: {:?}, peak {} of {} MiB",
                 Size(bytes),
                 pattern.name(),
                 record.repeat + 1,
                 record.contender.name(),
-                record.outcome
+                record.outcome,
+                (record.anonymous_bytes_peak + record.pool_bytes_peak) / MIB,
+                record.total_bytes() / MIB,
             ),
         );
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Options;
-use super::contender::Contender;
+use super::contender::{Budget, Contender};
 use super::record::{Cell, Outcome, Record};
 use crate::host::{
     self, Cgroup, Controller, End, Ended, HostError, Interrupt, SwapFile, Undo, Version, Zram,
@@ -20,6 +20,9 @@ use crate::workload::Report;
 
 /// Swap beyond the data, for the program itself and for slots that are freed late.
 const SWAP_SLACK_BYTES: u64 = 128 * MIB;
+
+/// A contender that holds more than this share of its limit does not count.
+const OVERSHOOT_PERCENT: u64 = 102;
 
 /// Everything that runs have in common.
 pub(super) struct Bench<'a> {
@@ -144,7 +147,7 @@ impl<'a> Bench<'a> {
             outcome: Outcome::Ok,
             limit_bytes,
             pool_bytes_peak: 0,
-            charged_bytes_peak: 0,
+            anonymous_bytes_peak: 0,
             report: None,
             zcache_stats: None,
             wall_seconds: 0.0,
@@ -173,11 +176,14 @@ impl<'a> Bench<'a> {
         let cgroup = Cgroup::create(self.undo, &self.controller, cgroup_limit)?;
         let line = self.command_line(cell, record.contender, record.limit_bytes);
         let time_max = Duration::from_secs(self.options.time_max);
+        let mut anonymous_bytes_peak = 0;
         let ended = host::run(&cgroup.procs(), &line, time_max, &self.interrupt, || {
-            setup.sample()
+            setup.sample();
+            // A sample that fails is one sample less of many.
+            anonymous_bytes_peak = anonymous_bytes_peak.max(cgroup.anonymous_bytes().unwrap_or(0));
         })?;
         record.pool_bytes_peak = setup.pool_bytes_peak(self.controller.version())?;
-        record.charged_bytes_peak = cgroup.peak_bytes()?;
+        record.anonymous_bytes_peak = anonymous_bytes_peak;
         record.wall_seconds = ended.wall_seconds;
         record.cpu_seconds = ended.cpu_seconds;
         record.report = serde_json::from_str::<Report>(ended.stdout.trim()).ok();
@@ -188,6 +194,12 @@ impl<'a> Bench<'a> {
             let _ = std::fs::remove_file(&self.stats);
         }
         record.outcome = judge(&ended, record.report.as_ref(), cgroup.oom_kills()?);
+        let allowed = record
+            .limit_bytes
+            .map_or(u64::MAX, |limit| limit / 100 * OVERSHOOT_PERCENT);
+        if record.outcome == Outcome::Ok && anonymous_bytes_peak > allowed {
+            record.outcome = Outcome::OverBudget;
+        }
         Ok(())
     }
 
@@ -203,7 +215,7 @@ impl<'a> Bench<'a> {
                 self.undo,
                 cell.bytes + SWAP_SLACK_BYTES,
             )?)),
-            Contender::Disk => self.swap_on().map(|()| Setup::Nothing),
+            Contender::Disk | Contender::DiskTotal => self.swap_on().map(|()| Setup::Nothing),
             _ => Ok(Setup::Nothing),
         }
     }
@@ -221,12 +233,17 @@ impl<'a> Bench<'a> {
         let limit = cell.bytes / 100 * self.options.limit_percent;
         // Without a zram run to go by: what its pool would hold of the data beyond the limit.
         let total = ram_bytes.unwrap_or(limit + (cell.bytes - limit) / u64::from(cell.ratio));
-        match contender {
-            Contender::Unlimited => None,
-            Contender::Zram => Some(limit),
-            Contender::Zswap if self.controller.version() == Version::V1 => Some(limit),
-            _ => Some(total),
+        match contender.budget() {
+            Budget::Unlimited => None,
+            Budget::Total => Some(total),
+            Budget::Limit if contender == Contender::Zswap && self.charges_zswap() => Some(total),
+            Budget::Limit => Some(limit),
         }
+    }
+
+    /// Whether zswap's pool counts as part of the cgroup's memory here.
+    fn charges_zswap(&self) -> bool {
+        self.controller.version() == Version::V2
     }
 
     fn command_line(

@@ -1,10 +1,10 @@
 //! The speed that zcache sets itself, and whether a comparison reached it.
 //!
 //! Sequential at least 2x zram; uniform and zipf at least 0.5x zram and at least 3x disk swap; the
-//! median fault at most twice zram's and the 99th percentile below zram's. Medians of ratios within
-//! the repeats decide.
+//! median fault at most twice zram's and the 99th percentile below zram's. Each peer is compared with
+//! the zcache that has the peer's total RAM. Medians of ratios within the repeats decide.
 
-use super::contender::Contender;
+use super::contender::{Budget, Contender};
 use super::record::{Cell, Record};
 use super::report::{line, spread};
 use super::statistics::{CellRuns, Spread};
@@ -42,10 +42,12 @@ impl Bound {
 
 /// Appends the table of targets, when zcache ran beside a peer.
 pub(super) fn table(text: &mut String, cells: &[Cell], records: &[Record]) {
-    let zcache = [Contender::ZcacheLz4, Contender::ZcacheZstd];
+    let zcache = Contender::ALL
+        .into_iter()
+        .filter(|contender| contender.zcache_codec().is_some());
     if !records
         .iter()
-        .any(|record| zcache.contains(&record.contender))
+        .any(|record| record.contender.zcache_codec().is_some())
     {
         return;
     }
@@ -57,7 +59,7 @@ pub(super) fn table(text: &mut String, cells: &[Cell], records: &[Record]) {
     line(text, "|---|---|--:|---|---|---|--:|---|");
     for &cell in cells {
         let runs = CellRuns::of(cell, records);
-        for contender in zcache {
+        for contender in zcache.clone() {
             for target in targets(cell, contender, &runs) {
                 let reached = match target.ratio {
                     Some(ratio) if target.bound.holds(ratio.median) => "yes",
@@ -86,34 +88,34 @@ fn targets(cell: Cell, contender: Contender, runs: &CellRuns<'_>) -> Vec<Target>
         let measure = |record: &Record| record.report.as_ref().map_or(0.0, |r| pick(r) as f64);
         runs.ratio(contender, Contender::Zram, measure)
     };
-    let of_zram = if cell.pattern == Pattern::Seq {
-        2.0
-    } else {
-        0.5
-    };
-    let mut targets = vec![Target {
-        name: "speed of zram",
-        ratio: speed(Contender::Zram),
-        bound: Bound::AtLeast(of_zram),
-    }];
-    if cell.pattern != Pattern::Seq {
-        targets.push(Target {
-            name: "speed of disk swap",
-            ratio: speed(Contender::Disk),
-            bound: Bound::AtLeast(3.0),
-        });
+    let target = |name, ratio, bound| Target { name, ratio, bound };
+    let sequential = cell.pattern == Pattern::Seq;
+    match (contender.budget(), sequential) {
+        (Budget::Limit, true) => Vec::new(),
+        (Budget::Limit, false) => {
+            vec![target(
+                "speed of disk swap",
+                speed(Contender::Disk),
+                Bound::AtLeast(3.0),
+            )]
+        }
+        _ => {
+            let bound = Bound::AtLeast(if sequential { 2.0 } else { 0.5 });
+            vec![
+                target("speed of zram", speed(Contender::Zram), bound),
+                target(
+                    "fault p50 of zram",
+                    time(|r| r.fault_ns_p50),
+                    Bound::AtMost(2.0),
+                ),
+                target(
+                    "fault p99 of zram",
+                    time(|r| r.fault_ns_p99),
+                    Bound::AtMost(1.0),
+                ),
+            ]
+        }
     }
-    targets.push(Target {
-        name: "fault p50 of zram",
-        ratio: time(|report| report.fault_ns_p50),
-        bound: Bound::AtMost(2.0),
-    });
-    targets.push(Target {
-        name: "fault p99 of zram",
-        ratio: time(|report| report.fault_ns_p99),
-        bound: Bound::AtMost(1.0),
-    });
-    targets
 }
 
 #[cfg(test)]

@@ -103,13 +103,15 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
-    /// The most bytes that were charged at any time.
+    /// Anonymous and shared memory now, each page counted once whoever maps it; file pages, which
+    /// the kernel can drop, are left out.
     ///
     /// # Errors
-    /// [`HostError::File`]; version 2 has it since Linux 5.19.
-    pub(crate) fn peak_bytes(&self) -> Result<u64, HostError> {
-        let name = self.pick("memory.max_usage_in_bytes", "memory.peak");
-        files::read_number(&self.path.join(name))
+    /// [`HostError::File`] or [`HostError::Format`].
+    pub(crate) fn anonymous_bytes(&self) -> Result<u64, HostError> {
+        let path = self.path.join("memory.stat");
+        let anonymous = files::read_field(&path, self.pick("rss", "anon"))?;
+        Ok(anonymous + files::read_field(&path, "shmem")?)
     }
 
     /// How many processes the kernel killed because of the limit.
