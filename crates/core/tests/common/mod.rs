@@ -1,0 +1,170 @@
+//! A home for tests: an arena of frames that counts, fails on demand and notices misuse, and a seeded generator.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::HashMap;
+
+use zcache_core::{FRAME_SIZE, FrameId, Frames, Order};
+
+/// Frames on the heap, up to a budget.
+pub(crate) struct Arena {
+    memory: Vec<u8>,
+    free: HashMap<u8, Vec<u32>>,
+    /// First frame to order, of every run handed out.
+    handed_out: HashMap<u32, Order>,
+    /// Frames that may be handed out at once.
+    pub(crate) frames_max: u32,
+    pub(crate) frames_used: u32,
+    /// Counts down; the allocation that finds it at 0 fails, and all after it until it is reset.
+    pub(crate) fail_after: Option<u64>,
+    pub(crate) allocations: u64,
+    pub(crate) refusals: u64,
+    strict: bool,
+}
+
+impl Arena {
+    pub(crate) fn new(frames_max: u32) -> Arena {
+        Arena {
+            memory: Vec::new(),
+            free: HashMap::new(),
+            handed_out: HashMap::new(),
+            frames_max,
+            frames_used: 0,
+            fail_after: None,
+            allocations: 0,
+            refusals: 0,
+            strict: true,
+        }
+    }
+
+    /// Without the check on each access, for measurements.
+    pub(crate) fn fast(frames_max: u32) -> Arena {
+        let mut arena = Arena::new(frames_max);
+        arena.memory.reserve_exact(frames_max as usize * FRAME_SIZE);
+        arena.strict = false;
+        arena
+    }
+
+    fn range(&self, frame: FrameId, order: Order) -> std::ops::Range<usize> {
+        if self.strict {
+            assert_eq!(
+                self.handed_out.get(&frame.0),
+                Some(&order),
+                "{frame:?} is not a run of the core"
+            );
+        }
+        let start = frame.0 as usize * FRAME_SIZE;
+        start..start + order.bytes()
+    }
+}
+
+impl Frames for Arena {
+    fn alloc(&mut self, order: Order) -> Option<FrameId> {
+        self.allocations += 1;
+        let failing = match &mut self.fail_after {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        if failing || self.frames_used + order.frames() > self.frames_max {
+            self.refusals += 1;
+            return None;
+        }
+        let frame = match self.free.entry(order.get()).or_default().pop() {
+            Some(frame) => frame,
+            None => {
+                let frame = self.memory.len() / FRAME_SIZE;
+                self.memory.resize(self.memory.len() + order.bytes(), 0xa5);
+                frame as u32
+            }
+        };
+        self.frames_used += order.frames();
+        self.handed_out.insert(frame, order);
+        Some(FrameId(frame))
+    }
+
+    fn free(&mut self, frame: FrameId, order: Order) {
+        let range = self.range(frame, order);
+        if self.strict {
+            self.memory[range].fill(0x5a);
+        }
+        assert_eq!(self.handed_out.remove(&frame.0), Some(order));
+        self.free.entry(order.get()).or_default().push(frame.0);
+        self.frames_used -= order.frames();
+    }
+
+    #[inline]
+    fn bytes(&self, frame: FrameId, order: Order) -> &[u8] {
+        &self.memory[self.range(frame, order)]
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, frame: FrameId, order: Order) -> &mut [u8] {
+        let range = self.range(frame, order);
+        &mut self.memory[range]
+    }
+}
+
+/// SplitMix64: seeded, so that a failure can be replayed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// Uniform below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Bytes that tell two zpages apart.
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut word = self.next();
+        let mut bytes = vec![0; len];
+        for chunk in bytes.chunks_mut(8) {
+            word = word.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(1);
+            chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        }
+        bytes
+    }
+
+    /// A length like those of real pages under a fast codec, mean about 4096 / 2.6: mostly small ones, a broad middle, a
+    /// few that do not shrink.
+    pub(crate) fn zpage_len(&mut self) -> usize {
+        let len = match self.below(100) {
+            0..20 => 64 + self.below(600),
+            20..55 => 500 + self.below(1200),
+            55..85 => 1400 + self.below(1400),
+            85..99 => 2600 + self.below(1200),
+            _ => 4096,
+        };
+        len as usize
+    }
+}
+
+/// The seeds to run: one from `ZCACHE_SEED` to replay a failure, otherwise `count` fixed ones.
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("ZCACHE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("ZCACHE_SEED is a number")],
+        Err(_) => (1..=count).collect(),
+    }
+}
+
+/// Prints the seed when the test panics while this lives.
+pub(crate) struct SeedOnPanic(pub(crate) u64);
+
+impl Drop for SeedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with ZCACHE_SEED={}", self.0);
+        }
+    }
+}
