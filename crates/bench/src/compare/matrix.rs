@@ -17,6 +17,7 @@ pub(super) fn quick(options: &Options) -> Options {
         threads: vec![2],
         repeats: 1,
         seconds: 0.3,
+        warmup: 0.1,
         ..options.clone()
     }
 }

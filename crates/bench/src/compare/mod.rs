@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Length of the measured phase in seconds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Length of the unmeasured phase before it in seconds
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
     /// Share of accesses that write, in percent
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
     writes: u32,

@@ -62,8 +62,12 @@ fn head(text: &mut String, machine: &Machine, options: &Options) {
         (
             "runs",
             format!(
-                "{} repeats, interleaved; {} s measured; {}% writes; peers limited to {}% of the data",
-                options.repeats, options.seconds, options.writes, options.limit_percent
+                "{} repeats, interleaved; {} s measured after {} s; {}% writes; peers limited to {}% of the data",
+                options.repeats,
+                options.seconds,
+                options.warmup,
+                options.writes,
+                options.limit_percent
             ),
         ),
     ];

@@ -275,6 +275,7 @@ impl<'a> Bench<'a> {
             ("--threads", cell.threads.to_string()),
             ("--writes", self.options.writes.to_string()),
             ("--seconds", self.options.seconds.to_string()),
+            ("--warmup", self.options.warmup.to_string()),
         ];
         line.push("workload".into());
         for (name, value) in numbers {

@@ -34,6 +34,18 @@ impl Controller {
     /// [`HostError::Missing`] when no cgroup filesystem has one.
     pub(crate) fn find() -> Result<Controller, HostError> {
         let mounts = files::read(Path::new("/proc/self/mounts"))?;
+        let controller = Controller::parse(&mounts).ok_or(HostError::Missing {
+            what: "no cgroup filesystem with a memory controller is mounted",
+        })?;
+        if controller.version == Version::V2 {
+            files::write(&controller.root.join("cgroup.subtree_control"), "+memory")?;
+        }
+        Ok(controller)
+    }
+
+    /// The controller in a list of mounts. A version 1 mount that names memory has it; otherwise a
+    /// version 2 mount may, which the first write to it shows.
+    fn parse(mounts: &str) -> Option<Controller> {
         let mut version2 = None;
         for line in mounts.lines() {
             let words: Vec<&str> = line.split(' ').collect();
@@ -42,24 +54,21 @@ impl Controller {
             };
             match kind {
                 "cgroup" if options.split(',').any(|option| option == "memory") => {
-                    return Ok(Controller {
+                    return Some(Controller {
                         root: target.into(),
                         version: Version::V1,
                     });
                 }
-                "cgroup2" => version2 = Some(PathBuf::from(target)),
+                "cgroup2" => {
+                    version2 = Some(Controller {
+                        root: target.into(),
+                        version: Version::V2,
+                    });
+                }
                 _ => {}
             }
         }
-        let missing = HostError::Missing {
-            what: "no cgroup filesystem with a memory controller is mounted",
-        };
-        let root = version2.ok_or(missing)?;
-        files::write(&root.join("cgroup.subtree_control"), "+memory")?;
-        Ok(Controller {
-            root,
-            version: Version::V2,
-        })
+        version2
     }
 
     /// The version of the interface.
@@ -153,4 +162,28 @@ pub(super) fn kill_members(procs: &Path) -> Result<(), HostError> {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_controller_is_found_among_mounts() {
+        let version2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+        let found = Controller::parse(version2).expect("a version 2 mount");
+        assert_eq!(
+            (found.version, found.root),
+            (Version::V2, "/sys/fs/cgroup".into())
+        );
+        let hybrid = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
+            cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
+            cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n";
+        let found = Controller::parse(hybrid).expect("a version 1 mount");
+        assert_eq!(
+            (found.version, found.root),
+            (Version::V1, "/sys/fs/cgroup/memory".into())
+        );
+        assert!(Controller::parse("/dev/vda / ext4 rw 0 0\n").is_none());
+    }
 }
