@@ -122,6 +122,24 @@ impl Arena {
         self.advise(frames, libc::MADV_DONTNEED)
     }
 
+    /// How many frames the kernel holds in RAM now. Takes time in proportion to
+    /// the arena; for checking counts, not for keeping them.
+    ///
+    /// # Errors
+    /// What `mincore` says.
+    pub fn resident_frames(&self) -> io::Result<u32> {
+        let mut present = vec![0u8; self.frames as usize];
+        // SAFETY: the range is our whole mapping and the vector has one byte for
+        // each page of it; mincore writes only there.
+        let result =
+            unsafe { libc::mincore(self.base.as_ptr().cast(), self.len(), present.as_mut_ptr()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let resident = present.iter().filter(|byte| **byte & 1 == 1).count();
+        Ok(u32::try_from(resident).expect("no more than there are frames"))
+    }
+
     fn len(&self) -> usize {
         self.frames as usize * FRAME_SIZE
     }
@@ -167,7 +185,9 @@ mod tests {
         for frame in 0..64 {
             arena.frame_mut(frame).fill(frame as u8 + 1);
         }
+        assert_eq!(arena.resident_frames().unwrap(), 64);
         arena.discard(10..20).unwrap();
+        assert_eq!(arena.resident_frames().unwrap(), 54);
         for frame in 0..64 {
             let expected = if (10..20).contains(&frame) {
                 0
