@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use zcache_core::Key;
+
 use crate::page::Handle;
 
 /// Why a page was not taken. Every reason has its counter in
@@ -33,6 +35,32 @@ impl std::fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
+/// Which page an error is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageName {
+    /// A page that was inserted.
+    Handle(Handle),
+    /// A page that was put.
+    Key(Key),
+}
+
+impl std::fmt::Display for PageName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PageName::Handle(handle) => write!(f, "page {handle:?}"),
+            PageName::Key(key) => {
+                let [high, middle, low] = key.object.0;
+                write!(
+                    f,
+                    "page {} of object {high:x}-{middle:x}-{low:x} in pool {}",
+                    key.index,
+                    key.pool.number()
+                )
+            }
+        }
+    }
+}
+
 /// Why a stored page could not be given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LoadError {
@@ -42,7 +70,7 @@ pub enum LoadError {
     /// contents are not given out.
     Checksum {
         /// The page.
-        handle: Handle,
+        page: PageName,
         /// The checksum that was kept when the page was stored.
         expected: u32,
         /// The checksum of the bytes found.
@@ -52,12 +80,12 @@ pub enum LoadError {
     /// the entry contradicts itself.
     Corrupt {
         /// The page.
-        handle: Handle,
+        page: PageName,
     },
     /// The tier failed to read.
     Io {
         /// The page.
-        handle: Handle,
+        page: PageName,
         /// The system's error number.
         errno: i32,
     },
@@ -68,19 +96,17 @@ impl std::fmt::Display for LoadError {
         match self {
             LoadError::Gone => f.write_str("no such page"),
             LoadError::Checksum {
-                handle,
+                page,
                 expected,
                 found,
             } => write!(
                 f,
-                "page {handle:?}: checksum {found:#010x}, expected {expected:#010x}"
+                "{page}: checksum {found:#010x}, expected {expected:#010x}"
             ),
-            LoadError::Corrupt { handle } => write!(f, "page {handle:?}: does not decode"),
-            LoadError::Io { handle, errno } => write!(
-                f,
-                "page {handle:?}: {}",
-                std::io::Error::from_raw_os_error(*errno)
-            ),
+            LoadError::Corrupt { page } => write!(f, "{page}: does not decode"),
+            LoadError::Io { page, errno } => {
+                write!(f, "{page}: {}", std::io::Error::from_raw_os_error(*errno))
+            }
         }
     }
 }

@@ -9,7 +9,10 @@ pub struct Stats {
     pub stored_pages: u64,
     /// Of those, pages that repeat one word and need no frame.
     pub same_filled_pages: u64,
-    /// Of those, pages kept as they were because no codec shrank them.
+    /// Of those, pages that are only in the tier.
+    pub swapped_pages: u64,
+    /// Pages accepted since opening that were kept as they were because no
+    /// codec shrank them.
     pub incompressible_pages: u64,
     /// RAM in frames that hold zpages or wait in the free cache.
     pub pool_bytes: u64,
@@ -40,6 +43,8 @@ pub struct Stats {
     pub writeback_blocks: u64,
     /// Block writes that the tier refused; the pages stayed in RAM.
     pub writeback_failures: u64,
+    /// Reclaims that did not try the tier because it had just failed.
+    pub writeback_retries_held_back: u64,
     /// Bytes of the tier's file in use now.
     pub swap_bytes: u64,
     /// The most bytes of the tier's file that were ever in use.
@@ -55,6 +60,8 @@ pub struct Stats {
     pub evacuated_pages: u64,
     /// Blocks emptied by that.
     pub evacuated_blocks: u64,
+    /// Loads that began again because the page had moved while it was read.
+    pub relocations: u64,
     /// Ephemeral pages dropped to make room.
     pub evicted_ephemeral_pages: u64,
     /// Ephemeral blocks dropped for a persistent page.

@@ -14,8 +14,8 @@ mod scratch;
 
 use std::str::FromStr;
 
-pub use checksum::checksum;
-pub use scratch::{decode, encode};
+pub(crate) use checksum::{block_checksum, checksum};
+pub(crate) use scratch::{Encoded, context_bytes, decode, encode};
 
 use crate::config::UnknownName;
 
@@ -75,7 +75,7 @@ impl std::fmt::Display for Codec {
 /// What the bytes of one zpage are. The numbers are kept with the zpage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One 8-byte word that the page repeats.
     Same = 0,
     /// The page as it was.
@@ -89,7 +89,7 @@ pub enum Kind {
 impl Kind {
     /// The kind with this number, if there is one.
     #[must_use]
-    pub fn from_bits(bits: u8) -> Option<Kind> {
+    pub(crate) fn from_bits(bits: u8) -> Option<Kind> {
         match bits {
             0 => Some(Kind::Same),
             1 => Some(Kind::Raw),
@@ -102,7 +102,7 @@ impl Kind {
 
 /// The bytes are not what their kind makes of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DecodeError;
+pub(crate) struct DecodeError;
 
 impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,6 +3,7 @@
 //! because making a zstd context costs more than compressing a page.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 use zstd_safe::{CCtx, CParameter, DCtx};
@@ -17,7 +18,20 @@ const ZSTD_LEVEL: i32 = 1;
 /// `n + n / 255 + 16`, and lz4_flex asks for 1.1 n + 20.
 const OUT_BYTES: usize = PAGE_SIZE + PAGE_SIZE / 8 + 64;
 
+/// The hash table of lz4_flex for inputs below 64 KiB: 4096 entries of 16 bits.
+const LZ4_TABLE_BYTES: usize = 4096 * 2;
+
+/// Bytes of every thread's working memory, of all stores of the process.
+static CONTEXT_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// RAM of the codecs of all threads now, in bytes.
+pub(crate) fn context_bytes() -> u64 {
+    CONTEXT_BYTES.load(Relaxed)
+}
+
 struct Scratch {
+    /// What this thread added to `CONTEXT_BYTES`.
+    counted_bytes: u64,
     lz4: CompressTable,
     // Contexts are boxed by zstd itself; `None` until this thread needs one.
     compress: Option<CCtx<'static>>,
@@ -26,21 +40,16 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        lz4: CompressTable::small(),
-        compress: None,
-        decompress: None,
-        out: Box::new([0; OUT_BYTES]),
-    });
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
 }
 
 /// A zpage as [`encode`] hands it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Encoded<'a> {
+pub(crate) struct Encoded<'a> {
     /// What the bytes are.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The zpage; 8 bytes for [`Kind::Same`], at most [`PAGE_SIZE`] for others.
-    pub bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Compresses a page and hands the zpage to `take`, which must not call
@@ -48,7 +57,7 @@ pub struct Encoded<'a> {
 ///
 /// # Panics
 /// When `take` calls `encode` on the same thread.
-pub fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
+pub(crate) fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
     if let Some(word) = repeated_word(page) {
         return take(Encoded {
             kind: Kind::Same,
@@ -72,7 +81,7 @@ pub fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R)
 /// # Errors
 /// [`DecodeError`] when the bytes are not a whole page under this kind; `out`
 /// then holds bytes of no meaning.
-pub fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeError> {
+pub(crate) fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeError> {
     let len = match kind {
         Kind::Same => fill(bytes, out)?,
         Kind::Raw => {
@@ -92,6 +101,23 @@ pub fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeErro
 }
 
 impl Scratch {
+    fn new() -> Scratch {
+        let mut scratch = Scratch {
+            counted_bytes: 0,
+            lz4: CompressTable::small(),
+            compress: None,
+            decompress: None,
+            out: Box::new([0; OUT_BYTES]),
+        };
+        scratch.count((LZ4_TABLE_BYTES + OUT_BYTES) as u64);
+        scratch
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.counted_bytes += bytes;
+        CONTEXT_BYTES.fetch_add(bytes, Relaxed);
+    }
+
     /// The kind and length of what is now in `out`, or `None` if the page did
     /// not shrink.
     fn compress(&mut self, codec: Codec, page: &Page) -> Option<(Kind, usize)> {
@@ -108,21 +134,36 @@ impl Scratch {
     }
 
     fn zstd_compress(&mut self, page: &Page) -> Option<usize> {
-        if self.compress.is_none() {
+        let first = self.compress.is_none();
+        if first {
             self.compress = Some(compressor()?);
         }
         let context = self.compress.as_mut()?;
         // A page that needs more than this is kept raw, so zstd may give up
         // early.
-        context.compress2(&mut self.out[..PAGE_SIZE], page).ok()
+        let len = context.compress2(&mut self.out[..PAGE_SIZE], page).ok();
+        if first {
+            // Zstd sizes its tables at the first page; all pages are alike.
+            let bytes = context.sizeof() as u64;
+            self.count(bytes);
+        }
+        len
     }
 
     fn zstd_decompress(&mut self, bytes: &[u8], out: &mut Page) -> Option<usize> {
         if self.decompress.is_none() {
             self.decompress = DCtx::try_create();
+            let bytes = self.decompress.as_ref().map_or(0, DCtx::sizeof);
+            self.count(bytes as u64);
         }
         let context = self.decompress.as_mut()?;
         context.decompress(&mut out[..], bytes).ok()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        CONTEXT_BYTES.fetch_sub(self.counted_bytes, Relaxed);
     }
 }
 

@@ -1,0 +1,204 @@
+//! Many pages back at once: those in RAM one after the other, those in the tier
+//! by as few reads as their places allow, all in flight together.
+
+use zcache_core::TierRange;
+
+use super::Store;
+use super::counts::add;
+use super::load::{Seen, Tags, check};
+use super::reclaim::Swap;
+use crate::codec;
+use crate::error::{LoadError, PageName};
+use crate::page::{Handle, PAGE_SIZE, Page};
+use crate::tier::{SECTOR_SIZE, TierError, TierRead};
+
+/// Sectors between two wanted ones that are read along rather than skipped: a
+/// second transfer costs more than these bytes.
+const GAP_SECTORS: u64 = 2;
+
+/// The longest single read, so that long runs still go in parallel.
+const READ_SECTORS_MAX: u64 = 32;
+
+/// A page to be read from the tier.
+struct Wanted {
+    index: usize,
+    tags: Tags,
+    at: TierRange,
+    /// The first and the end of its sectors, counted from the start of the tier.
+    first: u64,
+    end: u64,
+}
+
+/// One read that covers the pages `wanted[from..to]`.
+struct Span {
+    first: u64,
+    end: u64,
+    from: usize,
+    to: usize,
+}
+
+impl Store {
+    /// Gives back many pages and keeps them. Reads of the tier that lie close
+    /// together are merged and all run at once. The outcome of `handles[n]` is
+    /// in `out[n]` and `results[n]`.
+    ///
+    /// # Panics
+    /// When the three slices differ in length.
+    pub fn load_many(
+        &self,
+        handles: &[Handle],
+        out: &mut [Page],
+        results: &mut [Result<(), LoadError>],
+    ) {
+        assert_eq!(handles.len(), out.len(), "a page for each handle");
+        assert_eq!(handles.len(), results.len(), "a result for each handle");
+        add(&self.counts.loads, handles.len() as u64);
+        let mut wanted = Vec::new();
+        let mut copy = [0; PAGE_SIZE];
+        for (index, handle) in handles.iter().enumerate() {
+            let name = PageName::Handle(*handle);
+            results[index] = match (self.look(name, &mut copy), &self.swap) {
+                (Seen::Copied { tags, len }, _) => {
+                    self.finish(name, tags, &copy[..len], &mut out[index])
+                }
+                (Seen::Same { word }, _) => {
+                    out[index].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
+                    Ok(())
+                }
+                (Seen::InTier { tags, at }, Some(swap)) => {
+                    wanted.push(swap.wanted(index, tags, at));
+                    Ok(())
+                }
+                (Seen::Gone | Seen::InTier { .. }, _) => Err(LoadError::Gone),
+            };
+        }
+        if let Some(swap) = &self.swap
+            && !wanted.is_empty()
+        {
+            self.read_wanted(swap, wanted, handles, out, results);
+        }
+    }
+
+    fn read_wanted(
+        &self,
+        swap: &Swap,
+        mut wanted: Vec<Wanted>,
+        handles: &[Handle],
+        out: &mut [Page],
+        results: &mut [Result<(), LoadError>],
+    ) {
+        wanted.sort_unstable_by_key(|wanted| wanted.first);
+        let spans = spans(&wanted);
+        let mut rest = &spans[..];
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(fitting(rest, swap.block_buffers.sectors().into()));
+            rest = later;
+            let pages = &wanted[batch[0].from..batch[batch.len() - 1].to];
+            let done = self.read_batch(swap, batch, &wanted, handles, out);
+            for (page, done) in pages.iter().zip(done) {
+                // Whatever did not work goes the slow way, which looks the page
+                // up again and tells a move from an error.
+                if !done {
+                    let name = PageName::Handle(handles[page.index]);
+                    results[page.index] = self.fetch(name, &mut out[page.index]);
+                }
+            }
+        }
+    }
+
+    /// Reads the spans into one buffer and says which of their pages are good.
+    fn read_batch(
+        &self,
+        swap: &Swap,
+        spans: &[Span],
+        wanted: &[Wanted],
+        handles: &[Handle],
+        out: &mut [Page],
+    ) -> Vec<bool> {
+        let mut done = Vec::with_capacity(spans[spans.len() - 1].to - spans[0].from);
+        let Ok(mut buffer) = swap.block_buffers.lend() else {
+            done.resize(done.capacity(), false);
+            return done;
+        };
+        let mut reads = Vec::with_capacity(spans.len());
+        let mut room = buffer.bytes_mut();
+        for span in spans {
+            let (bytes, later) = room.split_at_mut((span.end - span.first) as usize * SECTOR_SIZE);
+            room = later;
+            reads.push(TierRead {
+                offset_bytes: span.first * SECTOR_SIZE as u64,
+                bytes,
+                result: Err(TierError::IO),
+            });
+        }
+        swap.tier.read(&mut reads);
+        add(&self.counts.swapin_reads, reads.len() as u64);
+        for (span, read) in spans.iter().zip(&reads) {
+            for page in &wanted[span.from..span.to] {
+                let skip = page.at.offset_bytes as usize % SECTOR_SIZE;
+                let start = (page.first - span.first) as usize * SECTOR_SIZE + skip;
+                let bytes = &read.bytes[start..start + page.at.len_bytes as usize];
+                let name = PageName::Handle(handles[page.index]);
+                done.push(
+                    read.result.is_ok()
+                        && check(name, page.tags, bytes).is_ok_and(|kind| {
+                            codec::decode(kind, bytes, &mut out[page.index]).is_ok()
+                        }),
+                );
+            }
+        }
+        let good = done.iter().filter(|done| **done).count();
+        add(&self.counts.swapin_pages, good as u64);
+        done
+    }
+}
+
+impl Swap {
+    fn wanted(&self, index: usize, tags: Tags, at: TierRange) -> Wanted {
+        let (offset_bytes, sectors, _) = self.sectors_of(at);
+        let first = offset_bytes / SECTOR_SIZE as u64;
+        Wanted {
+            index,
+            tags,
+            at,
+            first,
+            end: first + sectors as u64,
+        }
+    }
+}
+
+/// Merges pages, sorted by their first sector, into reads.
+fn spans(wanted: &[Wanted]) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (index, page) in wanted.iter().enumerate() {
+        match spans.last_mut() {
+            Some(span)
+                if page.first <= span.end + GAP_SECTORS
+                    && page.end.max(span.end) - span.first <= READ_SECTORS_MAX =>
+            {
+                span.end = span.end.max(page.end);
+                span.to = index + 1;
+            }
+            _ => spans.push(Span {
+                first: page.first,
+                end: page.end,
+                from: index,
+                to: index + 1,
+            }),
+        }
+    }
+    spans
+}
+
+/// How many of the spans, at least one, fit into this many sectors.
+fn fitting(spans: &[Span], sectors: u64) -> usize {
+    let mut total = 0;
+    let count = spans
+        .iter()
+        .take_while(|span| {
+            total += span.end - span.first;
+            total <= sectors
+        })
+        .count();
+    count.max(1)
+}

@@ -1,0 +1,389 @@
+//! The store: one home of the engine's core, with threads, codecs, RAM and a
+//! tier.
+//!
+//! Stage on the data path: all of them, in order. A page is encoded outside
+//! every lock, placed by the core of one shard, aged there with its block,
+//! written back by [`Store::reclaim`] and read by [`Store::load`].
+//!
+//! - `accepted + sum(rejected_*) == attempts`
+//! - A page whose last acknowledged copy is in RAM is never dropped, unless it
+//!   is ephemeral or released.
+//! - Every page given out has matched its checksum since it was last copied.
+//!
+//! Lock order: pools, then one shard, then the slots of the tier. No tier is
+//! called, nothing is encoded and no hook runs under any of them.
+//!
+//! Does not start threads: reclaim happens in the thread that asks for it.
+
+mod counts;
+mod events;
+mod load;
+mod load_many;
+mod reclaim;
+mod swap_compaction;
+mod tmem;
+
+pub use events::Event;
+pub use reclaim::Reclaimed;
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use zcache_core::{CodecId, EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
+
+use crate::codec::{self, Codec, Encoded, Kind};
+use crate::config::{Allocator, SHARDS_MAX, StoreConfig};
+use crate::error::{OpenError, Rejected};
+use crate::frames::{Budget, ShardFrames, Shortage};
+use crate::page::{Handle, Page};
+use crate::stats::Stats;
+use crate::tier::{self, Tier};
+
+use counts::Counts;
+use events::Events;
+use reclaim::Swap;
+
+/// A thread stores this many pages in one shard before it goes on to the next,
+/// so that pages evicted together share blocks and come back by few reads.
+const SHARD_RUN_PAGES: u32 = 64;
+
+/// Address space for each shard beyond its share of the limit.
+const SHARD_SPACE_MIN_BYTES: u64 = 64 << 20;
+
+/// A compressed page store, shared by reference between threads.
+///
+/// See the [crate documentation](crate) for what it is and an example.
+pub struct Store {
+    codec: Codec,
+    shards: Box<[Mutex<Part>]>,
+    shard_bits: u32,
+    budget: Arc<Budget>,
+    /// The tmem pools that are open, and the next pool's number.
+    pools: RwLock<(HashSet<PoolId>, u32)>,
+    swap: Option<Swap>,
+    /// Where the next sweep over the shards begins.
+    next_shard: AtomicUsize,
+    counts: Counts,
+    events: Events,
+}
+
+/// One shard: the core and the frames it lives in, under one lock.
+pub(crate) struct Part {
+    core: Shard,
+    frames: ShardFrames,
+    /// The tier block of this shard that is being read whole, if any.
+    whole_read: Option<WholeRead>,
+}
+
+/// A tier block that is being read without the lock.
+struct WholeRead {
+    slot: Slot,
+    /// The slot was freed meanwhile, so what was read may be anything.
+    stale: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("codec", &self.codec)
+            .field("shards", &self.shards.len())
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens an empty store, with a swap file if the configuration names one.
+    ///
+    /// # Errors
+    /// [`OpenError`] when address space or the swap file cannot be had.
+    pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
+        let Some(swap) = &config.swap else {
+            return Store::build(&config, None);
+        };
+        let disk: Box<dyn Tier> = Box::new(tier::open_disk(swap)?);
+        let bytes_max = swap.bytes_max;
+        Store::build(&config, Some((disk, bytes_max)))
+    }
+
+    /// Opens an empty store over a tier of the client's, of which at most
+    /// `bytes_max` bytes are used. `config.swap` is ignored.
+    ///
+    /// # Errors
+    /// [`OpenError::NoMemory`].
+    pub fn with_tier(
+        config: &StoreConfig,
+        tier: Box<dyn Tier>,
+        bytes_max: Option<u64>,
+    ) -> Result<Store, OpenError> {
+        Store::build(config, Some((tier, bytes_max)))
+    }
+
+    fn build(
+        config: &StoreConfig,
+        tier: Option<(Box<dyn Tier>, Option<u64>)>,
+    ) -> Result<Store, OpenError> {
+        let count = config.shards.clamp(1, SHARDS_MAX).next_power_of_two();
+        let budget = Arc::new(Budget::new(config.pool_bytes_max));
+        let mut shards = Vec::with_capacity(count);
+        for _ in 0..count {
+            let part = Part::new(config, count as u64, &budget).map_err(OpenError::NoMemory)?;
+            shards.push(Mutex::new(part));
+        }
+        budget.charge_overhead((size_of::<Store>() + count * size_of::<Mutex<Part>>()) as u64);
+        Ok(Store {
+            codec: config.codec,
+            shards: shards.into(),
+            shard_bits: count.trailing_zeros(),
+            swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
+            budget,
+            pools: RwLock::default(),
+            next_shard: AtomicUsize::new(0),
+            counts: Counts::default(),
+            events: Events::default(),
+        })
+    }
+
+    /// Compresses and stores a page and gives it one reference.
+    ///
+    /// # Errors
+    /// [`Rejected`] says why the page was not taken. After
+    /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room.
+    pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
+        let number = self.shard_of_thread();
+        codec::encode(self.codec, page, |encoded| {
+            let result = self.insert_encoded(number, encoded);
+            let result = match result {
+                Err(Rejected::PoolFull)
+                    if self.displace_ephemeral(number, PoolKind::Persistent) =>
+                {
+                    self.insert_encoded(number, encoded)
+                }
+                result => result,
+            };
+            self.counts.attempt(encoded.kind, &result);
+            result
+        })
+    }
+
+    fn insert_encoded(&self, number: usize, encoded: Encoded<'_>) -> Result<Handle, Rejected> {
+        let zpage = zpage(encoded);
+        let mut part = self.part(number);
+        let token = part.place(|core, frames| core.insert(frames, zpage))?;
+        let handle = u64::from(token.0) << self.shard_bits | number as u64;
+        if handle >> Handle::BITS != 0 {
+            part.release(token);
+            return Err(Rejected::HandlesExhausted);
+        }
+        Ok(Handle::from_bits(handle as u32))
+    }
+
+    /// Adds a reference, as when a process that shares the page forks.
+    ///
+    /// # Panics
+    /// When the handle names no page.
+    pub fn retain(&self, handle: Handle) {
+        let (mut part, token) = self.part_of(handle);
+        let Part { core, frames, .. } = &mut *part;
+        assert!(
+            core.retain(frames, token),
+            "retained {handle:?}, which is gone"
+        );
+    }
+
+    /// Takes a reference away; with the last one the page is freed.
+    ///
+    /// # Panics
+    /// When the handle names no page.
+    pub fn release(&self, handle: Handle) {
+        let (mut part, token) = self.part_of(handle);
+        assert!(part.release(token), "released {handle:?}, which is gone");
+        self.free_slots(&mut part);
+    }
+
+    /// Changes the limit on RAM. A lower one refuses pages until enough was
+    /// reclaimed; it drops nothing by itself.
+    pub fn set_pool_bytes_max(&self, bytes: u64) {
+        self.budget.set_max(bytes);
+    }
+
+    /// RAM in use now in bytes: frames, tables, transfer buffers, and the
+    /// codecs' memory of every thread of the process. Costs three loads.
+    #[must_use]
+    pub fn ram_bytes(&self) -> u64 {
+        self.budget.used() + self.budget.overhead() + codec::context_bytes()
+    }
+
+    /// Calls `hook` for what operators should hear of, in the thread where it
+    /// happens and without locks held. Only the first hook is kept; false when
+    /// there was one.
+    pub fn on_event(&self, hook: impl Fn(&Event) + Send + Sync + 'static) -> bool {
+        self.events.set_hook(Box::new(hook))
+    }
+
+    /// The numbers of now. Locks one shard after the other.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        counts::stats(self)
+    }
+
+    /// Walks everything and checks the core's equations. For tests: it takes
+    /// time in proportion to what is stored, with each shard locked in turn.
+    ///
+    /// # Errors
+    /// The equation that does not hold.
+    pub fn validate(&self) -> Result<(), String> {
+        for number in 0..self.shards.len() {
+            let part = self.part(number);
+            part.core
+                .validate(&part.frames)
+                .map_err(|broken| format!("shard {number}: {broken:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn part(&self, number: usize) -> MutexGuard<'_, Part> {
+        lock(&self.shards[number])
+    }
+
+    fn part_of(&self, handle: Handle) -> (MutexGuard<'_, Part>, EntryToken) {
+        let bits = handle.to_bits();
+        let number = bits as usize & (self.shards.len() - 1);
+        (self.part(number), EntryToken(bits >> self.shard_bits))
+    }
+
+    /// The shard that this thread stores in now.
+    fn shard_of_thread(&self) -> usize {
+        static NEXT_RUN: AtomicU32 = AtomicU32::new(0);
+        thread_local! {
+            static RUN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+        }
+        let (run, left) = match RUN.get() {
+            (_, 0) => (NEXT_RUN.fetch_add(1, Relaxed), SHARD_RUN_PAGES),
+            run => run,
+        };
+        RUN.set((run, left - 1));
+        run as usize & (self.shards.len() - 1)
+    }
+
+    /// Drops ephemeral blocks of other shards so that a page fits into this
+    /// one, whose own the core has already dropped. False when there are none.
+    fn displace_ephemeral(&self, number: usize, by: PoolKind) -> bool {
+        let mut others = (0..self.shards.len()).filter(|other| *other != number);
+        others.any(|other| {
+            let mut part = self.part(other);
+            let Part { core, frames, .. } = &mut *part;
+            let dropped = core.drop_oldest_ephemeral(frames).is_some();
+            if dropped {
+                frames.trim();
+                let eaten = u64::from(by == PoolKind::Persistent);
+                self.counts.pers_ate_eph.fetch_add(eaten, Relaxed);
+            }
+            dropped
+        })
+    }
+
+    /// Hands slots that hold nothing any more back to the tier's map.
+    fn free_slots(&self, part: &mut Part) {
+        let Some(swap) = &self.swap else { return };
+        if !part.core.has_freed_slots() {
+            return;
+        }
+        let mut slots = lock(&swap.slots);
+        let Part {
+            core,
+            frames,
+            whole_read,
+        } = part;
+        while let Some(slot) = core.take_freed_slot(frames) {
+            slots.free(slot.0);
+            if let Some(read) = whole_read
+                && read.slot == slot
+            {
+                read.stale = true;
+            }
+        }
+    }
+}
+
+impl Part {
+    fn new(config: &StoreConfig, count: u64, budget: &Arc<Budget>) -> std::io::Result<Part> {
+        // Twice a shard's share, so that an uneven spread finds room, and so
+        // much that a limit raised up to all of RAM does too.
+        let bytes = config.pool_bytes_max.max(system_ram_bytes());
+        let space = |bytes: u64| {
+            let share = (bytes / count).saturating_mul(2);
+            ShardFrames::new(share + SHARD_SPACE_MIN_BYTES, Arc::clone(budget))
+        };
+        // Where address space is limited, the limit set now must do.
+        let frames = space(bytes).or_else(|_| space(config.pool_bytes_max))?;
+        Ok(Part {
+            core: Shard::new(match config.allocator {
+                Allocator::Block => zcache_core::Allocator::Block,
+                Allocator::Zbud => zcache_core::Allocator::Zbud,
+            }),
+            frames,
+            whole_read: None,
+        })
+    }
+
+    /// Runs an operation that stores, and says why it did not.
+    fn place<T>(
+        &mut self,
+        store: impl FnOnce(&mut Shard, &mut ShardFrames) -> Result<T, Refused>,
+    ) -> Result<T, Rejected> {
+        self.frames.shortage = None;
+        store(&mut self.core, &mut self.frames).map_err(|refused| {
+            match (refused, self.frames.shortage) {
+                (_, Some(Shortage::Budget)) => Rejected::PoolFull,
+                (_, Some(Shortage::Space)) | (Refused::NoFrames, None) => Rejected::NoMemory,
+                (Refused::NoMetadata, None) => Rejected::HandlesExhausted,
+                (Refused::Length { len_bytes }, _) => {
+                    unreachable!("the codec made a zpage of {len_bytes} bytes")
+                }
+            }
+        })
+    }
+
+    fn release(&mut self, token: EntryToken) -> bool {
+        self.core.release(&mut self.frames, token).is_some()
+    }
+}
+
+/// A zpage in the core's words, with its checksum.
+fn zpage(encoded: Encoded<'_>) -> Zpage<'_> {
+    match encoded.kind {
+        Kind::Same => {
+            let mut word = [0; 8];
+            word.copy_from_slice(encoded.bytes);
+            Zpage::Same {
+                word: u64::from_le_bytes(word),
+            }
+        }
+        kind => Zpage::Bytes {
+            bytes: encoded.bytes,
+            codec: CodecId::new(kind as u8),
+            checksum: codec::checksum(kind, encoded.bytes),
+        },
+    }
+}
+
+/// RAM of this machine in bytes, or zero where it cannot be read.
+fn system_ram_bytes() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    info.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under a lock is a bug of ours that the core's assertions found;
+    // other shards and readers go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

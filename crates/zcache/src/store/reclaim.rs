@@ -1,0 +1,379 @@
+//! Out of RAM: ephemeral blocks are dropped, the oldest persistent blocks are
+//! written to the tier, and half-empty blocks are merged.
+//!
+//! A batch of blocks is copied under the shard's lock, written without it, and
+//! ended under it again: each block's frames are freed only when its write was
+//! acknowledged. Blocks of one batch take neighbouring slots where these are
+//! free and then go in one transfer.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use zcache_core::{Order, Slot, WriteFailed, WritebackEnd, WritebackPlan};
+
+use super::counts::add;
+use super::{Part, Store, lock};
+use crate::codec;
+use crate::config::{Allocator, StoreConfig};
+use crate::frames::Budget;
+use crate::tier::{Buffers, SECTOR_SIZE, Slots, Tier, TierError, TierWrite};
+
+/// Sectors of one batch, written or read: 1 MiB.
+const BATCH_SECTORS: u32 = 256;
+
+/// Sectors that one zpage can touch.
+const PAGE_SECTORS: u32 = 2;
+
+/// The longest single write, so that a batch is several transfers in flight.
+const WRITE_SECTORS_MAX: usize = 64;
+
+/// The wait after a first failed write; it doubles up to the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
+/// Above the limit less this part, [`Store::balance`] begins to reclaim.
+const HIGH_PART: u64 = 20;
+/// Below the limit less this part, it stops.
+const LOW_PART: u64 = 10;
+
+/// What a reclaim did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reclaimed {
+    /// RAM given back to the system, in bytes.
+    pub bytes: u64,
+    /// Pages that are now only in the tier.
+    pub pages: u64,
+    /// Ephemeral pages dropped.
+    pub dropped_pages: u64,
+    /// Blocks that the tier refused and that stay in RAM.
+    pub failures: u64,
+    /// Nothing was written because the tier had failed and it is not yet time
+    /// to try it again.
+    pub held_back: bool,
+    /// The tier holds as many blocks as it may.
+    pub tier_full: bool,
+}
+
+/// The tier and what the store knows of it.
+pub(crate) struct Swap {
+    pub(super) tier: Box<dyn Tier>,
+    pub(super) order: Order,
+    pub(super) slots: Mutex<Slots>,
+    pub(super) page_buffers: Buffers,
+    pub(super) block_buffers: Buffers,
+    retry: Mutex<Retry>,
+    above_high: AtomicBool,
+}
+
+/// When a tier that failed is tried again.
+#[derive(Default)]
+struct Retry {
+    not_before: Option<Instant>,
+    wait: Duration,
+}
+
+impl Swap {
+    pub(super) fn new(
+        tier: Box<dyn Tier>,
+        bytes_max: Option<u64>,
+        config: &StoreConfig,
+        budget: &Arc<Budget>,
+    ) -> Swap {
+        let order = match config.allocator {
+            Allocator::Block => Order::BLOCK,
+            Allocator::Zbud => Order::FRAME,
+        };
+        let slots = bytes_max.map_or(u64::MAX, |bytes| bytes / order.bytes() as u64);
+        Swap {
+            tier,
+            order,
+            slots: Mutex::new(Slots::new(u32::try_from(slots).unwrap_or(u32::MAX))),
+            page_buffers: Buffers::new(PAGE_SECTORS, Arc::clone(budget)),
+            block_buffers: Buffers::new(BATCH_SECTORS, Arc::clone(budget)),
+            retry: Mutex::default(),
+            above_high: AtomicBool::new(false),
+        }
+    }
+
+    /// Where a slot begins, in bytes from the start of the tier.
+    pub(super) fn offset_bytes(&self, slot: Slot) -> u64 {
+        u64::from(slot.0) * self.order.bytes() as u64
+    }
+
+    fn may_try(&self) -> bool {
+        let not_before = lock(&self.retry).not_before;
+        not_before.is_none_or(|time| Instant::now() >= time)
+    }
+
+    fn failed(&self) {
+        let mut retry = lock(&self.retry);
+        retry.wait = (retry.wait * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
+        retry.not_before = Some(Instant::now() + retry.wait);
+    }
+
+    fn worked(&self) {
+        *lock(&self.retry) = Retry::default();
+    }
+}
+
+/// One block of a batch.
+struct Leaving {
+    plan: WritebackPlan,
+    slot: u32,
+    result: Result<(), TierError>,
+}
+
+/// How a batch ended.
+enum Batch {
+    /// The shard has no block to write.
+    Empty,
+    /// Blocks were written.
+    Written,
+    /// The tier takes no more for now.
+    Stopped,
+}
+
+impl Store {
+    /// Frees about `bytes` of RAM: drops ephemeral blocks, then writes the
+    /// oldest others to the tier and frees each when its write was
+    /// acknowledged. Returns when that is done or nothing more can be.
+    ///
+    /// A tier that failed is left alone for a while that doubles with each
+    /// failure, from 10 ms to 1 s; pages stay in RAM meanwhile.
+    pub fn reclaim(&self, bytes: u64) -> Reclaimed {
+        let mut done = Reclaimed::default();
+        self.drop_ephemeral(bytes, &mut done);
+        if let Some(swap) = &self.swap {
+            self.write_back(swap, bytes, &mut done);
+            self.compact_swap(swap);
+        }
+        done
+    }
+
+    /// Reclaims if more than 95% of the limit is in use, down to 90%. For
+    /// clients that have no better idea of when; does nothing in between.
+    pub fn balance(&self) -> Reclaimed {
+        let Some(swap) = &self.swap else {
+            return Reclaimed::default();
+        };
+        let max = self.budget.max();
+        let used = self.budget.used();
+        let low = max - max / LOW_PART;
+        if used > max - max / HIGH_PART {
+            swap.above_high.store(true, Relaxed);
+        }
+        if !swap.above_high.load(Relaxed) {
+            return Reclaimed::default();
+        }
+        let done = self.reclaim(used.saturating_sub(low));
+        if self.budget.used() <= low {
+            swap.above_high.store(false, Relaxed);
+        }
+        done
+    }
+
+    /// Empties up to `blocks_max` half-empty blocks into others and returns how
+    /// many frames that freed.
+    pub fn compact(&self, blocks_max: usize) -> usize {
+        let mut left = u32::try_from(blocks_max).unwrap_or(u32::MAX);
+        let mut frames_freed = 0;
+        for number in 0..self.shards.len() {
+            if left == 0 {
+                break;
+            }
+            let mut part = self.part(number);
+            let Part { core, frames, .. } = &mut *part;
+            let evacuated = core.evacuate(frames, left);
+            frames.trim();
+            left = left.saturating_sub(evacuated.blocks);
+            frames_freed += evacuated.frames as usize;
+        }
+        frames_freed
+    }
+
+    fn drop_ephemeral(&self, bytes: u64, done: &mut Reclaimed) {
+        for number in self.shards_in_turn() {
+            let mut part = self.part(number);
+            let Part { core, frames, .. } = &mut *part;
+            while done.bytes < bytes
+                && let Some(dropped) = core.drop_oldest_ephemeral(frames)
+            {
+                done.bytes += frame_bytes(dropped.frames);
+                done.dropped_pages += u64::from(dropped.zpages);
+            }
+            frames.trim();
+        }
+    }
+
+    fn write_back(&self, swap: &Swap, bytes: u64, done: &mut Reclaimed) {
+        if done.bytes < bytes && !swap.may_try() {
+            add(&self.counts.writeback_retries_held_back, 1);
+            done.held_back = true;
+            return;
+        }
+        let mut empty = 0;
+        while done.bytes < bytes && empty < self.shards.len() {
+            let number = self.next_shard.fetch_add(1, Relaxed) & (self.shards.len() - 1);
+            match self.write_batch(swap, number, bytes - done.bytes, done) {
+                Batch::Empty => empty += 1,
+                Batch::Written => empty = 0,
+                Batch::Stopped => break,
+            }
+        }
+    }
+
+    /// Writes blocks of one shard until `bytes` are free or the batch is full.
+    fn write_batch(&self, swap: &Swap, number: usize, bytes: u64, done: &mut Reclaimed) -> Batch {
+        let Ok(mut buffer) = swap.block_buffers.lend() else {
+            return Batch::Stopped;
+        };
+        let block_bytes = swap.order.bytes();
+        let blocks = bytes.div_ceil(block_bytes as u64);
+        let room = buffer.bytes_mut().chunks_exact_mut(block_bytes);
+        let room = room.take(usize::try_from(blocks).unwrap_or(usize::MAX));
+        let mut leaving = self.begin(swap, number, room, done);
+        if leaving.is_empty() {
+            return if done.tier_full {
+                Batch::Stopped
+            } else {
+                Batch::Empty
+            };
+        }
+        write(swap, &mut leaving, buffer.bytes());
+        keep_checksums(swap, &leaving, buffer.bytes());
+        self.end(swap, number, &leaving, done);
+        self.judge(swap, &leaving);
+        if leaving.iter().any(|block| block.result.is_err()) {
+            Batch::Stopped
+        } else {
+            Batch::Written
+        }
+    }
+
+    /// Copies blocks that are to leave, and gives each a slot.
+    fn begin<'a>(
+        &self,
+        swap: &Swap,
+        number: usize,
+        room: impl Iterator<Item = &'a mut [u8]>,
+        done: &mut Reclaimed,
+    ) -> Vec<Leaving> {
+        let mut leaving = Vec::new();
+        let mut part = self.part(number);
+        let Part { core, frames, .. } = &mut *part;
+        for room in room {
+            let Some(slot) = lock(&swap.slots).take() else {
+                done.tier_full = true;
+                break;
+            };
+            let Some(plan) = core.begin_writeback(frames) else {
+                lock(&swap.slots).free(slot);
+                break;
+            };
+            room.copy_from_slice(zcache_core::Frames::bytes(frames, plan.frame, plan.order));
+            leaving.push(Leaving {
+                plan,
+                slot,
+                result: Err(TierError::IO),
+            });
+        }
+        self.free_slots(&mut part);
+        drop(part);
+        if done.tier_full {
+            self.announce_full(swap);
+        }
+        leaving
+    }
+
+    /// Tells the core what became of the blocks, and frees those that are safe.
+    fn end(&self, swap: &Swap, number: usize, leaving: &[Leaving], done: &mut Reclaimed) {
+        let mut part = self.part(number);
+        let Part { core, frames, .. } = &mut *part;
+        for block in leaving {
+            let result = match block.result {
+                Ok(()) => Ok(Slot(block.slot)),
+                Err(_) => Err(WriteFailed),
+            };
+            let end = core.finish_writeback(frames, block.plan.block, result);
+            if result.is_err() {
+                lock(&swap.slots).free(block.slot);
+                done.failures += 1;
+            }
+            match end {
+                WritebackEnd::InTier { frames } => {
+                    done.bytes += frame_bytes(frames);
+                    done.pages += u64::from(block.plan.zpages);
+                    add(&self.counts.writeback_pages, block.plan.zpages.into());
+                }
+                WritebackEnd::Empty { frames } => done.bytes += frame_bytes(frames),
+                WritebackEnd::BackInRam => {}
+            }
+        }
+        self.free_slots(&mut part);
+        part.frames.trim();
+    }
+
+    /// Says when the tier begins to fail and when it works again.
+    fn judge(&self, swap: &Swap, leaving: &[Leaving]) {
+        match leaving.iter().find_map(|block| block.result.err()) {
+            Some(error) => {
+                swap.failed();
+                self.events.writeback_failed(error.errno);
+            }
+            None => {
+                swap.worked();
+                self.events.writeback_worked();
+            }
+        }
+    }
+
+    fn announce_full(&self, swap: &Swap) {
+        let used = lock(&swap.slots).used();
+        self.events.tier_full(swap.offset_bytes(Slot(used)));
+    }
+
+    /// Every shard's number, beginning where the last sweep ended.
+    pub(super) fn shards_in_turn(&self) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.shards.len() - 1;
+        let start = self.next_shard.fetch_add(1, Relaxed);
+        (0..=mask).map(move |number| start.wrapping_add(number) & mask)
+    }
+}
+
+/// Writes blocks that lie one after the other in `bytes`, neighbours in the
+/// tier by one transfer.
+fn write(swap: &Swap, leaving: &mut [Leaving], bytes: &[u8]) {
+    let block_bytes = swap.order.bytes();
+    let blocks_max = WRITE_SECTORS_MAX * SECTOR_SIZE / block_bytes;
+    let runs = leaving.chunk_by_mut(|before, after| after.slot == before.slot + 1);
+    let mut runs: Vec<&mut [Leaving]> = runs.flat_map(|run| run.chunks_mut(blocks_max)).collect();
+    let mut rest = bytes;
+    let mut writes: Vec<TierWrite<'_>> = Vec::with_capacity(runs.len());
+    for run in &runs {
+        let (bytes, later) = rest.split_at(run.len() * block_bytes);
+        rest = later;
+        writes.push(TierWrite {
+            offset_bytes: swap.offset_bytes(Slot(run[0].slot)),
+            bytes,
+            result: Err(TierError::IO),
+        });
+    }
+    swap.tier.write(&mut writes);
+    for (run, write) in runs.iter_mut().zip(writes) {
+        for block in run.iter_mut() {
+            block.result = write.result;
+        }
+    }
+}
+
+fn keep_checksums(swap: &Swap, leaving: &[Leaving], bytes: &[u8]) {
+    for (block, bytes) in leaving.iter().zip(bytes.chunks_exact(swap.order.bytes())) {
+        let checksum = codec::block_checksum(bytes);
+        lock(&swap.slots).set_block_checksum(block.slot, checksum);
+    }
+}
+
+fn frame_bytes(frames: u32) -> u64 {
+    u64::from(frames) * zcache_core::FRAME_SIZE as u64
+}

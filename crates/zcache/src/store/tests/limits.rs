@@ -1,0 +1,113 @@
+use super::*;
+
+#[test]
+fn the_limit_holds_at_every_step_and_nothing_is_lost_at_it() {
+    for allocator in Allocator::ALL {
+        // Every limit from nothing to a few blocks, one frame more each time.
+        for frames in 0..48 {
+            let store = Store::open(StoreConfig {
+                pool_bytes_max: frames * 4096,
+                shards: 2,
+                allocator,
+                ..StoreConfig::default()
+            })
+            .unwrap();
+            let mut stored = Vec::new();
+            for n in 0..200 {
+                match store.insert(&testing::page(n)) {
+                    Ok(handle) => stored.push((n, handle)),
+                    Err(Rejected::PoolFull) => {}
+                    Err(other) => panic!("{other} at a limit of {frames} frames"),
+                }
+                assert!(store.budget.used() <= frames * 4096);
+            }
+            for (n, handle) in &stored {
+                assert_eq!(load(&store, *handle), Ok(testing::page(*n)));
+            }
+            let stats = store.stats();
+            assert_eq!(stats.accepted, stored.len() as u64);
+            assert_eq!(stats.accepted + stats.rejected_pool_full, stats.attempts);
+            assert_eq!(store.validate(), Ok(()));
+            for (_, handle) in stored {
+                store.release(handle);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lower_limit_refuses_and_drops_nothing() {
+    let (store, _) = swapping(32 << 20, 2, None, StoreConfig::default());
+    let handles: Vec<_> = (0..2000)
+        .map(|n| store.insert(&testing::page(n)).unwrap())
+        .collect();
+    store.set_pool_bytes_max(1 << 20);
+    // Holes of blocks that are there already may still be filled.
+    let refused = (0..2000).find_map(|n| store.insert(&testing::page(n)).err());
+    assert_eq!(refused, Some(Rejected::PoolFull));
+    // Room for one more block and its tables is asked for too.
+    let over = store.budget.used() - (1 << 20) + (64 << 10);
+    let done = store.reclaim(over);
+    assert!(done.bytes >= over, "{done:?} of {over}");
+    assert!(store.budget.used() <= 1 << 20);
+    store.insert(&testing::page(3)).unwrap();
+    for (n, handle) in handles.iter().enumerate() {
+        assert_eq!(load(&store, *handle), Ok(testing::page(n as u64)));
+    }
+}
+
+#[test]
+fn balance_reclaims_between_the_watermarks_only() {
+    let (store, _) = swapping(8 << 20, 2, None, StoreConfig::default());
+    let mut n = 0;
+    while store.budget.used() < (8 << 20) * 93 / 100 {
+        n += 1;
+        store.insert(&testing::page(n)).unwrap();
+        assert_eq!(store.balance(), Reclaimed::default());
+    }
+    while store.budget.used() <= (8 << 20) * 95 / 100 {
+        n += 1;
+        store.insert(&testing::page(n)).unwrap();
+    }
+    assert!(store.balance().bytes > 0);
+    assert!(store.budget.used() <= (8 << 20) * 90 / 100);
+    assert_eq!(store.balance(), Reclaimed::default());
+}
+
+#[test]
+fn persistent_pages_displace_ephemeral_ones_of_every_shard_and_never_the_reverse() {
+    let store = Store::open(StoreConfig {
+        pool_bytes_max: 2 << 20,
+        shards: 4,
+        ..StoreConfig::default()
+    })
+    .unwrap();
+    let ephemeral = store.create_pool(PoolKind::Ephemeral);
+    let key = |pool, index| Key {
+        pool,
+        object: zcache_core::ObjectId([1, 2, 3]),
+        index,
+    };
+    for index in 0..4000 {
+        store
+            .put(&key(ephemeral, index), &testing::page(index.into()))
+            .unwrap();
+    }
+    assert!(store.stats().evicted_ephemeral_pages > 0);
+    let mut handles = Vec::new();
+    while let Ok(handle) = store.insert(&testing::page(handles.len() as u64)) {
+        handles.push(handle);
+    }
+    let stats = store.stats();
+    assert!(stats.pers_ate_eph > 0);
+    assert!(stats.stored_pages >= handles.len() as u64);
+    // Now that persistent pages fill it, ephemeral ones find no room.
+    for index in 0..100 {
+        store
+            .put(&key(ephemeral, index), &testing::page(index.into()))
+            .ok();
+    }
+    for (n, handle) in handles.iter().enumerate() {
+        assert_eq!(load(&store, *handle), Ok(testing::page(n as u64)));
+    }
+}

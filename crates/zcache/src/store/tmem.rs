@@ -1,0 +1,224 @@
+//! Pages by key, with the contract of transcendent memory (Magenheimer et al.,
+//! "Transcendent Memory and Linux", OLS 2009): pools, objects and indices.
+//!
+//! - put, put, get never gives the page of the first put, even if the second
+//!   was refused.
+//! - Once a get misses, gets miss until the next put.
+//! - A persistent page stays until it is flushed or taken; an ephemeral one may
+//!   go at any time. Persistent pages displace ephemeral ones, never the
+//!   reverse.
+
+use std::sync::PoisonError;
+
+use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange};
+
+use super::counts::add;
+use super::load::Seen;
+use super::{Part, Store, lock, zpage};
+use crate::codec::{self, Encoded};
+use crate::error::{LoadError, PageName, Rejected};
+use crate::page::{PAGE_SIZE, Page};
+
+/// Neighbouring pages of an object that share a shard, so that they share
+/// blocks: 64 as a power of two.
+const SHARD_RUN_BITS: u32 = 6;
+
+/// RAM that a put into a full store asks to be reclaimed before it tries again.
+const PUT_RECLAIM_BYTES: u64 = 1 << 20;
+
+/// How often an exclusive get begins again because the page moved.
+const TAKE_TRIES_MAX: u32 = 64;
+
+/// The error number for the case above.
+const EBUSY: i32 = 16;
+
+impl Store {
+    /// Opens a pool. Numbers are not used again.
+    ///
+    /// # Panics
+    /// When 2^31 pools have been opened.
+    pub fn create_pool(&self, kind: PoolKind) -> PoolId {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let pool = PoolId::new(pools.1, kind);
+        pools.1 += 1;
+        pools.0.insert(pool);
+        pool
+    }
+
+    /// Flushes every page of a pool and closes it. Returns how many pages there
+    /// were.
+    pub fn destroy_pool(&self, pool: PoolId) -> u64 {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.0.remove(&pool);
+        // Puts check their pool under the read lock and hold it until they have
+        // stored, so none can come after this.
+        drop(pools);
+        self.flush_pool(pool)
+    }
+
+    /// Stores a page under a key, in place of an older one.
+    ///
+    /// In a store that is full, ephemeral pages make room for it, and then the
+    /// oldest persistent blocks go to the tier, in this thread.
+    ///
+    /// # Errors
+    /// [`Rejected`] says why the page was not stored. The older page is gone
+    /// all the same.
+    pub fn put(&self, key: &Key, page: &Page) -> Result<(), Rejected> {
+        codec::encode(self.codec, page, |encoded| {
+            let number = self.shard_of_key(key);
+            let mut result = self.put_encoded(number, key, encoded);
+            if result == Err(Rejected::PoolFull) && self.displace_ephemeral(number, key.pool.kind())
+            {
+                result = self.put_encoded(number, key, encoded);
+            }
+            if result == Err(Rejected::PoolFull)
+                && key.pool.kind() == PoolKind::Persistent
+                && self.reclaim(PUT_RECLAIM_BYTES).bytes > 0
+            {
+                result = self.put_encoded(number, key, encoded);
+            }
+            self.counts.attempt(encoded.kind, &result);
+            result
+        })
+    }
+
+    fn put_encoded(&self, number: usize, key: &Key, page: Encoded<'_>) -> Result<(), Rejected> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        if !pools.0.contains(&key.pool) {
+            return Err(Rejected::NoSuchPool);
+        }
+        let zpage = zpage(page);
+        let mut part = self.part(number);
+        let result = part.place(|core, frames| core.put(frames, key, zpage));
+        self.free_slots(&mut part);
+        result
+    }
+
+    /// Gives back the page of a key and keeps it. False is a miss.
+    ///
+    /// # Errors
+    /// [`LoadError`], never [`LoadError::Gone`]; `out` then holds bytes of no
+    /// meaning.
+    pub fn get(&self, key: &Key, out: &mut Page) -> Result<bool, LoadError> {
+        add(&self.counts.loads, 1);
+        match self.fetch(PageName::Key(*key), out) {
+            Ok(()) => Ok(true),
+            Err(LoadError::Gone) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives back the page of a key and frees it: of many that ask at once, one
+    /// gets it. False is a miss.
+    ///
+    /// # Errors
+    /// [`LoadError`], never [`LoadError::Gone`]. A page that the tier failed to
+    /// read is kept, one that is corrupt in RAM is freed.
+    pub fn get_exclusive(&self, key: &Key, out: &mut Page) -> Result<bool, LoadError> {
+        add(&self.counts.loads, 1);
+        let name = PageName::Key(*key);
+        let mut copy = [0; PAGE_SIZE];
+        let mut failed: Option<(TierRange, LoadError)> = None;
+        for _ in 0..TAKE_TRIES_MAX {
+            match self.take(key, &mut copy) {
+                Seen::Gone => return Ok(false),
+                Seen::Same { word } => {
+                    out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
+                    return Ok(true);
+                }
+                Seen::Copied { tags, len } => {
+                    return self.finish(name, tags, &copy[..len], out).map(|()| true);
+                }
+                Seen::InTier { tags, at } => {
+                    if let Some((place, error)) = failed
+                        && place == at
+                    {
+                        return Err(self.lose(error));
+                    }
+                    match self.read_zpage(name, tags, at, out) {
+                        Ok(()) if self.flush_page_at(key, at) => return Ok(true),
+                        Ok(()) => {}
+                        Err(error) => failed = Some((at, error)),
+                    }
+                }
+            }
+            add(&self.counts.relocations, 1);
+        }
+        Err(LoadError::Io {
+            page: name,
+            errno: EBUSY,
+        })
+    }
+
+    /// Copies a page that is in RAM and frees it under the same lock.
+    fn take(&self, key: &Key, copy: &mut Page) -> Seen {
+        let mut part = self.part(self.shard_of_key(key));
+        let seen = part.look_key(key, copy);
+        if matches!(seen, Seen::Copied { .. } | Seen::Same { .. }) {
+            let Part { core, frames, .. } = &mut *part;
+            core.flush_page(frames, key);
+        }
+        seen
+    }
+
+    /// Frees the page of a key if it is still at this place in the tier.
+    fn flush_page_at(&self, key: &Key, at: TierRange) -> bool {
+        let mut part = self.part(self.shard_of_key(key));
+        let Part { core, frames, .. } = &mut *part;
+        let flushed = core.flush_page_if(frames, key, at);
+        self.free_slots(&mut part);
+        flushed
+    }
+
+    /// Frees the page of a key; false when there was none.
+    pub fn flush_page(&self, key: &Key) -> bool {
+        let mut part = self.part(self.shard_of_key(key));
+        let Part { core, frames, .. } = &mut *part;
+        let flushed = core.flush_page(frames, key);
+        self.free_slots(&mut part);
+        flushed
+    }
+
+    /// Frees every page of an object and returns how many there were.
+    pub fn flush_object(&self, pool: PoolId, object: ObjectId) -> u64 {
+        self.flush_everywhere(|Part { core, frames, .. }| core.flush_object(frames, pool, object))
+    }
+
+    /// Frees every page of a pool, which stays open, and returns how many there
+    /// were.
+    pub fn flush_pool(&self, pool: PoolId) -> u64 {
+        self.flush_everywhere(|Part { core, frames, .. }| core.flush_pool(frames, pool))
+    }
+
+    fn flush_everywhere(&self, flush: impl Fn(&mut Part) -> u64) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let mut part = lock(shard);
+                let flushed = flush(&mut part);
+                self.free_slots(&mut part);
+                flushed
+            })
+            .sum()
+    }
+
+    /// The shard of a key's neighbourhood.
+    pub(super) fn shard_of_key(&self, key: &Key) -> usize {
+        let [high, middle, low] = key.object.0;
+        let index = u64::from(key.index >> SHARD_RUN_BITS);
+        let pool = u64::from(key.pool.number());
+        let hash = [high, middle, low, index]
+            .into_iter()
+            .fold(pool, |hash, word| mix(hash ^ word));
+        hash as usize & (self.shards.len() - 1)
+    }
+}
+
+/// Spreads every bit over all (the finalizer of SplitMix64).
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
