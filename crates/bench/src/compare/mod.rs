@@ -116,8 +116,9 @@ fn compare(options: &Options) -> Result<Vec<Record>, HostError> {
         line: "catching signals".into(),
         detail: error.to_string(),
     })?;
+    let programs = run::Programs::find(options)?;
     let mut undo = Undo::open()?;
-    let mut bench = run::Bench::prepare(options, &mut undo, interrupt)?;
+    let mut bench = run::Bench::prepare(options, programs, &mut undo, interrupt)?;
     let mut records = Vec::new();
     let result = matrix::walk(options, &mut bench, &mut records);
     drop(bench);

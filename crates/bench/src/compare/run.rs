@@ -31,9 +31,44 @@ pub(super) struct Bench<'a> {
     interrupt: Interrupt,
     controller: Controller,
     swap_file: Option<SwapFile>,
+    programs: Programs,
+    stats: PathBuf,
+}
+
+/// The programs that are run.
+pub(super) struct Programs {
     workload: PathBuf,
     zcache: PathBuf,
-    stats: PathBuf,
+}
+
+impl Programs {
+    /// Finds them, before anything is changed.
+    ///
+    /// # Errors
+    /// [`HostError::Command`] when zcache is to be compared and is not there.
+    pub(super) fn find(options: &Options) -> Result<Programs, HostError> {
+        let workload = std::env::current_exe().map_err(|error| HostError::Command {
+            line: "finding this program".into(),
+            detail: error.to_string(),
+        })?;
+        let zcache = options
+            .zcache
+            .clone()
+            .unwrap_or_else(|| workload.with_file_name("zcache"));
+        let wants_zcache = options
+            .contenders
+            .iter()
+            .any(|c| c.zcache_codec().is_some());
+        if wants_zcache && !zcache.is_file() {
+            return Err(HostError::Command {
+                line: zcache.display().to_string(),
+                detail: "not found: build it (cargo build --release), name it with --zcache, \
+                         or leave it out with --contenders unlimited,zram,zswap,disk"
+                    .into(),
+            });
+        }
+        Ok(Programs { workload, zcache })
+    }
 }
 
 /// What holds a contender's pages, for as long as its run lasts.
@@ -61,35 +96,16 @@ impl Setup {
 }
 
 impl<'a> Bench<'a> {
-    /// Finds the programs and the memory controller, and makes the swap file.
+    /// Finds the memory controller and makes the swap file.
     ///
     /// # Errors
     /// [`HostError`] for anything that would fail every run.
     pub(super) fn prepare(
         options: &'a Options,
+        programs: Programs,
         undo: &'a mut Undo,
         interrupt: Interrupt,
     ) -> Result<Bench<'a>, HostError> {
-        let workload = std::env::current_exe().map_err(|error| HostError::Command {
-            line: "finding this program".into(),
-            detail: error.to_string(),
-        })?;
-        let zcache = options
-            .zcache
-            .clone()
-            .unwrap_or_else(|| workload.with_file_name("zcache"));
-        let wants_zcache = options
-            .contenders
-            .iter()
-            .any(|c| c.zcache_codec().is_some());
-        if wants_zcache && !zcache.is_file() {
-            return Err(HostError::Command {
-                line: zcache.display().to_string(),
-                detail: "not found: build it (cargo build --release), name it with --zcache, \
-                         or leave it out with --contenders unlimited,zram,zswap,disk"
-                    .into(),
-            });
-        }
         let controller = Controller::find()?;
         let stats = std::env::temp_dir().join(format!("zcache-bench-{}.json", std::process::id()));
         let mut bench = Bench {
@@ -98,8 +114,7 @@ impl<'a> Bench<'a> {
             interrupt,
             controller,
             swap_file: None,
-            workload,
-            zcache,
+            programs,
             stats,
         };
         bench.make_swap_file()?;
@@ -254,7 +269,7 @@ impl<'a> Bench<'a> {
     ) -> Vec<OsString> {
         let mut line: Vec<OsString> = Vec::new();
         if let (Some(codec), Some(ram_bytes)) = (contender.zcache_codec(), limit_bytes) {
-            line.push(self.zcache.clone().into());
+            line.push(self.programs.zcache.clone().into());
             line.extend(["run", "--ram"].map(OsString::from));
             line.push(ram_bytes.to_string().into());
             line.extend(["--codec", codec, "--stats"].map(OsString::from));
@@ -267,7 +282,7 @@ impl<'a> Bench<'a> {
             );
             line.push("--".into());
         }
-        line.push(self.workload.clone().into());
+        line.push(self.programs.workload.clone().into());
         let numbers = [
             ("--bytes", cell.bytes.to_string()),
             ("--ratio", cell.ratio.to_string()),
