@@ -47,6 +47,15 @@ static void check(const uint64_t *page, uint64_t number, uint64_t version) {
     }
 }
 
+static uint64_t common_factor(uint64_t a, uint64_t b) {
+    while (b != 0) {
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 static void say(const char *line) {
     /* After --close-fds there is nobody to say it to. */
     if (write(STDOUT_FILENO, line, strlen(line)) < 0)
@@ -116,9 +125,9 @@ int main(int argc, char **argv) {
     for (long pass = 0; forever || pass < passes; pass++) {
         uint64_t start = random_next(&state) % pages;
         /* A stride that has no common factor with the count visits every page once. */
-        uint64_t stride = 514229 % pages | 1;
-        while (pages % stride == 0 && stride > 1)
-            stride -= 2;
+        uint64_t stride = 514229 % pages + 1;
+        while (common_factor(pages, stride) != 1)
+            stride++;
         for (uint64_t k = 0; k < pages; k++) {
             uint64_t i = (start + k * stride) % pages;
             check((uint64_t *)(base + i * PAGE), i, versions[i]);
