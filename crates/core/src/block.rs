@@ -1,4 +1,4 @@
-//! Block records: what the core knows of each block without looking into it, 28 bytes.
+//! Block records: what the core knows of each block without looking into it, 32 bytes.
 //!
 //! Stage on the data path: between an entry and the bytes. Only this record says whether a block is in RAM, being
 //! written, or in a tier; writeback changes it and never an entry.
@@ -7,10 +7,10 @@
 //! byte 0  state     Free, InRam, Writing, InTier, SlotFreed
 //!      1  kind      ephemeral or persistent
 //!      2  live      zpages, u16
-//!      4  fill      32 bits that only the packing interprets
-//!      8  place     frame (InRam, Writing), slot (InTier, SlotFreed), free list (Free)
-//!     12  age links: the LRU of its kind (InRam), the queue of freed slots (SlotFreed)
-//!     20  bin links: bins of the packing (InRam), bins of the tier (InTier)
+//!      4  fill      64 bits that only the packing interprets
+//!     12  place     frame (InRam, Writing), slot (InTier, SlotFreed), free list (Free)
+//!     16  age links: the LRU of its kind (InRam), the queue of freed slots (SlotFreed)
+//!     24  bin links: bins of the packing (InRam), bins of the tier (InTier)
 //! ```
 //!
 //! Invariants:
@@ -23,13 +23,14 @@ use crate::ids::{Kind, Slot};
 use crate::packing::Fill;
 use crate::table::{Table, read_word, write_word};
 
-const SIZE: usize = 28;
-const PLACE: usize = 8;
+const SIZE: usize = 32;
+const FILL: usize = 4;
+const PLACE: usize = 12;
 
 /// Byte of the previous link in the age list; the next link follows.
-pub(crate) const AGE_LINKS: usize = 12;
+pub(crate) const AGE_LINKS: usize = 16;
 /// Byte of the previous link in the bin list; the next link follows.
-pub(crate) const BIN_LINKS: usize = 20;
+pub(crate) const BIN_LINKS: usize = 24;
 
 /// The table of block records.
 pub(crate) type Blocks = Table<SIZE, PLACE>;
@@ -81,7 +82,9 @@ impl Blocks {
                 Kind::Ephemeral
             },
             live: u16::from_le_bytes([record[2], record[3]]),
-            fill: Fill(read_word(record, 4)),
+            fill: Fill(
+                u64::from(read_word(record, FILL)) | u64::from(read_word(record, FILL + 4)) << 32,
+            ),
         })
     }
 
@@ -105,7 +108,7 @@ impl Blocks {
         record[0] = state;
         record[1] = u8::from(block.kind == Kind::Ephemeral);
         record[2..4].copy_from_slice(&block.live.to_le_bytes());
-        write_word(record, 4, block.fill.0);
+        record[FILL..FILL + 8].copy_from_slice(&block.fill.0.to_le_bytes());
         write_word(record, PLACE, place);
     }
 

@@ -9,7 +9,7 @@
 //! of frames that is packed, aged, written back and sent as one; pool = a tmem pool; tier = disk or remote; entry = the
 //! record of one stored page; object = the record of a tmem object with pages here.
 //!
-//! Memory: an entry is 24 bytes, a hash bucket 4 (one for each 5/4 entries with a key), a block 28, an object 44.
+//! Memory: an entry is 24 bytes, a hash bucket 4 (one for each 5/4 entries with a key), a block 32, an object 44.
 //!
 //! Does not: compress, checksum, lock, or decide how much memory there is.
 #![no_std]

@@ -152,7 +152,7 @@ fn metadata_of_a_million_keys() {
 
 #[test]
 fn metadata_of_a_million_keys_in_zbud() {
-    // Two zpages share a block record of 28 bytes, so zbud cannot reach 32.
+    // Two zpages share a block record of 32 bytes, so zbud cannot reach 32.
     let per_page = metadata_per_page(Allocator::Zbud, small_file);
     assert!(per_page <= 48.0, "{per_page}");
 }

@@ -29,9 +29,12 @@ pub(crate) const BINS: usize = 384;
 /// Bytes before a zpage that name its entry: token (4), length (2), zero (2).
 pub(crate) const HEADER: usize = 8;
 
-/// How full a block is: 32 bits in the block record that only the packing interprets; 0 is an empty block.
+/// The longest length in a header: that of a filler over all of a block.
+const LEN_MAX: usize = Order::BLOCK.bytes() - HEADER;
+
+/// How full a block is: 64 bits in the block record that only the packing interprets; 0 is an empty block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Fill(pub(crate) u32);
+pub(crate) struct Fill(pub(crate) u64);
 
 /// A block in RAM, as a packing needs it.
 #[derive(Clone, Copy, Debug)]
@@ -169,10 +172,10 @@ fn write_header(bytes: &mut [u8], at: usize, entry: u32, len: usize) {
     bytes[at + 6..at + HEADER].fill(0);
 }
 
-/// Entry and length from a header, or `None` when the bytes are too short or the length is none.
+/// Entry and length from a header, or `None` when the bytes are too short or no header has this length.
 fn read_header(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
     let header: &[u8; HEADER] = bytes.get(at..at + HEADER)?.try_into().ok()?;
     let entry = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
-    (1..=4096).contains(&len).then_some((entry, len))
+    (1..=LEN_MAX).contains(&len).then_some((entry, len))
 }

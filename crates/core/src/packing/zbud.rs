@@ -28,7 +28,7 @@ const CHUNKS: usize = FRAME_SIZE / CHUNK;
 /// The longest zpage that leaves room for its header.
 const HEADED_MAX: usize = FRAME_SIZE - HEADER;
 /// Marks a frame filled by one zpage without a header.
-const WHOLE: u32 = 1 << 31;
+const WHOLE: u64 = 1 << 31;
 
 /// The zbud packing.
 pub(super) struct Zbud;
@@ -43,7 +43,7 @@ fn parts(fill: Fill) -> (usize, usize) {
 
 fn fill_of(first: usize, second: usize) -> Fill {
     debug_assert!(first + second <= CHUNKS);
-    Fill(first as u32 | (second as u32) << 8)
+    Fill(first as u64 | (second as u64) << 8)
 }
 
 fn second_start(second: usize) -> usize {
@@ -87,7 +87,7 @@ impl Packing for Zbud {
     ) -> Placed {
         if len > HEADED_MAX {
             assert_eq!(*fill, Fill(0), "a whole frame was asked for");
-            *fill = Fill(WHOLE | entry);
+            *fill = Fill(WHOLE | u64::from(entry));
             return Placed {
                 offset: 0,
                 compacted: false,
@@ -122,7 +122,7 @@ impl Packing for Zbud {
     fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
         if fill.0 & WHOLE != 0 {
             let whole = Candidate {
-                entry: fill.0 & !WHOLE,
+                entry: (fill.0 & !WHOLE) as u32,
                 offset: 0,
             };
             return (cursor == 0).then_some((whole, FRAME_SIZE));
