@@ -5,7 +5,7 @@ print("#include <unordered_map>\n#include <variant>\n#include <vector>")
 print("template <unsigned N> struct fibonacci { static constexpr unsigned long value = fibonacci<N - 1>::value + fibonacci<N - 2>::value; };")
 print("template <> struct fibonacci<0> { static constexpr unsigned long value = 0; };")
 print("template <> struct fibonacci<1> { static constexpr unsigned long value = 1; };")
-for i in range(6):
+for i in range(4):
     print(f"""
 struct item_{i} {{ int number; std::string text; double weight[{i % 7 + 1}]; bool operator<(const item_{i} &o) const {{ return number < o.number; }} }};
 unsigned long table_{i}(std::vector<item_{i}> items) {{
