@@ -1,2 +1,129 @@
-//! 
-fn main() {}
+//! The `zcache` command.
+
+mod size;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use zcache_pager::SwapConfig;
+use zcache_pager::{EXIT_OWN, RunConfig, StatsTarget};
+
+/// More memory than the machine has.
+#[derive(Parser)]
+#[command(version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(Run),
+}
+
+/// Run a program and all its children within one hard RAM budget.
+///
+/// What counts: the anonymous memory of all its processes, the compressed
+/// store and zcache's own memory. File-backed and shared memory do not count.
+/// What does not fit is kept compressed; the coldest goes to the swap file,
+/// if there is one.
+///
+/// Exit codes: those of the program; 125 when zcache itself fails, 126 when the
+/// program cannot be executed, 127 when it is not found.
+///
+/// SIGUSR1 prints the statistics while it runs.
+#[derive(Args)]
+struct Run {
+    /// The budget, for example 512M or 2G (K, M, G, T: powers of 1024).
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    ram: u64,
+
+    /// Where the coldest blocks go: a folder or a file to be made, or `none`
+    /// for RAM only. Without this: a nameless file in /var/tmp.
+    #[arg(long, value_name = "PATH|none")]
+    swap: Option<PathBuf>,
+
+    /// The most that the swap file may hold; without this, what the disk has.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    swap_max: Option<u64>,
+
+    /// How pages are compressed: lz4 or zstd.
+    #[arg(long, value_name = "NAME", default_value = "lz4")]
+    codec: String,
+
+    /// How compressed pages are packed: block or zbud.
+    #[arg(long, value_name = "NAME", default_value = "block")]
+    allocator: String,
+
+    /// Write statistics as JSON to this file at the end (`-`: to standard
+    /// error, since standard output is the program's), and a summary to
+    /// standard error.
+    #[arg(long, value_name = "FILE|-")]
+    stats: Option<PathBuf>,
+
+    /// The program and its arguments.
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+impl Run {
+    fn config(self) -> Result<RunConfig, String> {
+        let path = match self.swap {
+            Some(path) if path.as_os_str() == "none" => None,
+            other => Some(other),
+        };
+        if path.is_none() && self.swap_max.is_some() {
+            return Err("--swap-max needs a swap file, but --swap is none".into());
+        }
+        Ok(RunConfig {
+            ram_bytes: self.ram,
+            swap: path.map(|path| SwapConfig {
+                path,
+                bytes_max: self.swap_max,
+            }),
+            codec: self
+                .codec
+                .parse()
+                .map_err(|error| format!("--codec: {error}"))?,
+            allocator: self
+                .allocator
+                .parse()
+                .map_err(|error| format!("--allocator: {error}"))?,
+            stats: self.stats.map(|path| match path.as_os_str() == "-" {
+                true => StatsTarget::Standard,
+                false => StatsTarget::File(path),
+            }),
+            command: self.program,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a broken pipe is nobody's.
+            let _ = error.print();
+            return if error.use_stderr() {
+                code(EXIT_OWN)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command {
+        Command::Run(run) => match run.config() {
+            Ok(config) => code(zcache_pager::run(config)),
+            Err(error) => {
+                eprintln!("zcache: {error}");
+                code(EXIT_OWN)
+            }
+        },
+    }
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from((code & 0xff) as u8)
+}

@@ -211,6 +211,13 @@ pub fn cpus() -> Vec<usize> {
         .collect()
 }
 
+/// The user whose rights this process has.
+#[must_use]
+pub fn effective_user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Reads `buffer.len()` bytes at `address` of process `pid`; returns how many
 /// could be read.
 ///

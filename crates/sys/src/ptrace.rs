@@ -70,6 +70,33 @@ pub fn resume(pid: i32, signal: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, pid, 0, signal as u64).map(drop)
 }
 
+/// From the stop at an exec: runs to the exit of that system call, where
+/// registers may be set.
+///
+/// # Errors
+/// [`InjectError::Died`] when it is gone.
+pub fn finish_syscall(pid: i32) -> Result<(), InjectError> {
+    loop {
+        request(libc::PTRACE_SYSCALL, pid, 0, 0)?;
+        match wait(pid)? {
+            Some((_, Stop::Signal(libc::SIGTRAP))) => return Ok(()),
+            Some((_, stop @ (Stop::Exited(_) | Stop::Signaled(_)))) => {
+                return Err(InjectError::Died(stop));
+            }
+            None => return Err(InjectError::Died(Stop::Other(0))),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Asks a running thread to stop; it reports [`Stop::Trap`].
+///
+/// # Errors
+/// ESRCH when it is gone.
+pub fn interrupt(pid: i32) -> io::Result<()> {
+    request(libc::PTRACE_INTERRUPT, pid, 0, 0).map(drop)
+}
+
 /// Leaves a thread in its group stop, but listening for SIGCONT.
 ///
 /// # Errors
@@ -157,12 +184,13 @@ fn decode(pid: i32, status: i32) -> Stop {
     }
 }
 
-/// Waits for any child or tracee; `Ok(None)` when there is none left.
+/// What some child or tracee did; `Ok(None)` when none did anything or none is
+/// left.
 ///
 /// # Errors
 /// Whatever `wait4(2)` reports but ECHILD and EINTR.
-pub fn wait_any() -> io::Result<Option<(i32, Stop)>> {
-    wait(-1)
+pub fn try_wait_any() -> io::Result<Option<(i32, Stop)>> {
+    wait_with(-1, libc::WNOHANG)
 }
 
 /// Waits for one child or tracee; `Ok(None)` when it does not exist.
@@ -170,12 +198,19 @@ pub fn wait_any() -> io::Result<Option<(i32, Stop)>> {
 /// # Errors
 /// Whatever `wait4(2)` reports but ECHILD and EINTR.
 pub fn wait(pid: i32) -> io::Result<Option<(i32, Stop)>> {
+    wait_with(pid, 0)
+}
+
+fn wait_with(pid: i32, flags: i32) -> io::Result<Option<(i32, Stop)>> {
     loop {
         let mut status = 0;
         // SAFETY: the status word lives across the call.
-        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | flags) };
         if got > 0 {
             return Ok(Some((got, decode(got, status))));
+        }
+        if got == 0 {
+            return Ok(None);
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {

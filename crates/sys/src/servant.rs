@@ -41,6 +41,10 @@ const FILE_RING: usize = 0x1000;
 std::arch::global_asm!(
     ".pushsection .rodata.zcache_servant, \"a\", @progbits",
     ".balign 64",
+    ".globl zcache_servant_begin",
+    ".hidden zcache_servant_begin",
+    ".globl zcache_servant_end",
+    ".hidden zcache_servant_end",
     "zcache_servant_begin:",
     // Entry 0: one injected system call.
     "syscall",

@@ -1,0 +1,466 @@
+//! Eviction: resident → shadow → store → tier.
+//!
+//! Stage on the data path: program → store. Two steps, each in batches. First
+//! the servant moves the oldest resident pages into the shadow (`UFFDIO_MOVE`),
+//! under the space's `ops` lock, so that no mapping changes meanwhile. Later the
+//! oldest shadow pages are read from outside, compressed without any lock, and
+//! their shadow slots given back to the kernel. A page that is touched in
+//! between comes back from the shadow: its second chance.
+//!
+//! Invariant: a page's RAM is uncharged only after the kernel has it back.
+
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+use zcache::{Handle, PAGE_SIZE, Page, Rejected};
+use zcache_sys::process::read_memory;
+use zcache_sys::servant::{Command, SHADOW_BASE, ServantDied};
+use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE};
+
+use crate::budget::PAGE_BYTES;
+use crate::pager::{Pager, say};
+use crate::shadow::Claim;
+use crate::space::Space;
+use crate::table::{Slot, State, Vpn};
+
+const MADV_DONTNEED: u64 = 4;
+const MADV_POPULATE_WRITE: u64 = 23;
+const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
+/// How long nothing may be freed before faults that wait are given up.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Neighbouring pages on their way to neighbouring slots.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    page: Vpn,
+    slot: Slot,
+    count: u64,
+}
+
+/// One evictor thread's state.
+pub(crate) struct Evictor {
+    pager: Arc<Pager>,
+    pages: Box<[Page]>,
+    last_freed: Instant,
+}
+
+impl Evictor {
+    pub(crate) fn new(pager: Arc<Pager>) -> Evictor {
+        let batch = pager.sizes.batch_pages as usize;
+        Evictor {
+            pager,
+            pages: vec![[0; PAGE_SIZE]; batch].into_boxed_slice(),
+            last_freed: Instant::now(),
+        }
+    }
+
+    /// Evicts whenever the budget is low, until the run ends.
+    pub(crate) fn run(mut self) {
+        let pager = Arc::clone(&self.pager);
+        loop {
+            if !pager.budget.is_low() {
+                pager.wake_stalled();
+                pager.budget.wait_pressed(Duration::from_millis(50));
+                self.last_freed = Instant::now();
+                continue;
+            }
+            while pager.budget.is_below_high() {
+                if self.round() {
+                    self.last_freed = Instant::now();
+                    pager.wake_stalled();
+                } else {
+                    self.out_of_ideas();
+                }
+            }
+        }
+    }
+
+    /// Nothing could be freed in a whole round.
+    fn out_of_ideas(&mut self) {
+        let pager = &self.pager;
+        if pager.store.compact(64) > 0 {
+            return;
+        }
+        pager.budget.wait_freed(Duration::from_millis(2));
+        let stuck = self.last_freed.elapsed() > PATIENCE;
+        if !stuck || pager.stalled.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.last_freed = Instant::now();
+        let swap = match &pager.config.swap {
+            None => "there is no swap file: give --swap or a larger --ram",
+            Some(_) => {
+                "the swap file is full or cannot be written: give a larger --swap-max or --ram"
+            }
+        };
+        say!(
+            "out of memory: {} MiB budget, {} MiB resident, {} MiB in the store, {} MiB that cannot be paged; {swap}",
+            pager.budget.ram_bytes() >> 20,
+            pager.budget.charged_bytes() >> 20,
+            pager.store.ram_bytes() >> 20,
+            pager.budget.fixed_bytes() >> 20,
+        );
+        for space in pager.all_spaces() {
+            let mut core = space.core();
+            if let Some(page) = core.stalled.pop_front() {
+                pager
+                    .stalled
+                    .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                pager.counters.out_of_memory.add(1);
+                pager.lose(&space, &mut core, page, "no memory for it");
+                return;
+            }
+        }
+    }
+
+    /// One batch of each step. Returns whether RAM was freed.
+    fn round(&mut self) -> bool {
+        let pager = Arc::clone(&self.pager);
+        let mut freed = self.make_room_in_store();
+        let mut spaces = pager.all_spaces();
+        spaces.retain(|space| space.servant.get().is_some() && !space.is_closing());
+        let fullest = spaces
+            .iter()
+            .max_by_key(|space| space.core().shadow.waiting())
+            .cloned();
+        if let Some(space) = fullest {
+            let urgent = pager.budget.is_urgent();
+            let waiting = space.core().shadow.waiting();
+            if waiting > pager.sizes.shadow_target || (urgent && waiting >= pager.sizes.batch_pages)
+            {
+                freed |= self.compress(&space, pager.sizes.batch_pages) > 0;
+            }
+        }
+        spaces.retain(|space| space.core().window.is_none());
+        let oldest = spaces
+            .iter()
+            .filter_map(|space| Some((space.core().queue.oldest()?, space)))
+            .min_by_key(|(stamp, _)| *stamp)
+            .map(|(_, space)| Arc::clone(space));
+        let moved = match oldest {
+            Some(space) => self.shadow(&space),
+            None => 0,
+        };
+        if moved == 0 && !freed {
+            // Nothing resident can go: what waits in shadows must.
+            for space in pager.all_spaces() {
+                freed |= self.compress(&space, pager.sizes.batch_pages) > 0;
+            }
+        }
+        freed || moved > 0
+    }
+
+    /// Writes the store's oldest blocks to the tier when it nears its share.
+    fn make_room_in_store(&self) -> bool {
+        let pager = &self.pager;
+        let share = pager.pool_share_bytes();
+        let slack = (pager.budget.ram_bytes() / 256).max(256 << 10);
+        if pager.config.swap.is_none() || pager.store.ram_bytes() + slack < share {
+            return false;
+        }
+        let reclaimed = pager.store.reclaim(slack * 2);
+        reclaimed.bytes > 0
+    }
+
+    /// Moves a batch of the oldest resident pages into the shadow. Returns how
+    /// many went.
+    fn shadow(&mut self, space: &Arc<Space>) -> u64 {
+        let ops = space.lock_ops();
+        if space.is_closing() || space.core().window.is_some() {
+            return 0;
+        }
+        let moves = self.choose(space);
+        if moves.is_empty() {
+            return 0;
+        }
+        let results = match move_pages(space, &moves, false) {
+            Ok(results) => results,
+            Err(ServantDied) => {
+                self.put_back(space, &moves);
+                drop(ops);
+                self.pager.servant_died(space);
+                return 0;
+            }
+        };
+        let mut left: Vec<Move> = Vec::new();
+        let mut moved = 0;
+        let mut core = space.core();
+        for (one, done) in moves.iter().zip(&results) {
+            for ahead in 0..one.count {
+                let page = Vpn(one.page.0 + ahead);
+                let slot = Slot(one.slot.0 + ahead as u32);
+                if ahead < *done {
+                    core.table.set(page, State::Shadow(slot));
+                    core.shadow.set_owner(slot, Some(page));
+                } else {
+                    left.push(Move {
+                        page,
+                        slot,
+                        count: 1,
+                    });
+                }
+            }
+            moved += done;
+        }
+        drop(core);
+        if !left.is_empty() {
+            moved += self.retry(space, &left);
+        }
+        let mut core = space.core();
+        space.wake_deferred(&mut core);
+        drop(core);
+        self.pager.counters.shadowed_pages.add(moved);
+        moved
+    }
+
+    /// Takes pages from the queue's old end and marks them as moving.
+    fn choose(&self, space: &Space) -> Vec<Move> {
+        let mut core = space.core();
+        let mut moves: Vec<Move> = Vec::new();
+        let mut left = self.pager.sizes.batch_pages;
+        while left > 0 {
+            let Some(run) = core.queue.pop(left) else {
+                break;
+            };
+            let mut ahead = 0;
+            while ahead < run.count {
+                let page = Vpn(run.first.0 + ahead);
+                let resident = core
+                    .table
+                    .run(page, run.count - ahead, |state| state == State::Resident);
+                if resident == 0 {
+                    ahead += 1;
+                    continue;
+                }
+                let Some((slot, count)) = core.shadow.allocate(resident) else {
+                    let stamp = self.pager.next_stamp();
+                    core.queue.push(page, run.count - ahead, stamp);
+                    return moves;
+                };
+                for index in 0..count {
+                    core.table.set(Vpn(page.0 + index), State::Moving);
+                }
+                moves.push(Move { page, slot, count });
+                ahead += count;
+                left = left.saturating_sub(count);
+            }
+        }
+        moves
+    }
+
+    /// Pages that did not move at once: after a fork a page counts as shared
+    /// until it is written, so it is populated for writing first, which copies
+    /// it where it is still shared (both copies are charged). What does not
+    /// move then stays.
+    fn retry(&self, space: &Space, left: &[Move]) -> u64 {
+        let mut moved = 0;
+        let mut done = 0;
+        for part in left.chunks(64) {
+            let Ok(results) = move_pages(space, part, true) else {
+                break;
+            };
+            done += part.len();
+            let mut core = space.core();
+            for (one, result) in part.iter().zip(results) {
+                if result == 1 {
+                    core.table.set(one.page, State::Shadow(one.slot));
+                    core.shadow.set_owner(one.slot, Some(one.page));
+                    moved += 1;
+                } else {
+                    core.table.set(one.page, State::Resident);
+                    let stamp = self.pager.next_stamp();
+                    core.queue.push(one.page, 1, stamp);
+                    self.pager.counters.unmovable_pages.add(1);
+                }
+            }
+        }
+        self.put_back(space, &left[done..]);
+        moved
+    }
+
+    fn put_back(&self, space: &Space, moves: &[Move]) {
+        let mut core = space.core();
+        for one in moves {
+            for ahead in 0..one.count {
+                core.table.set(Vpn(one.page.0 + ahead), State::Resident);
+            }
+            let stamp = self.pager.next_stamp();
+            core.queue.push(one.page, one.count, stamp);
+        }
+        space.wake_deferred(&mut core);
+    }
+
+    /// Compresses at most `limit` of the oldest shadow pages. Returns how many
+    /// slots were freed.
+    pub(crate) fn compress(&mut self, space: &Space, limit: u64) -> u64 {
+        let mut core = space.core();
+        if core.hold_claims {
+            return 0;
+        }
+        let Some(claim) = core.shadow.claim(limit.min(self.pages.len() as u64)) else {
+            return 0;
+        };
+        core.claims += 1;
+        let owned: Vec<Option<Vpn>> = (0..claim.count)
+            .map(|ahead| core.shadow.owner(Slot(claim.first.0 + ahead as u32)))
+            .collect();
+        drop(core);
+        let readable = self.read(space, claim, &owned);
+        let stored: Vec<Option<Result<Handle, Rejected>>> = owned
+            .iter()
+            .zip(&readable)
+            .zip(self.pages.iter())
+            .map(|((owner, readable), page)| {
+                (owner.is_some() && *readable).then(|| self.pager.store.insert(page))
+            })
+            .collect();
+        self.settle(space, claim, &owned, stored);
+        let freed = self.free_slots(space, claim);
+        let mut core = space.core();
+        core.claims -= 1;
+        space.changed.notify_all();
+        freed
+    }
+
+    /// Reads the owned slots of a claim; says for each whether it was read.
+    fn read(&mut self, space: &Space, claim: Claim, owned: &[Option<Vpn>]) -> Vec<bool> {
+        let mut readable = vec![false; owned.len()];
+        let mut index = 0;
+        while index < owned.len() {
+            let run = owned[index..]
+                .iter()
+                .take_while(|owner| owner.is_some())
+                .count();
+            if run == 0 {
+                index += 1;
+                continue;
+            }
+            let source = SHADOW_BASE + (u64::from(claim.first.0) + index as u64) * PAGE_BYTES;
+            let target = self.pages[index..index + run].as_flattened_mut();
+            let got = read_memory(space.leader(), source, target).unwrap_or(0);
+            readable[index..index + got / PAGE_SIZE].fill(true);
+            index += run;
+        }
+        readable
+    }
+
+    /// Writes the outcome of a claim's compression into the table.
+    fn settle(
+        &self,
+        space: &Space,
+        claim: Claim,
+        owned: &[Option<Vpn>],
+        stored: Vec<Option<Result<Handle, Rejected>>>,
+    ) {
+        let mut core = space.core();
+        let mut evicted = 0;
+        for (index, result) in stored.into_iter().enumerate() {
+            let slot = Slot(claim.first.0 + index as u32);
+            // The owner may have been given the page back meanwhile.
+            let owner = core
+                .shadow
+                .owner(slot)
+                .filter(|page| core.table.get(*page) == State::Shadow(slot));
+            match (owner, result) {
+                (Some(page), Some(Ok(handle))) => {
+                    core.table.set(page, State::Stored(handle));
+                    core.shadow.set_owner(slot, None);
+                    evicted += 1;
+                }
+                (None, Some(Ok(handle))) => self.pager.store.release(handle),
+                (Some(page), Some(Err(_))) => {
+                    self.return_page(space, &mut core, page, slot, &self.pages[index]);
+                }
+                (Some(page), None) if owned[index].is_some() && !space.is_closing() => {
+                    core.shadow.set_owner(slot, None);
+                    self.pager
+                        .lose(space, &mut core, page, "the shadow cannot be read");
+                }
+                _ => {}
+            }
+        }
+        self.pager.counters.evicted_pages.add(evicted);
+    }
+
+    /// The store refused a page: the program keeps it in RAM.
+    fn return_page(
+        &self,
+        space: &Space,
+        core: &mut MutexGuard<'_, crate::space::Core>,
+        page: Vpn,
+        slot: Slot,
+        bytes: &Page,
+    ) {
+        self.pager.counters.returned_pages.add(1);
+        match space.uffd.copy(page.address(), std::slice::from_ref(bytes)) {
+            Outcome::Done => {
+                // Its slot is uncharged when the claim is freed.
+                self.pager.budget.charge_anyway(1);
+                core.table.set(page, State::Resident);
+                core.shadow.set_owner(slot, None);
+                core.queue.push(page, 1, self.pager.next_stamp());
+            }
+            Outcome::Stopped { .. } if space.is_closing() => {}
+            Outcome::Stopped { errno, .. } => {
+                core.shadow.set_owner(slot, None);
+                let why = std::io::Error::from_raw_os_error(errno);
+                self.pager
+                    .lose(space, core, page, &format!("it cannot be put back: {why}"));
+            }
+        }
+    }
+
+    /// Gives the slots of a claim back to the kernel.
+    fn free_slots(&self, space: &Space, claim: Claim) -> u64 {
+        let address = SHADOW_BASE + u64::from(claim.first.0) * PAGE_BYTES;
+        let arguments = [address, claim.count * PAGE_BYTES, MADV_DONTNEED, 0, 0, 0];
+        if space.call(libc::SYS_madvise, arguments).is_err() {
+            self.pager.servant_died(space);
+            return 0;
+        }
+        let mut core = space.core();
+        let freed = core.shadow.charged(claim);
+        core.shadow.finish(claim);
+        drop(core);
+        self.pager.budget.uncharge(freed);
+        freed
+    }
+}
+
+/// Has the servant move pages to their slots; returns how many of each went.
+/// With `populate` each page is made writable and the target's own first.
+fn move_pages(space: &Space, moves: &[Move], populate: bool) -> Result<Vec<u64>, ServantDied> {
+    let Some(servant) = space.servant.get() else {
+        return Err(ServantDied);
+    };
+    let shadow_fd = servant.shadow_fd;
+    space.serve(
+        |ring| {
+            let mut commands = Vec::new();
+            for (index, one) in moves.iter().enumerate() {
+                let len = one.count * PAGE_BYTES;
+                let target = SHADOW_BASE + u64::from(one.slot.0) * PAGE_BYTES;
+                let words = [target, one.page.address(), len, MOVE_MODE_DONTWAKE, 0];
+                let block = ring.put(index * MOVE_ARGS_BYTES, &words);
+                if populate {
+                    commands.push(Command {
+                        number: libc::SYS_madvise,
+                        arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0, 0],
+                    });
+                }
+                commands.push(Command {
+                    number: libc::SYS_ioctl,
+                    arguments: [shadow_fd, UFFDIO_MOVE, block, 0, 0, 0],
+                });
+            }
+            commands
+        },
+        |ring, _| {
+            let moved = |index: usize| ring.get(index * MOVE_ARGS_BYTES + 32).cast_signed();
+            (0..moves.len())
+                .map(|index| moved(index).max(0) as u64 / PAGE_BYTES)
+                .collect()
+        },
+    )
+}

@@ -1,0 +1,129 @@
+//! The front: the process that the user started. It stands for the program
+//! towards the shell: passes signals on, stops and continues with the program,
+//! and ends as the program ended. The pager is its child.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use zcache_sys::fd::Epoll;
+use zcache_sys::process::{self, Arrived, Signals};
+
+use crate::error::EXIT_OWN;
+use crate::pager::say;
+
+/// What the pager tells the front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// The program runs under this number.
+    Started(i32),
+    /// It was stopped by this signal.
+    Stopped(i32),
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+impl Word {
+    pub(crate) fn encode(self) -> [u8; 5] {
+        let (kind, value) = match self {
+            Word::Started(pid) => (0, pid),
+            Word::Stopped(signal) => (1, signal),
+            Word::Exited(code) => (2, code),
+            Word::Signaled(signal) => (3, signal),
+        };
+        let [a, b, c, d] = value.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    pub(crate) fn decode([kind, a, b, c, d]: [u8; 5]) -> Option<Word> {
+        let value = i32::from_le_bytes([a, b, c, d]);
+        Some(match kind {
+            0 => Word::Started(value),
+            1 => Word::Stopped(value),
+            2 => Word::Exited(value),
+            3 => Word::Signaled(value),
+            _ => return None,
+        })
+    }
+}
+
+/// Stands in front of the pager `pager` until the program has ended; returns
+/// the exit code for this process.
+pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32 {
+    let mut program = 0;
+    let Ok(epoll) = Epoll::new() else {
+        return EXIT_OWN;
+    };
+    let added = epoll
+        .add(signals.as_fd(), 0)
+        .and_then(|()| epoll.add(words.as_fd(), 1));
+    if let Err(error) = added {
+        say!("a system call failed: {error}");
+        return EXIT_OWN;
+    }
+    let mut tokens = Vec::new();
+    loop {
+        tokens.clear();
+        if epoll.wait(&mut tokens, None).is_err() {
+            return EXIT_OWN;
+        }
+        while let Some(arrived) = signals.next() {
+            pass_on(arrived, program, pager);
+        }
+        if !tokens.contains(&1) {
+            continue;
+        }
+        let mut bytes = [0; 5];
+        let word = words
+            .read_exact(&mut bytes)
+            .ok()
+            .and_then(|()| Word::decode(bytes));
+        match word {
+            Some(Word::Started(pid)) => program = pid,
+            Some(Word::Stopped(signal)) => process::stop_by(signal),
+            Some(Word::Exited(code)) => return code,
+            Some(Word::Signaled(signal)) => {
+                process::die_by(signal);
+                return 128 + signal;
+            }
+            None => {
+                say!("the pager died; the program and all its processes were killed");
+                return EXIT_OWN;
+            }
+        }
+    }
+}
+
+/// Signals that a process sent to us are meant for the program. Those from the
+/// terminal it has got itself, being in the same process group.
+fn pass_on(arrived: Arrived, program: i32, pager: i32) {
+    match arrived.signal {
+        libc::SIGCHLD => {}
+        // They may have ended meanwhile.
+        libc::SIGUSR1 => drop(process::kill(pager, libc::SIGUSR1)),
+        signal if arrived.from_process && program > 0 && arrived.sender != program => {
+            drop(process::kill(program, signal));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_wire() {
+        for word in [
+            Word::Started(77),
+            Word::Stopped(20),
+            Word::Exited(255),
+            Word::Signaled(9),
+        ] {
+            assert_eq!(Word::decode(word.encode()), Some(word));
+        }
+        assert_eq!(Word::decode([9, 0, 0, 0, 0]), None);
+    }
+}

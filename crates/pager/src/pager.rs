@@ -1,0 +1,312 @@
+//! What all threads of the pager share, and the registry of address spaces.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use zcache::Store;
+use zcache_sys::fd::Epoll;
+use zcache_sys::fd::PidFd;
+use zcache_sys::process::{GUARD_SLOTS, GuardTable};
+use zcache_sys::seccomp::Listener;
+
+use crate::budget::{Budget, PAGE_BYTES};
+use crate::config::RunConfig;
+use crate::counters::Counters;
+use crate::space::{Core, Space, SpaceId, handle_of};
+use crate::table::{State, Vpn};
+
+/// Sizes that follow from the budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Pages that one fault may bring.
+    pub(crate) window_pages: u64,
+    /// Pages that one eviction handles.
+    pub(crate) batch_pages: u64,
+    /// Slots of a shadow.
+    pub(crate) shadow_slots: u64,
+    /// Slots that wait before compression begins.
+    pub(crate) shadow_target: u64,
+}
+
+impl Sizes {
+    fn of(ram_bytes: u64) -> Sizes {
+        let pages = ram_bytes / PAGE_BYTES;
+        let shadow_slots = (pages / 8).clamp(128, 16_384).next_multiple_of(64);
+        Sizes {
+            window_pages: (pages / 256).clamp(4, 64),
+            batch_pages: (pages / 128).clamp(16, 64),
+            shadow_slots,
+            shadow_target: shadow_slots / 2,
+        }
+    }
+}
+
+/// See the module's description.
+pub(crate) struct Pager {
+    pub(crate) config: RunConfig,
+    pub(crate) sizes: Sizes,
+    pub(crate) store: Arc<Store>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) counters: Counters,
+    pub(crate) spaces: RwLock<HashMap<SpaceId, Arc<Space>>>,
+    /// Thread number to address space.
+    pub(crate) threads: Mutex<HashMap<i32, Arc<Space>>>,
+    /// One set of userfaultfds for each handler.
+    pub(crate) epolls: Vec<Epoll>,
+    pub(crate) listener: Listener,
+    pub(crate) guard: GuardTable,
+    guard_used: Mutex<Vec<bool>>,
+    next_space: AtomicU64,
+    stamp: AtomicU64,
+    pub(crate) stalled: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    /// Processes of zcache whose memory counts: front and guard.
+    pub(crate) own_pids: [AtomicI32; 2],
+    /// Threads to be interrupted by the tracer, since their fork seems to have failed.
+    pub(crate) interrupts: Mutex<Vec<i32>>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says something to the user on standard error.
+macro_rules! say {
+    ($($part:tt)*) => {
+        $crate::pager::say_line(&format!($($part)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn say_line(text: &str) {
+    use std::io::Write;
+    // Nobody is left to be told when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "zcache: {text}");
+}
+
+impl Pager {
+    pub(crate) fn new(
+        config: RunConfig,
+        store: Arc<Store>,
+        listener: Listener,
+        guard: GuardTable,
+        handlers: usize,
+    ) -> std::io::Result<Pager> {
+        let epolls = (0..handlers)
+            .map(|_| Epoll::new())
+            .collect::<Result<_, _>>()?;
+        Ok(Pager {
+            sizes: Sizes::of(config.ram_bytes),
+            budget: Arc::new(Budget::new(config.ram_bytes, Arc::clone(&store))),
+            config,
+            store,
+            counters: Counters::default(),
+            spaces: RwLock::default(),
+            threads: Mutex::default(),
+            epolls,
+            listener,
+            guard,
+            guard_used: Mutex::new(vec![false; GUARD_SLOTS]),
+            next_space: AtomicU64::new(1),
+            stamp: AtomicU64::new(1),
+            stalled: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            own_pids: [AtomicI32::new(0), AtomicI32::new(0)],
+            interrupts: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn new_space_id(&self) -> SpaceId {
+        SpaceId(self.next_space.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that grows with each group of pages that arrive.
+    pub(crate) fn next_stamp(&self) -> u64 {
+        self.stamp.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn space(&self, id: SpaceId) -> Option<Arc<Space>> {
+        self.spaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
+    }
+
+    pub(crate) fn all_spaces(&self) -> Vec<Arc<Space>> {
+        self.spaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn space_of_thread(&self, thread: i32) -> Option<Arc<Space>> {
+        lock(&self.threads).get(&thread).cloned()
+    }
+
+    /// Puts a process under the guard; `None` when its table is full, in which
+    /// case only the tracer's own kill protects it.
+    pub(crate) fn guard_process(&self, process: &PidFd) -> Option<usize> {
+        let mut used = lock(&self.guard_used);
+        let slot = used.iter().position(|used| !used)?;
+        used[slot] = true;
+        self.guard.set(slot, process);
+        Some(slot)
+    }
+
+    pub(crate) fn unguard(&self, slot: usize) {
+        self.guard.clear(slot);
+        lock(&self.guard_used)[slot] = false;
+    }
+
+    /// Makes a space known to the fault handlers and the evictors.
+    pub(crate) fn publish(&self, space: &Arc<Space>) -> std::io::Result<()> {
+        self.counters.spaces.add(1);
+        self.spaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(space.id, Arc::clone(space));
+        for epoll in &self.epolls {
+            epoll.add(space.uffd.as_fd(), space.id.0)?;
+        }
+        Ok(())
+    }
+
+    /// One process less lives in `space`; the last one closes it.
+    pub(crate) fn leave(&self, space: &Arc<Space>) {
+        if space.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close(space);
+        }
+    }
+
+    fn close(&self, space: &Arc<Space>) {
+        space.closing.store(true, Ordering::Release);
+        if let Some(servant) = space.servant.get() {
+            // It may be dead already.
+            let _ = servant.pidfd.signal(libc::SIGKILL);
+        }
+        for epoll in &self.epolls {
+            // The kernel removes what is gone by itself.
+            let _ = epoll.remove(space.uffd.as_fd());
+        }
+        self.spaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&space.id);
+        let _ops = space.lock_ops();
+        let mut core = space.hold_claims();
+        if let Some(servant) = space.servant.get() {
+            let _ = zcache_sys::fd::wait_readable(servant.pidfd.as_fd(), Duration::from_secs(5));
+            if let Some(slot) = servant.guard_slot {
+                self.unguard(slot);
+            }
+        }
+        let held = core.table.resident() + core.shadow.held();
+        let window = core.window.take();
+        core.table
+            .clear(0..u64::MAX >> 12, |_, state| self.drop_state(state));
+        core.queue.clear();
+        core.stalled.clear();
+        drop(core);
+        if let Some(window) = window {
+            self.abandon(window);
+        }
+        self.budget.uncharge(held);
+    }
+
+    /// A fork window ends without a child.
+    pub(crate) fn abandon(&self, window: crate::space::ForkWindow) {
+        self.budget.uncharge(window.charged_pages);
+        for (_, state) in window.log {
+            self.drop_state(state);
+        }
+    }
+
+    /// The share of the budget that compressed pages may take.
+    pub(crate) fn pool_share_bytes(&self) -> u64 {
+        let pageable = self
+            .budget
+            .ram_bytes()
+            .saturating_sub(self.budget.fixed_bytes());
+        match self.config.swap {
+            Some(_) => pageable / 4 * 3,
+            None => pageable.saturating_sub((pageable / 16).clamp(1 << 20, 16 << 20)),
+        }
+    }
+
+    /// Gives up what a state owned in the store.
+    pub(crate) fn drop_state(&self, state: State) {
+        if let Some(handle) = handle_of(state) {
+            self.store.release(handle);
+        }
+    }
+
+    /// Forgets all pages of `range`, which the program gave up or replaced.
+    pub(crate) fn forget(&self, core: &mut Core, range: std::ops::Range<u64>) {
+        let Core {
+            table,
+            shadow,
+            window,
+            ..
+        } = core;
+        let mut freed = 0;
+        table.clear(range.clone(), |_, state| {
+            match state {
+                State::Resident | State::Moving => freed += 1,
+                State::Shadow(slot) => shadow.set_owner(slot, None),
+                _ => {}
+            }
+            self.drop_state(state);
+        });
+        if let Some(window) = window {
+            let (gone, kept) = window
+                .log
+                .drain(..)
+                .partition(|(page, _): &(Vpn, State)| range.contains(&page.0));
+            window.log = kept;
+            for (_, state) in gone {
+                self.drop_state(state);
+            }
+        }
+        self.budget.uncharge(freed);
+    }
+
+    /// A page is lost for good: whoever touches it gets SIGBUS, never zeros.
+    pub(crate) fn lose(&self, space: &Space, core: &mut Core, page: Vpn, why: &str) {
+        self.counters.lost_pages.add(1);
+        let old = core.table.set(page, State::Poisoned);
+        self.drop_state(old);
+        say!(
+            "process {}: page {:#x} is lost ({why}); touching it raises SIGBUS",
+            space.leader(),
+            page.address()
+        );
+        if let Err(error) = space.uffd.poison(page.address()) {
+            if error.raw_os_error() != Some(libc::EEXIST) {
+                // Without poison the process itself has to go.
+                let _ = zcache_sys::process::kill(space.leader(), libc::SIGKILL);
+            }
+        }
+        let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+    }
+
+    /// Room was made: faults that waited for it try again.
+    pub(crate) fn wake_stalled(&self) {
+        if self.stalled.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for space in self.all_spaces() {
+            let mut core = space.core();
+            let woken = core.stalled.len() as u64;
+            for page in core.stalled.drain(..) {
+                let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+            }
+            self.stalled.fetch_sub(woken, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a run did: the JSON of `--stats` and the summary for people.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use crate::config::StatsTarget;
+use crate::pager::{Pager, say};
+
+/// The statistics of a run; the names and units are documented in
+/// `docs/stats.md` and stable.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunStats {
+    /// Version of this list of names.
+    pub format: u32,
+    /// The budget.
+    pub ram_bytes_budget: u64,
+    /// The highest use of it.
+    pub ram_bytes_peak: u64,
+    /// Pages of the program in RAM now, in bytes, the shadow included.
+    pub resident_bytes: u64,
+    /// What cannot be paged: zcache's own memory and private file pages.
+    pub fixed_bytes: u64,
+    /// Frames that hold compressed pages.
+    pub pool_bytes: u64,
+    /// The store's metadata.
+    pub metadata_bytes: u64,
+    /// Pages in the store, on disk included.
+    pub stored_pages: u64,
+    /// Of these, pages of one repeated word.
+    pub same_filled_pages: u64,
+    /// Of these, pages kept as they are.
+    pub incompressible_pages: u64,
+    /// Original bytes to compressed bytes of the stored pages.
+    pub compression_ratio: f64,
+    /// Faults that the pager answered.
+    pub faults: u64,
+    /// Median time to answer one.
+    pub fault_ns_p50: u64,
+    /// 99th percentile of that time.
+    pub fault_ns_p99: u64,
+    /// Pages given as zeros.
+    pub zero_filled_pages: u64,
+    /// Pages brought back from the store.
+    pub loaded_pages: u64,
+    /// Of these, pages brought along in a sweep.
+    pub around_pages: u64,
+    /// Pages that came back before they were compressed.
+    pub second_chances: u64,
+    /// Pages put into the store.
+    pub evicted_pages: u64,
+    /// Faults that had to wait for room.
+    pub stalled_faults: u64,
+    /// Pages that could not be moved.
+    pub unmovable_pages: u64,
+    /// Pages that the store refused and the program kept.
+    pub returned_pages: u64,
+    /// Pages lost and reported; touching them raises SIGBUS.
+    pub lost_pages: u64,
+    /// Faults that were refused since nothing could be freed.
+    pub out_of_memory: u64,
+    /// Pages written to the swap file.
+    pub writeback_pages: u64,
+    /// Bytes in use in the swap file.
+    pub swap_bytes: u64,
+    /// Pages read from the swap file.
+    pub swapin_pages: u64,
+    /// Images and forked children taken into care.
+    pub spaces: u64,
+    /// Forks served.
+    pub forks: u64,
+    /// Memory-map calls carried out.
+    pub mapping_calls: u64,
+    /// Pages that the store refused, by reason.
+    pub rejected: Rejections,
+}
+
+/// Pages that the store refused, by reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejections {
+    /// The pool was at its limit.
+    pub pool_full: u64,
+    /// No frame could be had.
+    pub no_memory: u64,
+}
+
+impl Pager {
+    pub(crate) fn stats(&self) -> RunStats {
+        let store = self.store.stats();
+        let c = &self.counters;
+        RunStats {
+            format: 1,
+            ram_bytes_budget: self.budget.ram_bytes(),
+            ram_bytes_peak: self.budget.peak_bytes(),
+            resident_bytes: self.budget.charged_bytes(),
+            fixed_bytes: self.budget.fixed_bytes(),
+            pool_bytes: store.pool_bytes,
+            metadata_bytes: store.metadata_bytes,
+            stored_pages: store.stored_pages,
+            same_filled_pages: store.same_filled_pages,
+            incompressible_pages: store.incompressible_pages,
+            compression_ratio: store.compression_ratio,
+            faults: c.faults.get(),
+            fault_ns_p50: c.fault_ns.percentile_ns(0.5),
+            fault_ns_p99: c.fault_ns.percentile_ns(0.99),
+            zero_filled_pages: c.zero_filled_pages.get(),
+            loaded_pages: c.loaded_pages.get(),
+            around_pages: c.around_pages.get(),
+            second_chances: c.second_chances.get(),
+            evicted_pages: c.evicted_pages.get(),
+            stalled_faults: c.stalled_faults.get(),
+            unmovable_pages: c.unmovable_pages.get(),
+            returned_pages: c.returned_pages.get(),
+            lost_pages: c.lost_pages.get(),
+            out_of_memory: c.out_of_memory.get(),
+            writeback_pages: store.writeback_pages,
+            swap_bytes: store.swap_bytes,
+            swapin_pages: store.swapin_pages,
+            spaces: c.spaces.get(),
+            forks: c.forks.get(),
+            mapping_calls: c.mapping_calls.get(),
+            rejected: Rejections {
+                pool_full: store.rejected_pool_full,
+                no_memory: store.rejected_no_memory,
+            },
+        }
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn us(ns: u64) -> f64 {
+    ns as f64 / 1000.0
+}
+
+/// Five lines for people on standard error.
+pub(crate) fn print_summary(pager: &Pager, running: bool) {
+    let s = pager.stats();
+    let state = if running { "running" } else { "done" };
+    say!(
+        "{state}: peak {:.0} of {:.0} MiB; resident {:.0}, store {:.0} + {:.0} metadata, unpageable {:.0} MiB",
+        mib(s.ram_bytes_peak),
+        mib(s.ram_bytes_budget),
+        mib(s.resident_bytes),
+        mib(s.pool_bytes),
+        mib(s.metadata_bytes),
+        mib(s.fixed_bytes),
+    );
+    say!(
+        "pages: {} evicted, {} brought back ({} in sweeps), {} second chances, {} zero-filled",
+        s.evicted_pages,
+        s.loaded_pages,
+        s.around_pages,
+        s.second_chances,
+        s.zero_filled_pages
+    );
+    say!(
+        "store: {} pages at {:.2}:1, {} same-filled, {} incompressible",
+        s.stored_pages,
+        s.compression_ratio,
+        s.same_filled_pages,
+        s.incompressible_pages
+    );
+    say!(
+        "swap: {} pages written, {} read, {:.0} MiB in use",
+        s.writeback_pages,
+        s.swapin_pages,
+        mib(s.swap_bytes)
+    );
+    say!(
+        "faults: {}, p50 {:.1} us, p99 {:.1} us, {} waited for room, {} pages lost",
+        s.faults,
+        us(s.fault_ns_p50),
+        us(s.fault_ns_p99),
+        s.stalled_faults,
+        s.lost_pages
+    );
+}
+
+/// Writes what `--stats` asked for, at the end.
+pub(crate) fn write(pager: &Pager) {
+    let Some(target) = &pager.config.stats else {
+        return;
+    };
+    pager.measure();
+    print_summary(pager, pager.stopping.load(Ordering::Relaxed));
+    let json = match serde_json::to_string_pretty(&pager.stats()) {
+        Ok(json) => json + "\n",
+        Err(error) => {
+            say!("the statistics cannot be written: {error}");
+            return;
+        }
+    };
+    match target {
+        StatsTarget::Standard => {
+            use std::io::Write;
+            let _ = std::io::stderr().write_all(json.as_bytes());
+        }
+        StatsTarget::File(path) => {
+            if let Err(error) = fs::write(path, json) {
+                say!(
+                    "the statistics cannot be written to {}: {error}",
+                    path.display()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A run from start to end: the processes of zcache, their threads, the
+//! program's launch.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use zcache::{Store, StoreConfig};
+use zcache_sys::fd::PidFd;
+use zcache_sys::process::{
+    self, GuardTable, Launch, LaunchError, Launched, Side, SignalMask, Signals,
+};
+use zcache_sys::ptrace;
+use zcache_sys::seccomp::{Filter, Listener};
+use zcache_sys::servant::CODE_PAGE;
+
+use crate::config::{RAM_BYTES_MIN, RunConfig};
+use crate::error::{EXIT_OWN, StartError};
+use crate::evict::Evictor;
+use crate::fault::Handler;
+use crate::front::{self, Word};
+use crate::pager::{Pager, say, say_line};
+use crate::report;
+use crate::tree::{End, Tracer};
+
+const NOTICE_THREADS: usize = 4;
+
+/// Runs the program of `config` within its budget; returns the exit code that
+/// this process shall end with. Must be called while the process has one thread.
+#[must_use]
+pub fn run(config: RunConfig) -> i32 {
+    if let Err(error) = check(&config) {
+        say_line(&error.to_string());
+        return error.exit_code();
+    }
+    let mask = process::block_signals();
+    match start(config, mask) {
+        Ok(code) => code,
+        Err(error) => {
+            say!("a system call failed: {error}");
+            EXIT_OWN
+        }
+    }
+}
+
+fn check(config: &RunConfig) -> Result<(), StartError> {
+    if config.ram_bytes < RAM_BYTES_MIN {
+        return Err(StartError::TooSmall {
+            ram_bytes: config.ram_bytes,
+            least_bytes: RAM_BYTES_MIN,
+        });
+    }
+    Ok(())
+}
+
+fn start(config: RunConfig, mask: SignalMask) -> std::io::Result<i32> {
+    let signals = Signals::new()?;
+    let (front_end, pager_end) = UnixStream::pair()?;
+    match process::fork()? {
+        Side::Parent(pager) => {
+            drop(pager_end);
+            Ok(front::stand(front_end, &signals, pager))
+        }
+        Side::Child => {
+            drop(front_end);
+            drop(signals);
+            let front = std::os::unix::process::parent_id().cast_signed();
+            std::process::exit(pager_main(config, mask, pager_end, front));
+        }
+    }
+}
+
+/// The pager process: pages the program, then tells the front how it ended.
+fn pager_main(config: RunConfig, mask: SignalMask, mut words: UnixStream, front: i32) -> i32 {
+    let end = match words.try_clone() {
+        Ok(clone) => page(config, mask, clone, front),
+        Err(error) => Err(StartError::Own(error)),
+    };
+    let word = match end {
+        Ok(end) => end.word(),
+        Err(error) => {
+            say_line(&error.to_string());
+            Word::Exited(error.exit_code())
+        }
+    };
+    // The front may have left already, when the tree outlived the program.
+    let _ = words.write_all(&word.encode());
+    0
+}
+
+fn page(
+    config: RunConfig,
+    mask: SignalMask,
+    mut words: UnixStream,
+    front: i32,
+) -> Result<End, StartError> {
+    process::become_subreaper().map_err(StartError::Own)?;
+    refuse_setuid(&config)?;
+    let cpus = process::cpus();
+    let store = Store::open(StoreConfig {
+        pool_bytes_max: config.ram_bytes,
+        codec: config.codec,
+        allocator: config.allocator,
+        shards: cpus.len().next_power_of_two().clamp(1, 16),
+        swap: config.swap.clone(),
+    })
+    .map_err(StartError::Store)?;
+    let launched = launch(&config, mask)?;
+    let result = attach(config, store, &launched, &cpus, front, &mut words);
+    let (pager, mut tracer, signals) = match result {
+        Ok(parts) => parts,
+        Err(error) => {
+            let _ = process::kill(launched.pid, libc::SIGKILL);
+            return Err(error);
+        }
+    };
+    launched.go().map_err(StartError::Own)?;
+    let end = tracer.run(&signals);
+    pager.stopping.store(true, Ordering::Relaxed);
+    let end = end?;
+    if let Some(error) = launched.exec_error() {
+        let program = pager.config.command[0].clone();
+        return Err(StartError::Exec { program, error });
+    }
+    report::write(&pager);
+    Ok(end)
+}
+
+fn launch(config: &RunConfig, mask: SignalMask) -> Result<Launched, StartError> {
+    let text = |argument: &std::ffi::OsString| {
+        CString::new(argument.as_bytes())
+            .map_err(|_| StartError::Own(std::io::Error::from_raw_os_error(libc::EINVAL)))
+    };
+    let arguments = config
+        .command
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?;
+    let launch = Launch {
+        program: arguments[0].clone(),
+        arguments,
+        mask,
+        filter: Filter::new(CODE_PAGE),
+    };
+    launch.start().map_err(|error| match error {
+        LaunchError::Fork(error) => StartError::Own(error),
+        LaunchError::Filter(error) => StartError::Filter(error),
+    })
+}
+
+/// Seizes the program at its door and starts the pager's threads.
+fn attach(
+    config: RunConfig,
+    store: Store,
+    launched: &Launched,
+    cpus: &[usize],
+    front: i32,
+    words: &mut UnixStream,
+) -> Result<(Arc<Pager>, Tracer, Signals), StartError> {
+    process::release_standard_streams().map_err(StartError::Own)?;
+    ptrace::seize(launched.pid).map_err(StartError::Attach)?;
+    let child = PidFd::open(launched.pid).map_err(StartError::Own)?;
+    let listener = child
+        .take_fd(launched.listener)
+        .map_err(StartError::Attach)?;
+    let guard_table = GuardTable::new().map_err(StartError::Own)?;
+    let pager = Pager::new(
+        config,
+        Arc::new(store),
+        Listener::from_fd(listener),
+        guard_table,
+        cpus.len(),
+    )
+    .map_err(StartError::Own)?;
+    let pager = Arc::new(pager);
+    let own = PidFd::open(std::process::id().cast_signed()).map_err(StartError::Own)?;
+    let guard = process::start_guard(&pager.guard, &own).map_err(StartError::Own)?;
+    pager.own_pids[0].store(front, Ordering::Relaxed);
+    pager.own_pids[1].store(guard, Ordering::Relaxed);
+    let signals = Signals::new().map_err(StartError::Own)?;
+    start_threads(&pager, cpus).map_err(StartError::Own)?;
+    let clone = words.try_clone().map_err(StartError::Own)?;
+    words
+        .write_all(&Word::Started(launched.pid).encode())
+        .map_err(StartError::Own)?;
+    let tracer = Tracer::new(Arc::clone(&pager), clone, own, guard, launched.pid)
+        .map_err(StartError::Own)?;
+    Ok((pager, tracer, signals))
+}
+
+fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new()
+            .name(name.to_string())
+            .stack_size(256 << 10)
+            .spawn(work)
+            .map(drop)
+    };
+    for (index, cpu) in cpus.iter().copied().enumerate() {
+        let handler = Handler::new(Arc::clone(pager), index);
+        spawn("fault", Box::new(move || handler.run(cpu)))?;
+    }
+    for _ in 0..cpus.len().min(4) {
+        let evictor = Evictor::new(Arc::clone(pager));
+        spawn("evict", Box::new(move || evictor.run()))?;
+    }
+    for _ in 0..NOTICE_THREADS {
+        let pager = Arc::clone(pager);
+        spawn("mapping", Box::new(move || pager.answer_notices()))?;
+    }
+    let ticking = Arc::clone(pager);
+    spawn("tick", Box::new(move || ticking.tick()))
+}
+
+/// Refuses programs that would lose their privileges under a tracer.
+fn refuse_setuid(config: &RunConfig) -> Result<(), StartError> {
+    let Some(path) = find_program(Path::new(&config.command[0])) else {
+        return Ok(());
+    };
+    let Ok(meta) = fs::metadata(&path) else {
+        return Ok(());
+    };
+    let set_user = meta.mode() & libc::S_ISUID != 0 && meta.uid() != process::effective_user();
+    let set_group = meta.mode() & libc::S_ISGID != 0 && meta.mode() & libc::S_IXGRP != 0;
+    if (set_user || set_group) && process::effective_user() != 0 {
+        return Err(StartError::Setuid(path.into_os_string()));
+    }
+    Ok(())
+}
+
+fn find_program(name: &Path) -> Option<PathBuf> {
+    if name.as_os_str().as_bytes().contains(&b'/') {
+        return Some(name.to_path_buf());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,248 @@
+//! One address space of the tree: its page table, its queue, its shadow, its
+//! descriptors and its servant.
+//!
+//! Lock order: `ops` before `core` before the servant's ring; never the store's
+//! locks under the ring. `ops` serializes whatever changes the memory map with
+//! whatever moves pages: under it the pager knows each mapping exactly.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use zcache::Handle;
+use zcache_sys::fd::{PidFd, wait_readable};
+use zcache_sys::servant::{Command, Ring, ServantDied};
+use zcache_sys::uffd::Uffd;
+
+use std::os::fd::AsFd;
+
+use crate::queue::Queue;
+use crate::shadow::Shadow;
+use crate::stream::Streams;
+use crate::table::{State, Table, Vpn};
+
+/// Names an address space for the life of the run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct SpaceId(pub(crate) u64);
+
+/// A fork that was let go and whose child has not been announced yet. While it
+/// is open no page is evicted, and each change of a page's state is logged, so
+/// that the child's table can be made as the parent's was.
+pub(crate) struct ForkWindow {
+    pub(crate) thread: i32,
+    pub(crate) since: Instant,
+    pub(crate) charged_pages: u64,
+    /// What pages were before they changed; owns its handles.
+    pub(crate) log: Vec<(Vpn, State)>,
+}
+
+/// The child of a fork, announced but not yet born for the tracer.
+pub(crate) struct Forked {
+    pub(crate) thread: i32,
+    pub(crate) child: std::sync::Arc<Space>,
+}
+
+/// What the `core` lock protects.
+pub(crate) struct Core {
+    pub(crate) table: Table,
+    pub(crate) queue: Queue,
+    pub(crate) streams: Streams,
+    pub(crate) shadow: Shadow,
+    /// Pages under a system call of ours; faults there wait.
+    pub(crate) busy: Option<Range<u64>>,
+    /// Faults to be woken when what they wait for is over.
+    pub(crate) deferred: Vec<Vpn>,
+    /// Faults that wait for room.
+    pub(crate) stalled: VecDeque<Vpn>,
+    pub(crate) window: Option<ForkWindow>,
+    pub(crate) forked: Vec<Forked>,
+    /// Ranges that a child sees as zeros or not at all.
+    pub(crate) not_inherited: Vec<Range<u64>>,
+    pub(crate) brk: u64,
+    /// Claims of shadow slots are held back while pages change addresses.
+    pub(crate) hold_claims: bool,
+    pub(crate) claims: u64,
+}
+
+impl Core {
+    pub(crate) fn is_busy(&self, page: Vpn) -> bool {
+        self.busy
+            .as_ref()
+            .is_some_and(|range| range.contains(&page.0))
+    }
+
+    /// Records what a page was, when a fork is under way. Returns true when
+    /// the log took over the state's handle.
+    pub(crate) fn log(&mut self, page: Vpn, before: State) -> bool {
+        match &mut self.window {
+            Some(window) => {
+                window.log.push((page, before));
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The servant as the pager sees it.
+pub(crate) struct Servant {
+    pub(crate) ring: Mutex<Ring>,
+    pub(crate) pidfd: PidFd,
+    pub(crate) pid: i32,
+    /// Number of the shadow's userfaultfd in the servant.
+    pub(crate) shadow_fd: u64,
+    pub(crate) guard_slot: Option<usize>,
+}
+
+/// See the module's description.
+pub(crate) struct Space {
+    pub(crate) id: SpaceId,
+    pub(crate) uffd: Uffd,
+    pub(crate) servant: OnceLock<Servant>,
+    pub(crate) pagemap: OnceLock<File>,
+    /// A process that lives in this space: for reading its memory.
+    pub(crate) leader: AtomicI32,
+    /// Processes that live in it.
+    pub(crate) users: AtomicU32,
+    pub(crate) closing: AtomicBool,
+    /// Its servant was found dead and its process was told.
+    pub(crate) failed: AtomicBool,
+    pub(crate) ops: Mutex<()>,
+    core: Mutex<Core>,
+    pub(crate) changed: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Space {
+    pub(crate) fn new(id: SpaceId, uffd: Uffd, leader: i32, shadow_slots: u64) -> Space {
+        Space {
+            id,
+            uffd,
+            servant: OnceLock::new(),
+            pagemap: OnceLock::new(),
+            leader: AtomicI32::new(leader),
+            users: AtomicU32::new(1),
+            closing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            ops: Mutex::new(()),
+            core: Mutex::new(Core {
+                table: Table::default(),
+                queue: Queue::default(),
+                streams: Streams::default(),
+                shadow: Shadow::new(shadow_slots),
+                busy: None,
+                deferred: Vec::new(),
+                stalled: VecDeque::new(),
+                window: None,
+                forked: Vec::new(),
+                not_inherited: Vec::new(),
+                brk: 0,
+                hold_claims: false,
+                claims: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    pub(crate) fn lock_ops(&self) -> MutexGuard<'_, ()> {
+        lock(&self.ops)
+    }
+
+    pub(crate) fn leader(&self) -> i32 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Waits on the core for at most `timeout`.
+    pub(crate) fn wait_core<'a>(
+        &'a self,
+        core: MutexGuard<'a, Core>,
+        timeout: Duration,
+    ) -> MutexGuard<'a, Core> {
+        match self.changed.wait_timeout(core, timeout) {
+            Ok((core, _)) => core,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
+    /// Has the servant run `commands`; `prepare` may fill the ring's data area
+    /// first and returns the commands, `finish` may read it afterwards.
+    pub(crate) fn serve<T>(
+        &self,
+        prepare: impl FnOnce(&Ring) -> Vec<Command>,
+        finish: impl FnOnce(&Ring, &[i64]) -> T,
+    ) -> Result<T, ServantDied> {
+        let servant = self.servant.get().ok_or(ServantDied)?;
+        let ring = lock(&servant.ring);
+        let commands = prepare(&ring);
+        let mut results = Vec::with_capacity(commands.len());
+        let alive = || {
+            !matches!(
+                wait_readable(servant.pidfd.as_fd(), Duration::ZERO),
+                Ok(true)
+            )
+        };
+        ring.run(&commands, &mut results, alive)?;
+        Ok(finish(&ring, &results))
+    }
+
+    /// Has the servant run one system call.
+    pub(crate) fn call(&self, number: i64, arguments: [u64; 6]) -> Result<i64, ServantDied> {
+        self.serve(
+            |_| vec![Command { number, arguments }],
+            |_, results| results[0],
+        )
+    }
+
+    /// Whether the kernel has a page at `page` (in RAM or swapped by the host).
+    /// `None` when it cannot be told.
+    pub(crate) fn is_present(&self, page: Vpn) -> Option<bool> {
+        let mut entry = [0u8; 8];
+        self.pagemap
+            .get()?
+            .read_exact_at(&mut entry, page.0 * 8)
+            .ok()?;
+        Some(u64::from_ne_bytes(entry) >> 62 != 0)
+    }
+
+    /// Locks the core when no evictor has claimed shadow slots, and keeps
+    /// evictors from claiming more until `hold_claims` is set to false.
+    pub(crate) fn hold_claims(&self) -> MutexGuard<'_, Core> {
+        let mut core = self.core();
+        core.hold_claims = true;
+        while core.claims > 0 {
+            core = self.wait_core(core, Duration::from_millis(10));
+        }
+        core
+    }
+
+    /// Wakes every fault that was deferred.
+    pub(crate) fn wake_deferred(&self, core: &mut Core) {
+        for page in core.deferred.drain(..) {
+            // A process that has ended needs no waking.
+            let _ = self.uffd.wake(page.address(), 4096);
+        }
+    }
+}
+
+/// The handle that a state owns.
+pub(crate) fn handle_of(state: State) -> Option<Handle> {
+    match state {
+        State::Stored(handle) | State::Loading(handle) => Some(handle),
+        _ => None,
+    }
+}

@@ -1,0 +1,419 @@
+//! The tracer: births, new images, stops and ends of the tree's processes.
+//!
+//! One thread does all ptrace work, since ptrace belongs to the thread that
+//! attached. A new image or a forked child is taken into care before it runs.
+//! Signals and job-control stops are passed on as they are.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zcache_sys::fd::{Epoll, PidFd};
+use zcache_sys::process::{self, Signals};
+use zcache_sys::ptrace::{self, Stop};
+
+use crate::error::StartError;
+use crate::front::Word;
+use crate::inject::CareError;
+use crate::pager::{Pager, lock, say};
+use crate::report;
+use crate::space::Space;
+
+const TOKEN_SIGNALS: u64 = 1;
+const TOKEN_FRONT: u64 = 2;
+const TURN: Duration = Duration::from_millis(50);
+
+struct Process {
+    pidfd: PidFd,
+    guard_slot: Option<usize>,
+    space: Option<Arc<Space>>,
+}
+
+struct Birth {
+    parent: i32,
+    stopped: bool,
+    announced: bool,
+}
+
+/// The end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Signaled(i32),
+}
+
+/// See the module's description.
+pub(crate) struct Tracer {
+    pager: Arc<Pager>,
+    main: i32,
+    main_end: Option<End>,
+    processes: HashMap<i32, Process>,
+    /// Thread to process.
+    process_of: HashMap<i32, i32>,
+    births: HashMap<i32, Birth>,
+    guard: i32,
+    own: PidFd,
+    front: UnixStream,
+    front_left: bool,
+    failure: Option<StartError>,
+}
+
+impl Tracer {
+    pub(crate) fn new(
+        pager: Arc<Pager>,
+        front: UnixStream,
+        own: PidFd,
+        guard: i32,
+        main: i32,
+    ) -> std::io::Result<Tracer> {
+        let mut tracer = Tracer {
+            pager,
+            main,
+            main_end: None,
+            processes: HashMap::new(),
+            process_of: HashMap::new(),
+            births: HashMap::new(),
+            guard,
+            own,
+            front,
+            front_left: false,
+            failure: None,
+        };
+        tracer.add_process(main, None)?;
+        Ok(tracer)
+    }
+
+    fn add_process(&mut self, pid: i32, space: Option<Arc<Space>>) -> std::io::Result<()> {
+        let pidfd = PidFd::open(pid)?;
+        let guard_slot = self.pager.guard_process(&pidfd);
+        self.processes.insert(
+            pid,
+            Process {
+                pidfd,
+                guard_slot,
+                space,
+            },
+        );
+        self.process_of.insert(pid, pid);
+        Ok(())
+    }
+
+    /// Runs until the last process of the tree has ended. Returns how the main
+    /// program ended, or why it was never started.
+    pub(crate) fn run(&mut self, signals: &Signals) -> Result<End, StartError> {
+        let epoll = Epoll::new().map_err(StartError::Own)?;
+        epoll
+            .add(signals.as_fd(), TOKEN_SIGNALS)
+            .map_err(StartError::Own)?;
+        epoll
+            .add(self.front.as_fd(), TOKEN_FRONT)
+            .map_err(StartError::Own)?;
+        let mut tokens = Vec::new();
+        while !self.processes.is_empty() {
+            tokens.clear();
+            epoll
+                .wait(&mut tokens, Some(TURN))
+                .map_err(StartError::Own)?;
+            while let Some(arrived) = signals.next() {
+                if arrived.signal == libc::SIGUSR1 {
+                    report::print_summary(&self.pager, true);
+                }
+            }
+            if tokens.contains(&TOKEN_FRONT) && !self.front_left {
+                self.front_gone(&epoll);
+            }
+            while let Some((pid, stop)) = ptrace::try_wait_any().map_err(StartError::Own)? {
+                self.stopped(pid, stop);
+            }
+            for thread in lock(&self.pager.interrupts).drain(..) {
+                // It may have ended meanwhile.
+                let _ = ptrace::interrupt(thread);
+            }
+        }
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(self.main_end.unwrap_or(End::Exited(0))),
+        }
+    }
+
+    /// The front process ended: by itself after the main program, or killed.
+    fn front_gone(&mut self, epoll: &Epoll) {
+        let mut byte = [0u8];
+        if matches!(self.front.read(&mut byte), Ok(0) | Err(_)) {
+            self.front_left = true;
+            let _ = epoll.remove(self.front.as_fd());
+            if self.main_end.is_none() {
+                self.kill_all();
+            }
+        }
+    }
+
+    fn kill_all(&self) {
+        for process in self.processes.values() {
+            let _ = process.pidfd.signal(libc::SIGKILL);
+        }
+    }
+
+    fn tell_front(&mut self, word: Word) {
+        // A front that has left needs no news.
+        let _ = self.front.write_all(&word.encode());
+    }
+
+    fn stopped(&mut self, pid: i32, stop: Stop) {
+        match stop {
+            Stop::Exited(_) | Stop::Signaled(_) => self.ended(pid, stop),
+            _ if !self.process_of.contains_key(&pid) => self.first_stop(pid),
+            Stop::Birth { child, .. } => {
+                self.announced(pid, child);
+                resume(pid, 0);
+            }
+            Stop::Exec { former } => self.new_image(pid, former),
+            Stop::Signal(signal) => resume(pid, signal),
+            Stop::Group(signal) => {
+                if pid == self.main {
+                    self.tell_front(Word::Stopped(signal));
+                }
+                let _ = ptrace::listen(pid);
+            }
+            Stop::Trap | Stop::Other(_) => {
+                if let Some(space) = self.pager.space_of_thread(pid) {
+                    self.pager.close_window(&space, pid);
+                }
+                resume(pid, 0);
+            }
+        }
+    }
+
+    /// A task's first stop; its parent's event may come before or after.
+    fn first_stop(&mut self, pid: i32) {
+        match self.births.get(&pid) {
+            Some(birth) if birth.announced => {
+                let parent = birth.parent;
+                self.births.remove(&pid);
+                self.born(pid, parent);
+            }
+            _ => {
+                self.births.insert(
+                    pid,
+                    Birth {
+                        parent: 0,
+                        stopped: true,
+                        announced: false,
+                    },
+                );
+            }
+        }
+    }
+
+    fn announced(&mut self, parent: i32, child: i32) {
+        match self.births.remove(&child) {
+            Some(birth) if birth.stopped => self.born(child, parent),
+            _ => {
+                self.births.insert(
+                    child,
+                    Birth {
+                        parent,
+                        stopped: false,
+                        announced: true,
+                    },
+                );
+            }
+        }
+    }
+
+    fn born(&mut self, child: i32, parent: i32) {
+        let Some(parent_space) = self.pager.space_of_thread(parent) else {
+            self.adopt(child, None);
+            return;
+        };
+        let group = thread_group(child).unwrap_or(child);
+        if group != child {
+            self.process_of.insert(child, group);
+            lock(&self.pager.threads).insert(child, parent_space);
+            resume(child, 0);
+            return;
+        }
+        match self.pager.take_forked(&parent_space, parent) {
+            Some(space) => match self.pager.care_for_child(child, &space) {
+                Ok(()) => self.adopt(child, Some(space)),
+                Err(CareError::Ended(stop)) => {
+                    self.adopt_ended(child, space);
+                    if let Some(stop) = stop {
+                        self.ended(child, stop);
+                    }
+                }
+                Err(error) => {
+                    say!("process {child} cannot be paged and is killed: {error}");
+                    self.adopt_ended(child, space);
+                    let _ = process::kill(child, libc::SIGKILL);
+                }
+            },
+            None => {
+                parent_space
+                    .users
+                    .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                self.adopt(child, Some(parent_space));
+            }
+        }
+    }
+
+    fn adopt(&mut self, child: i32, space: Option<Arc<Space>>) {
+        if let Some(space) = &space {
+            lock(&self.pager.threads).insert(child, Arc::clone(space));
+        }
+        if self.add_process(child, space).is_ok() {
+            resume(child, 0);
+        }
+    }
+
+    fn adopt_ended(&mut self, child: i32, space: Arc<Space>) {
+        if self.add_process(child, Some(Arc::clone(&space))).is_err() {
+            self.pager.leave(&space);
+        }
+    }
+
+    fn new_image(&mut self, pid: i32, former: i32) {
+        if former != pid {
+            self.process_of.remove(&former);
+            lock(&self.pager.threads).remove(&former);
+        }
+        lock(&self.pager.threads).remove(&pid);
+        let old = self
+            .processes
+            .get_mut(&pid)
+            .and_then(|process| process.space.take());
+        if let Some(old) = &old {
+            self.pager.close_window(old, former);
+            self.pager.leave(old);
+        }
+        let cared = match ptrace::finish_syscall(pid) {
+            Ok(()) => self.pager.care_for_image(pid),
+            Err(error) => Err(error.into()),
+        };
+        match cared.map(Arc::new) {
+            Ok(space) => {
+                if let Err(error) = self.pager.publish(&space) {
+                    say!("process {pid} cannot be watched: {error}");
+                    let _ = process::kill(pid, libc::SIGKILL);
+                }
+                lock(&self.pager.threads).insert(pid, Arc::clone(&space));
+                if let Some(process) = self.processes.get_mut(&pid) {
+                    process.space = Some(space);
+                }
+                resume(pid, 0);
+            }
+            Err(CareError::Ended(Some(stop))) => self.ended(pid, stop),
+            Err(CareError::Ended(None)) => {}
+            Err(error) => {
+                let first = pid == self.main && old.is_none();
+                if first {
+                    self.failure = Some(StartError::Care(error.to_string()));
+                } else {
+                    say!("process {pid}: its new program cannot be paged and is killed: {error}");
+                }
+                let _ = process::kill(pid, libc::SIGKILL);
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, stop: Stop) {
+        if pid == self.guard {
+            self.renew_guard();
+            return;
+        }
+        self.births.remove(&pid);
+        self.process_of.remove(&pid);
+        let space = lock(&self.pager.threads).remove(&pid);
+        if let Some(space) = &space {
+            self.pager.close_window(space, pid);
+        }
+        let Some(process) = self.processes.remove(&pid) else {
+            return;
+        };
+        if let Some(space) = &process.space {
+            self.pager.leave(space);
+        }
+        if let Some(slot) = process.guard_slot {
+            self.pager.unguard(slot);
+        }
+        if pid == self.main {
+            self.main_ended(match stop {
+                Stop::Signaled(signal) => End::Signaled(signal),
+                Stop::Exited(code) => End::Exited(code),
+                _ => End::Exited(0),
+            });
+        }
+    }
+
+    /// The main program has ended. With others left in the background the
+    /// front goes at once and the pager stays for them.
+    fn main_ended(&mut self, end: End) {
+        self.main_end = Some(end);
+        if !self.processes.is_empty() && self.failure.is_none() {
+            self.tell_front(end.word());
+        }
+    }
+
+    fn renew_guard(&mut self) {
+        match process::start_guard(&self.pager.guard, &self.own) {
+            Ok(guard) => {
+                self.guard = guard;
+                self.pager.own_pids[1].store(guard, std::sync::atomic::Ordering::Relaxed);
+            }
+            Err(error) => {
+                say!("the guard died and cannot be replaced ({error}); the program is killed");
+                self.kill_all();
+            }
+        }
+    }
+}
+
+impl End {
+    pub(crate) fn word(self) -> Word {
+        match self {
+            End::Exited(code) => Word::Exited(code),
+            End::Signaled(signal) => Word::Signaled(signal),
+        }
+    }
+}
+
+fn resume(pid: i32, signal: i32) {
+    // It may have been killed while it was stopped; its end is reported then.
+    let _ = ptrace::resume(pid, signal);
+}
+
+/// The process that a thread belongs to.
+fn thread_group(thread: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
+impl Pager {
+    /// The servant of a space does not answer. When its process is ending
+    /// anyway that is as it should be; else the process is told by SIGBUS.
+    pub(crate) fn servant_died(&self, space: &Space) {
+        for _ in 0..100 {
+            if space.is_closing() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let Some(servant) = space.servant.get() else {
+            return;
+        };
+        if space.failed.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            return;
+        }
+        say!(
+            "process {}: its servant (process {}) was killed; it cannot be paged any more and gets SIGBUS",
+            space.leader(),
+            servant.pid
+        );
+        let _ = process::kill(space.leader(), libc::SIGBUS);
+    }
+}
