@@ -1,8 +1,8 @@
 //! Tables: growable arrays of fixed-size records in frames.
 //!
 //! Stage on the data path: under the index, the entries and the block records. A table is a root inside the shard that
-//! names directory frames, which name data frames, which hold the records as little-endian words. Record `i` never moves,
-//! so its number is a token for life. A freed record goes on a free list threaded through the word at byte `LINK`.
+//! names directory frames, which name data frames, which hold the records as little-endian words. Record `i` never
+//! moves, so its number is a token for life. A freed record goes on a free list threaded through the word at byte `LINK`.
 //!
 //! Invariants:
 //! - `records made == live + length of the free list`

@@ -743,6 +743,47 @@ fn the_oldest_block_is_written_first() {
 }
 
 #[test]
+fn bytes_of_a_slot_the_block_has_left_are_not_readmitted() {
+    let mut random = Random(8);
+    let mut arena = Arena::new(1000);
+    let mut shard = Shard::new(Allocator::Block);
+    let old = random.bytes(3000);
+    let zpage = |bytes| Zpage::Bytes {
+        bytes,
+        codec: CodecId::new(1),
+        checksum: 0,
+    };
+    let token = shard.insert(&mut arena, zpage(&old)).unwrap();
+    let plan = shard.begin_writeback(&mut arena).unwrap();
+    let bytes = arena.bytes(plan.frame, plan.order).to_vec();
+    shard.finish_writeback(&mut arena, plan.block, Ok(Slot(3)));
+    let from = shard.sparsest_tier_block(&arena).unwrap();
+    // While the home reads the slot without the lock, the page is released and its entry and block are used again.
+    shard.release(&mut arena, token);
+    assert_eq!(shard.take_freed_slot(&mut arena), Some(Slot(3)));
+    let new = random.bytes(3000);
+    let token = shard.insert(&mut arena, zpage(&new)).unwrap();
+    assert_eq!(
+        shard.live_zpages(&arena, from.block, &bytes).count(),
+        1,
+        "the old bytes look alive"
+    );
+    assert_eq!(shard.readmit(&mut arena, &from, &bytes), Ok(0));
+    let plan = shard.begin_writeback(&mut arena).unwrap();
+    shard.finish_writeback(&mut arena, plan.block, Ok(Slot(4)));
+    assert_eq!(
+        shard.readmit(&mut arena, &from, &bytes),
+        Ok(0),
+        "nor when the block is in another slot"
+    );
+    assert!(
+        matches!(shard.load(&arena, token), Some(Found::InTier { at, .. }) if at.slot == Slot(4))
+    );
+    shard.validate(&arena).unwrap();
+    shard.destroy(&mut arena);
+}
+
+#[test]
 fn damaged_tier_bytes_move_nothing_and_do_not_panic() {
     for allocator in [Allocator::Block, Allocator::Zbud] {
         let mut random = Random(6);

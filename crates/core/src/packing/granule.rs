@@ -8,10 +8,10 @@
 //! fill: used granules, tail granule, first granule and granules of the largest known hole (16 bits each)
 //! ```
 //!
-//! A zpage goes into the known hole where it fits, else to the tail. When it would fit the block but neither of them, all
-//! holes are closed at once: live zpages slide to the front and their entries are told. What is left of a hole gets a
-//! filler header with no entry. Freeing never touches the block's bytes, so a block that is written to a tier keeps valid
-//! headers up to its tail.
+//! A zpage goes into the known hole where it fits, else to the tail. When it would fit the block but neither of them,
+//! all holes are closed at once: live zpages slide to the front and their entries are told. What is left of a hole gets
+//! a filler header with no entry. Freeing never touches the block's bytes, so a block that is written to a tier keeps
+//! valid headers up to its tail.
 //!
 //! Invariants:
 //! - `used <= tail <= 1024`, and `used == tail` after a compaction

@@ -1,8 +1,8 @@
 //! Reclaim: when, and which block goes next.
 //!
 //! Stage on the data path: after a block has aged, before the tier. The core plans and the home acts: `begin_writeback`
-//! hands out the oldest persistent block, the home writes its bytes without the lock, `finish_writeback` frees the frames
-//! once the tier has acknowledged them. Ephemeral blocks are dropped whole.
+//! hands out the oldest persistent block, the home writes its bytes without the lock, `finish_writeback` frees the
+//! frames once the tier has acknowledged them. Ephemeral blocks are dropped whole.
 //!
 //! Invariants:
 //! - a persistent zpage leaves RAM only in `finish_writeback(Ok)`
