@@ -19,12 +19,18 @@ use zcache_sys::uffd::Uffd;
 
 use crate::evict::Evictor;
 use crate::pager::{Pager, lock, say};
-use crate::space::{ForkWindow, Forked, Space, handle_of};
+use crate::space::{ForkWindow, Space, handle_of};
 use crate::table::{State, Vpn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A window this old may belong to a fork that failed.
 const WINDOW_STALE: Duration = Duration::from_millis(30);
+
+/// The child of a fork, announced by the kernel but not yet born for the tracer.
+pub(crate) struct Forked {
+    thread: i32,
+    child: Arc<Space>,
+}
 
 impl Pager {
     /// Opens a window for the fork that `thread` is about to make.
@@ -161,22 +167,22 @@ impl Pager {
                 parent.leader()
             );
         }
-        let mut core = parent.core();
-        core.forked.push(Forked {
-            thread: window.thread,
-            child,
-        });
+        lock(&self.forked).push(Forked { thread: window.thread, child });
         parent.changed.notify_all();
     }
 
     /// The child announced for the fork by `thread`, if there was one.
-    pub(crate) fn take_forked(&self, parent: &Space, thread: i32) -> Option<Arc<Space>> {
-        let mut core = parent.core();
-        let index = core
-            .forked
-            .iter()
-            .position(|forked| forked.thread == thread)?;
-        Some(core.forked.swap_remove(index).child)
+    pub(crate) fn take_forked(&self, thread: i32) -> Option<Arc<Space>> {
+        let mut forked = lock(&self.forked);
+        let index = forked.iter().position(|forked| forked.thread == thread)?;
+        Some(forked.swap_remove(index).child)
+    }
+
+    /// A child whose forking thread does not live any more.
+    pub(crate) fn take_orphaned_fork(&self, lives: impl Fn(i32) -> bool) -> Option<Arc<Space>> {
+        let mut forked = lock(&self.forked);
+        let index = forked.iter().position(|forked| !lives(forked.thread))?;
+        Some(forked.swap_remove(index).child)
     }
 
     /// Closes the window of a fork by `thread` that did not happen.

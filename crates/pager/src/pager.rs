@@ -15,6 +15,7 @@ use zcache_sys::seccomp::Listener;
 use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
+use crate::fork::Forked;
 use crate::space::{Core, Space, SpaceId, handle_of};
 use crate::table::{State, Vpn};
 
@@ -65,6 +66,8 @@ pub(crate) struct Pager {
     pub(crate) stopping: AtomicBool,
     /// Processes of zcache whose memory counts: front and guard.
     pub(crate) own_pids: [AtomicI32; 2],
+    /// Children that the tracer has not met yet.
+    pub(crate) forked: Mutex<Vec<Forked>>,
     /// Threads to be interrupted by the tracer, since their fork seems to have failed.
     pub(crate) interrupts: Mutex<Vec<i32>>,
 }
@@ -115,6 +118,7 @@ impl Pager {
             stalled: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             own_pids: [AtomicI32::new(0), AtomicI32::new(0)],
+            forked: Mutex::default(),
             interrupts: Mutex::default(),
         })
     }

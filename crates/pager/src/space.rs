@@ -40,12 +40,6 @@ pub(crate) struct ForkWindow {
     pub(crate) log: Vec<(Vpn, State)>,
 }
 
-/// The child of a fork, announced but not yet born for the tracer.
-pub(crate) struct Forked {
-    pub(crate) thread: i32,
-    pub(crate) child: std::sync::Arc<Space>,
-}
-
 /// What the `core` lock protects.
 pub(crate) struct Core {
     pub(crate) table: Table,
@@ -59,7 +53,6 @@ pub(crate) struct Core {
     /// Faults that wait for room.
     pub(crate) stalled: VecDeque<Vpn>,
     pub(crate) window: Option<ForkWindow>,
-    pub(crate) forked: Vec<Forked>,
     /// Ranges that a child sees as zeros or not at all.
     pub(crate) not_inherited: Vec<Range<u64>>,
     pub(crate) brk: u64,
@@ -141,7 +134,6 @@ impl Space {
                 deferred: Vec::new(),
                 stalled: VecDeque::new(),
                 window: None,
-                forked: Vec::new(),
                 not_inherited: Vec::new(),
                 brk: 0,
                 hold_claims: false,

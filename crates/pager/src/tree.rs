@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zcache_sys::fd::{Epoll, PidFd};
 use zcache_sys::process::{self, Signals};
@@ -33,11 +33,15 @@ struct Process {
     space: Option<Arc<Space>>,
 }
 
-struct Birth {
-    parent: i32,
-    stopped: bool,
-    announced: bool,
+/// A new task of which one of two messages has come: its parent's event or its
+/// own first stop. The parent may have loaded a new image before the second.
+enum Birth {
+    Announced { parent: i32, space: Option<Arc<Space>> },
+    Stopped { since: Instant },
 }
+
+/// A parent that was killed inside its fork never announces the child.
+const ANNOUNCEMENT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +133,7 @@ impl Tracer {
             while let Some((pid, stop)) = ptrace::try_wait_any().map_err(StartError::Own)? {
                 self.stopped(pid, stop);
             }
+            self.adopt_unannounced();
             for thread in lock(&self.pager.interrupts).drain(..) {
                 // It may have ended meanwhile.
                 let _ = ptrace::interrupt(thread);
@@ -188,45 +193,43 @@ impl Tracer {
         }
     }
 
-    /// A task's first stop; its parent's event may come before or after.
     fn first_stop(&mut self, pid: i32) {
-        match self.births.get(&pid) {
-            Some(birth) if birth.announced => {
-                let parent = birth.parent;
-                self.births.remove(&pid);
-                self.born(pid, parent);
-            }
-            _ => {
-                self.births.insert(
-                    pid,
-                    Birth {
-                        parent: 0,
-                        stopped: true,
-                        announced: false,
-                    },
-                );
+        match self.births.remove(&pid) {
+            Some(Birth::Announced { parent, space }) => self.born(pid, parent, space),
+            Some(Birth::Stopped { .. }) | None => {
+                self.births.insert(pid, Birth::Stopped { since: Instant::now() });
             }
         }
     }
 
     fn announced(&mut self, parent: i32, child: i32) {
+        let space = self.pager.space_of_thread(parent);
         match self.births.remove(&child) {
-            Some(birth) if birth.stopped => self.born(child, parent),
-            _ => {
-                self.births.insert(
-                    child,
-                    Birth {
-                        parent,
-                        stopped: false,
-                        announced: true,
-                    },
-                );
+            Some(Birth::Stopped { .. }) => self.born(child, parent, space),
+            Some(Birth::Announced { .. }) | None => {
+                self.births.insert(child, Birth::Announced { parent, space });
             }
         }
     }
 
-    fn born(&mut self, child: i32, parent: i32) {
-        let Some(parent_space) = self.pager.space_of_thread(parent) else {
+    /// Children that nobody announced: their parent was killed in its fork.
+    fn adopt_unannounced(&mut self) {
+        let late = |birth: &Birth| {
+            matches!(birth, Birth::Stopped { since } if since.elapsed() > ANNOUNCEMENT_PATIENCE)
+        };
+        let waiting: Vec<i32> =
+            self.births.iter().filter(|(_, birth)| late(birth)).map(|(pid, _)| *pid).collect();
+        for child in waiting {
+            self.births.remove(&child);
+            match self.pager.take_orphaned_fork(|thread| self.process_of.contains_key(&thread)) {
+                Some(space) => self.take_into_care(child, space),
+                None => drop(process::kill(child, libc::SIGKILL)),
+            }
+        }
+    }
+
+    fn born(&mut self, child: i32, parent: i32, parent_space: Option<Arc<Space>>) {
+        let Some(parent_space) = parent_space else {
             self.adopt(child, None);
             return;
         };
@@ -237,26 +240,28 @@ impl Tracer {
             resume(child, 0);
             return;
         }
-        match self.pager.take_forked(&parent_space, parent) {
-            Some(space) => match self.pager.care_for_child(child, &space) {
-                Ok(()) => self.adopt(child, Some(space)),
-                Err(CareError::Ended(stop)) => {
-                    self.adopt_ended(child, space);
-                    if let Some(stop) = stop {
-                        self.ended(child, stop);
-                    }
-                }
-                Err(error) => {
-                    say!("process {child} cannot be paged and is killed: {error}");
-                    self.adopt_ended(child, space);
-                    let _ = process::kill(child, libc::SIGKILL);
-                }
-            },
+        match self.pager.take_forked(parent) {
+            Some(space) => self.take_into_care(child, space),
             None => {
-                parent_space
-                    .users
-                    .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                parent_space.users.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
                 self.adopt(child, Some(parent_space));
+            }
+        }
+    }
+
+    fn take_into_care(&mut self, child: i32, space: Arc<Space>) {
+        match self.pager.care_for_child(child, &space) {
+            Ok(()) => self.adopt(child, Some(space)),
+            Err(CareError::Ended(stop)) => {
+                self.adopt_ended(child, space);
+                if let Some(stop) = stop {
+                    self.ended(child, stop);
+                }
+            }
+            Err(error) => {
+                say!("process {child} cannot be paged and is killed: {error}");
+                self.adopt_ended(child, space);
+                let _ = process::kill(child, libc::SIGKILL);
             }
         }
     }
