@@ -1,6 +1,90 @@
-//! A compressed page store.
+//! A compressed page store with an exit to disk.
+//!
+//! Pages of 4 KiB go in; they are compressed, packed into blocks of 16 KiB and
+//! kept within a hard limit of RAM. The oldest blocks are written to a swap
+//! file, still compressed, and a page is read back by the one or two sectors it
+//! lies in. Every page carries a checksum: what comes out is what went in, or an
+//! error that names the page.
+//!
+//! Two ways to name a page share one store:
+//!
+//! - by [`Handle`]: [`Store::insert`] gives one, references are counted. For
+//!   pagers, which keep the handle where the page was.
+//! - by [`Key`]: [`Store::put`] and [`Store::get`] with the contract of
+//!   transcendent memory. Pools are persistent, or ephemeral and may then lose
+//!   pages when room is needed. For caches and databases.
+//!
+//! ```
+//! use zcache::{PAGE_SIZE, Store, StoreConfig};
+//!
+//! let store = Store::open(StoreConfig {
+//!     pool_bytes_max: 16 << 20,
+//!     ..StoreConfig::default()
+//! })?;
+//! let mut page = [0; PAGE_SIZE];
+//! page[..11].copy_from_slice(b"hello world");
+//! let handle = store.insert(&page)?;
+//!
+//! let mut out = [0; PAGE_SIZE];
+//! store.load(handle, &mut out)?;
+//! assert_eq!(out, page);
+//! store.release(handle);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Pages by key, with a swap file for what does not fit:
+//!
+//! ```
+//! use zcache::{Key, ObjectId, PAGE_SIZE, PoolKind, Store, StoreConfig, SwapConfig};
+//!
+//! let store = Store::open(StoreConfig {
+//!     pool_bytes_max: 1 << 20,
+//!     swap: Some(SwapConfig { path: None, bytes_max: Some(64 << 20) }),
+//!     ..StoreConfig::default()
+//! })?;
+//! let pool = store.create_pool(PoolKind::Persistent);
+//! let key = |index| Key { pool, object: ObjectId([0, 0, 42]), index };
+//!
+//! // Four MiB that hardly compress: most of it leaves RAM.
+//! let page = |index: u32| {
+//!     let mut random = index;
+//!     std::array::from_fn(|_| {
+//!         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+//!         (random >> 24) as u8
+//!     })
+//! };
+//! for index in 0..1024 {
+//!     store.put(&key(index), &page(index))?;
+//! }
+//! assert!(store.stats().swapped_pages > 0);
+//!
+//! let mut out = [0; PAGE_SIZE];
+//! for index in 0..1024 {
+//!     assert!(store.get_exclusive(&key(index), &mut out)?);
+//!     assert_eq!(out, page(index));
+//! }
+//! assert!(!store.get(&key(0), &mut out)?, "an exclusive get takes the page");
+//! assert_eq!(store.destroy_pool(pool), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Memory
+//! [`Store::ram_bytes`] counts all of it: frames, tables (about 29 bytes a page
+//! with the default allocator at a million pages), transfer buffers and the
+//! codecs' contexts. Frames and tables never exceed
+//! [`StoreConfig::pool_bytes_max`]; a page for which there is no room is
+//! [`Rejected`].
+//!
+//! # Threads
+//! A store is shared by reference. It is split into shards with a lock each;
+//! compression, decompression and transfers run outside the locks. It starts no
+//! threads: [`Store::reclaim`] works in the thread that calls it.
+//!
+//! # What it does not do
+//! It does not survive the process: the swap file has no name and is gone with
+//! its last descriptor. It does not encrypt.
 
-mod codec;
+pub mod codec;
 mod config;
 mod error;
 mod frames;

@@ -8,7 +8,7 @@ use super::Kind;
 /// CRC-32C (RFC 3720, appendix B.4) finds every error of up to 32 neighbouring
 /// bits and every error of up to three bits in data of a page's size.
 #[must_use]
-pub(crate) fn checksum(kind: Kind, bytes: &[u8]) -> u32 {
+pub fn checksum(kind: Kind, bytes: &[u8]) -> u32 {
     // A zpage is at most a page long, so its length needs 13 bits and the kind
     // does not overlap it; different starts give different sums for the same
     // bytes because the CRC is linear.

@@ -8,14 +8,31 @@
 //!
 //! The checksum is part of this stage because it covers what the codec made.
 //! Does not place zpages, and does not read or write tiers.
+//!
+//! ```
+//! use zcache::codec::{self, Codec, Kind};
+//!
+//! let mut page = [0; zcache::PAGE_SIZE];
+//! page[..5].copy_from_slice(b"hello");
+//! let (kind, zpage) = codec::encode(Codec::Lz4, &page, |z| (z.kind, z.bytes.to_vec()));
+//! assert!(kind == Kind::Lz4 && zpage.len() < 64);
+//!
+//! let mut out = [1; zcache::PAGE_SIZE];
+//! codec::decode(kind, &zpage, &mut out)?;
+//! assert_eq!(out, page);
+//! assert!(codec::decode(kind, &zpage[..20], &mut out).is_err());
+//! # Ok::<(), codec::DecodeError>(())
+//! ```
 
 mod checksum;
 mod scratch;
 
 use std::str::FromStr;
 
-pub(crate) use checksum::{block_checksum, checksum};
-pub(crate) use scratch::{Encoded, context_bytes, decode, encode};
+pub(crate) use checksum::block_checksum;
+pub use checksum::checksum;
+pub(crate) use scratch::context_bytes;
+pub use scratch::{Encoded, decode, encode};
 
 use crate::config::UnknownName;
 
@@ -75,7 +92,7 @@ impl std::fmt::Display for Codec {
 /// What the bytes of one zpage are. The numbers are kept with the zpage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// One 8-byte word that the page repeats.
     Same = 0,
     /// The page as it was.
@@ -89,7 +106,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// The kind with this number, if there is one.
     #[must_use]
-    pub(crate) fn from_bits(bits: u8) -> Option<Kind> {
+    pub fn from_bits(bits: u8) -> Option<Kind> {
         match bits {
             0 => Some(Kind::Same),
             1 => Some(Kind::Raw),
@@ -102,7 +119,7 @@ impl Kind {
 
 /// The bytes are not what their kind makes of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct DecodeError;
+pub struct DecodeError;
 
 impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -45,11 +45,11 @@ thread_local! {
 
 /// A zpage as [`encode`] hands it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Encoded<'a> {
+pub struct Encoded<'a> {
     /// What the bytes are.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// The zpage; 8 bytes for [`Kind::Same`], at most [`PAGE_SIZE`] for others.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
 }
 
 /// Compresses a page and hands the zpage to `take`, which must not call
@@ -57,7 +57,7 @@ pub(crate) struct Encoded<'a> {
 ///
 /// # Panics
 /// When `take` calls `encode` on the same thread.
-pub(crate) fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
+pub fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
     if let Some(word) = repeated_word(page) {
         return take(Encoded {
             kind: Kind::Same,
@@ -81,7 +81,7 @@ pub(crate) fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>
 /// # Errors
 /// [`DecodeError`] when the bytes are not a whole page under this kind; `out`
 /// then holds bytes of no meaning.
-pub(crate) fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeError> {
+pub fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeError> {
     let len = match kind {
         Kind::Same => fill(bytes, out)?,
         Kind::Raw => {

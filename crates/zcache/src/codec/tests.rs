@@ -1,4 +1,8 @@
 use super::*;
+use crate::page::{PAGE_SIZE, Page};
+use crate::testing::{self, Rng};
+
+const KINDS: [Kind; 4] = [Kind::Same, Kind::Raw, Kind::Lz4, Kind::Zstd];
 
 #[test]
 fn names_parse_and_errors_list_them() {
@@ -7,4 +11,131 @@ fn names_parse_and_errors_list_them() {
     }
     let error = "lz5".parse::<Codec>().unwrap_err().to_string();
     assert_eq!(error, "unknown codec \"lz5\"; known are: lz4, zstd, raw");
+}
+
+#[test]
+fn kinds_keep_their_numbers() {
+    for kind in KINDS {
+        assert_eq!(Kind::from_bits(kind as u8), Some(kind));
+    }
+    assert_eq!(Kind::from_bits(4), None);
+}
+
+/// Pages that codecs find hard or that lie at the edge of a rule.
+fn awkward() -> Vec<Page> {
+    let mut pages = vec![[0; PAGE_SIZE], [0xff; PAGE_SIZE]];
+    // Repeats of every short period; periods that divide 8 are same-filled.
+    for period in 1..=70 {
+        pages.push(std::array::from_fn(|at| (at % period) as u8));
+    }
+    // Same-filled but for one byte, at the ends and the middle.
+    for at in [0, 1, 7, 8, 2047, 2048, 2056, 4088, 4095] {
+        let mut page = [3; PAGE_SIZE];
+        page[at] = 4;
+        pages.push(page);
+    }
+    // Random up to a point, so that the size passes every limit.
+    let mut rng = Rng::new(99);
+    for random in (0..=PAGE_SIZE).step_by(97).chain([4064, 4080, 4090, 4096]) {
+        let mut page = [0; PAGE_SIZE];
+        page[..random].fill_with(|| rng.next() as u8);
+        pages.push(page);
+    }
+    pages.push(std::array::from_fn(|at| (at / 16) as u8));
+    pages.extend((0..200).map(testing::page));
+    pages
+}
+
+#[test]
+fn every_codec_gives_back_awkward_pages() {
+    for codec in Codec::ALL {
+        for page in awkward() {
+            let (kind, bytes) = encode(codec, &page, |zpage| (zpage.kind, zpage.bytes.to_vec()));
+            match kind {
+                Kind::Same => assert_eq!(bytes.len(), 8),
+                Kind::Raw => assert_eq!(bytes.len(), PAGE_SIZE),
+                Kind::Lz4 | Kind::Zstd => assert!(bytes.len() < PAGE_SIZE),
+            }
+            let mut out = [0x5a; PAGE_SIZE];
+            decode(kind, &bytes, &mut out).unwrap();
+            assert!(out == page);
+        }
+    }
+}
+
+#[test]
+fn any_repeated_word_is_same_filled() {
+    let word = 0x0123_4567_89ab_cdef_u64.to_le_bytes();
+    let mut page = [0; PAGE_SIZE];
+    page.as_chunks_mut::<8>().0.fill(word);
+    for codec in Codec::ALL {
+        encode(codec, &page, |zpage| {
+            assert_eq!((zpage.kind, zpage.bytes), (Kind::Same, &word[..]));
+        });
+        page[4095] ^= 1;
+        encode(codec, &page, |zpage| assert_ne!(zpage.kind, Kind::Same));
+        page[4095] ^= 1;
+    }
+}
+
+#[test]
+fn damaged_bytes_are_an_error_or_a_whole_page_under_every_kind() {
+    let rng = &mut Rng::from_env("codec damage");
+    for page in awkward() {
+        for codec in Codec::ALL {
+            let bytes = encode(codec, &page, |zpage| zpage.bytes.to_vec());
+            for kind in KINDS {
+                let mut damaged = bytes.clone();
+                for _ in 0..1 + rng.below(4) {
+                    let at = rng.below(bytes.len() as u64) as usize;
+                    damaged[at] = rng.next() as u8;
+                }
+                let len = rng.below(damaged.len() as u64 + 1) as usize;
+                let mut out = [0; PAGE_SIZE];
+                decode(kind, &damaged, &mut out).ok();
+                decode(kind, &damaged[..len], &mut out).ok();
+                damaged.extend_from_slice(&bytes[..len]);
+                decode(kind, &damaged, &mut out).ok();
+            }
+        }
+    }
+    let mut out = [0; PAGE_SIZE];
+    for kind in KINDS {
+        assert_eq!(decode(kind, &[], &mut out), Err(DecodeError));
+        assert_eq!(
+            decode(kind, &[7; PAGE_SIZE + 1], &mut out),
+            Err(DecodeError)
+        );
+    }
+    // The threads' contexts work after errors.
+    for codec in Codec::ALL {
+        let page = testing::page(5);
+        let (kind, bytes) = encode(codec, &page, |zpage| (zpage.kind, zpage.bytes.to_vec()));
+        decode(kind, &bytes, &mut out).unwrap();
+        assert!(out == page);
+    }
+}
+
+#[test]
+fn a_checksum_is_bound_to_kind_and_length_and_notices_every_bit() {
+    let mut bytes = testing::page(5);
+    let sum = checksum(Kind::Lz4, &bytes[..1000]);
+    assert_ne!(sum, checksum(Kind::Zstd, &bytes[..1000]));
+    assert_ne!(checksum(Kind::Lz4, &[0; 8]), checksum(Kind::Lz4, &[0; 9]));
+    for bit in 0..8000 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_ne!(sum, checksum(Kind::Lz4, &bytes[..1000]));
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn contexts_are_counted_while_their_thread_lives() {
+    let inside = std::thread::spawn(|| {
+        encode(Codec::Zstd, &testing::page(5), |_| ());
+        context_bytes()
+    });
+    // Other tests count theirs at the same time; this thread's part is what
+    // one zstd context takes at least.
+    assert!(inside.join().unwrap() > 16 << 10);
 }

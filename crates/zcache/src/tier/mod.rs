@@ -9,7 +9,7 @@
 //! - A tier may fail any transfer. It need not notice wrong bytes; the store
 //!   verifies every page by its checksum.
 //!
-//! Does not choose places ([`slots`]), does not retry over time, does not know
+//! Does not choose places, does not retry over time, does not know
 //! what the bytes mean.
 
 mod buffers;
