@@ -6,6 +6,7 @@
 //! was. It needs root.
 
 mod cgroup;
+mod cpu;
 mod files;
 mod machine;
 mod process;

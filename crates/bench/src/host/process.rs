@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-
+use super::cpu::CpuTime;
 use super::{HostError, cgroup};
 
 /// Joins the cgroup, then becomes the program.
@@ -67,7 +65,7 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
     /// From start to end, in seconds.
     pub(crate) wall_seconds: f64,
-    /// User and system time of the child and its children, in seconds.
+    /// User and system time of all its processes, in seconds.
     pub(crate) cpu_seconds: f64,
 }
 
@@ -89,7 +87,7 @@ pub(crate) fn run(
             .into_owned(),
         detail: error.to_string(),
     };
-    let cpu_before = children_cpu_seconds();
+    let mut cpu = CpuTime::default();
     let start = Instant::now();
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -103,7 +101,11 @@ pub(crate) fn run(
         .map_err(failed)?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let end = watch(&mut child, start + time_max, interrupt, &mut sample).map_err(failed)?;
+    let end = watch(&mut child, start + time_max, interrupt, || {
+        cpu.sample(procs);
+        sample();
+    })
+    .map_err(failed)?;
     // Whatever the run left behind would keep the pipes open.
     cgroup::kill_members(procs)?;
     let ended = Ended {
@@ -111,7 +113,7 @@ pub(crate) fn run(
         stdout: stdout.join().unwrap_or_default(),
         stderr: stderr.join().unwrap_or_default(),
         wall_seconds: start.elapsed().as_secs_f64(),
-        cpu_seconds: children_cpu_seconds() - cpu_before,
+        cpu_seconds: cpu.seconds(),
     };
     if interrupt.came() {
         Err(HostError::Interrupted)
@@ -124,7 +126,7 @@ fn watch(
     child: &mut Child,
     deadline: Instant,
     interrupt: &Interrupt,
-    sample: &mut impl FnMut(),
+    mut sample: impl FnMut(),
 ) -> std::io::Result<End> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -150,16 +152,4 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
-}
-
-fn children_cpu_seconds() -> f64 {
-    match getrusage(UsageWho::RUSAGE_CHILDREN) {
-        Ok(usage) => {
-            let time = usage.user_time() + usage.system_time();
-            time.num_microseconds() as f64 / 1e6
-        }
-        Err(error) => {
-            panic!("getrusage(RUSAGE_CHILDREN) cannot fail with valid arguments: {error}")
-        }
-    }
 }
