@@ -66,8 +66,11 @@ impl Events {
         }
     }
 
-    pub(crate) fn writeback_worked(&self) {
-        self.full.store(false, Relaxed);
+    /// A batch was written; `has_room` when the tier is clearly not full.
+    pub(crate) fn writeback_worked(&self, has_room: bool) {
+        if has_room {
+            self.full.store(false, Relaxed);
+        }
         if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
             self.say(&Event::WritebackResumed);
         }

@@ -2,8 +2,8 @@
 //!
 //! The bytes of a zpage are copied out under the shard's lock, or read from the
 //! tier without it. A page can move while its tier copy is read (its slot is
-//! then free for others), so bytes that fail their checksum are looked up again
-//! and only those that fail twice at the same place are corrupt.
+//! then free for others), so after a failed read it is looked up again, and only
+//! one that is still where two reads failed is lost.
 
 use std::cell::RefCell;
 
@@ -17,9 +17,12 @@ use crate::error::{LoadError, PageName};
 use crate::page::{Handle, PAGE_SIZE, Page};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
+/// Reads of one place after which its page is lost, if it is still there.
+const READS_MAX: u32 = 2;
+
 /// How often a page may move under its reader before the load gives up with
 /// `EBUSY`. A move takes two transfers of the tier, so even one is rare.
-const RELOCATIONS_MAX: u32 = 64;
+pub(super) const RELOCATIONS_MAX: u32 = 64;
 
 /// The error number for the case above.
 const EBUSY: i32 = 16;
@@ -37,6 +40,18 @@ pub(super) enum Seen {
     Same { word: u64 },
     Copied { tags: Tags, len: usize },
     InTier { tags: Tags, at: TierRange },
+}
+
+/// A place in the tier that a page was read from in vain, how that ended last,
+/// and how often it did.
+#[derive(Default)]
+pub(super) struct Suspect(Option<(TierRange, LoadError, u32)>);
+
+impl Suspect {
+    pub(super) fn failed(&mut self, at: TierRange, error: LoadError) {
+        let failures = self.0.map_or(0, |(_, _, failures)| failures);
+        self.0 = Some((at, error, failures + 1));
+    }
 }
 
 thread_local! {
@@ -67,17 +82,15 @@ impl Store {
 
     /// Gives back the page of this name.
     pub(super) fn fetch(&self, name: PageName, out: &mut Page) -> Result<(), LoadError> {
-        let mut failed: Option<(TierRange, LoadError)> = None;
+        let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
-            let seen = COPY.with_borrow_mut(|copy| {
-                let seen = self.look(name, copy);
-                if let Seen::Copied { tags, len } = seen {
-                    return Err(self.finish(name, tags, &copy[..len], out));
-                }
-                Ok(seen)
+            // The hook may call the store, so it runs when the copy is free.
+            let seen = COPY.with_borrow_mut(|copy| match self.look(name, copy) {
+                Seen::Copied { tags, len } => Err(unpack(name, tags, &copy[..len], out)),
+                seen => Ok(seen),
             });
             let (tags, at) = match seen {
-                Err(result) => return result,
+                Err(result) => return result.map_err(|error| self.lose(error)),
                 Ok(Seen::Gone | Seen::Copied { .. }) => return Err(LoadError::Gone),
                 Ok(Seen::Same { word }) => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
@@ -85,21 +98,26 @@ impl Store {
                 }
                 Ok(Seen::InTier { tags, at }) => (tags, at),
             };
-            if let Some((place, error)) = failed {
-                if place == at {
-                    return Err(self.lose(error));
-                }
-                add(&self.counts.relocations, 1);
+            if let Some(error) = self.verdict(&mut suspect, at) {
+                return Err(self.lose(error));
             }
             match self.read_zpage(name, tags, at, out) {
                 Ok(()) => return Ok(()),
-                Err(error) => failed = Some((at, error)),
+                Err(error) => suspect.failed(at, error),
             }
         }
-        Err(LoadError::Io {
-            page: name,
-            errno: EBUSY,
-        })
+        Err(busy(name))
+    }
+
+    /// Whether a page that is still, or now, at this place is lost.
+    pub(super) fn verdict(&self, suspect: &mut Suspect, at: TierRange) -> Option<LoadError> {
+        let (place, error, failures) = suspect.0?;
+        if place != at {
+            add(&self.counts.relocations, 1);
+            suspect.0 = None;
+            return None;
+        }
+        (failures >= READS_MAX).then_some(error)
     }
 
     /// Looks a page up and copies its bytes if they are in RAM.
@@ -116,7 +134,7 @@ impl Store {
         }
     }
 
-    /// Verifies and decodes the bytes of a zpage.
+    /// Verifies and decodes the bytes of a zpage, and announces what is lost.
     pub(super) fn finish(
         &self,
         page: PageName,
@@ -124,11 +142,7 @@ impl Store {
         bytes: &[u8],
         out: &mut Page,
     ) -> Result<(), LoadError> {
-        check(page, tags, bytes)
-            .and_then(|kind| {
-                codec::decode(kind, bytes, out).map_err(|_| LoadError::Corrupt { page })
-            })
-            .map_err(|error| self.lose(error))
+        unpack(page, tags, bytes, out).map_err(|error| self.lose(error))
     }
 
     /// Counts and announces a page that cannot be given back.
@@ -170,8 +184,7 @@ impl Store {
         let [read] = read;
         read.result.map_err(|error| io(error.errno))?;
         let bytes = &read.bytes[skip..skip + at.len_bytes as usize];
-        let kind = check(page, tags, bytes)?;
-        codec::decode(kind, bytes, out).map_err(|_| LoadError::Corrupt { page })?;
+        unpack(page, tags, bytes, out)?;
         add(&self.counts.swapin_pages, 1);
         Ok(())
     }
@@ -227,17 +240,26 @@ fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
     }
 }
 
-/// Verifies the bytes of a zpage and says what they are.
-pub(super) fn check(page: PageName, tags: Tags, bytes: &[u8]) -> Result<Kind, LoadError> {
+/// Verifies and decodes the bytes of a zpage.
+pub(super) fn unpack(
+    page: PageName,
+    tags: Tags,
+    bytes: &[u8],
+    out: &mut Page,
+) -> Result<(), LoadError> {
     let kind = Kind::from_bits(tags.codec.get()).ok_or(LoadError::Corrupt { page })?;
     let found = codec::checksum(kind, bytes);
-    if found == tags.checksum {
-        Ok(kind)
-    } else {
-        Err(LoadError::Checksum {
+    if found != tags.checksum {
+        return Err(LoadError::Checksum {
             page,
             expected: tags.checksum,
             found,
-        })
+        });
     }
+    codec::decode(kind, bytes, out).map_err(|_| LoadError::Corrupt { page })
+}
+
+/// The error for a page that moved too often to be read.
+pub(super) fn busy(page: PageName) -> LoadError {
+    LoadError::Io { page, errno: EBUSY }
 }

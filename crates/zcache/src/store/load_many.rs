@@ -5,9 +5,8 @@ use zcache_core::TierRange;
 
 use super::Store;
 use super::counts::add;
-use super::load::{Seen, Tags, check};
+use super::load::{Seen, Tags, unpack};
 use super::reclaim::Swap;
-use crate::codec;
 use crate::error::{LoadError, PageName};
 use crate::page::{Handle, PAGE_SIZE, Page};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
@@ -141,9 +140,7 @@ impl Store {
                 let name = PageName::Handle(handles[page.index]);
                 done.push(
                     read.result.is_ok()
-                        && check(name, page.tags, bytes).is_ok_and(|kind| {
-                            codec::decode(kind, bytes, &mut out[page.index]).is_ok()
-                        }),
+                        && unpack(name, page.tags, bytes, &mut out[page.index]).is_ok(),
                 );
             }
         }

@@ -128,8 +128,10 @@ impl Store {
         let count = config.shards.clamp(1, SHARDS_MAX).next_power_of_two();
         let budget = Arc::new(Budget::new(config.pool_bytes_max));
         let mut shards = Vec::with_capacity(count);
+        let space_bytes = address_space_bytes(config.pool_bytes_max);
         for _ in 0..count {
-            let part = Part::new(config, count as u64, &budget).map_err(OpenError::NoMemory)?;
+            let part = Part::new(config, space_bytes / count as u64, &budget);
+            let part = part.map_err(OpenError::NoMemory)?;
             shards.push(Mutex::new(part));
         }
         budget.charge_overhead((size_of::<Store>() + count * size_of::<Mutex<Part>>()) as u64);
@@ -309,16 +311,11 @@ impl Store {
 }
 
 impl Part {
-    fn new(config: &StoreConfig, count: u64, budget: &Arc<Budget>) -> std::io::Result<Part> {
-        // Twice a shard's share, so that an uneven spread finds room, and so
-        // much that a limit raised up to all of RAM does too.
-        let bytes = config.pool_bytes_max.max(system_ram_bytes());
-        let space = |bytes: u64| {
-            let share = (bytes / count).saturating_mul(2);
-            ShardFrames::new(share + SHARD_SPACE_MIN_BYTES, Arc::clone(budget))
-        };
-        // Where address space is limited, the limit set now must do.
-        let frames = space(bytes).or_else(|_| space(config.pool_bytes_max))?;
+    fn new(config: &StoreConfig, space_bytes: u64, budget: &Arc<Budget>) -> std::io::Result<Part> {
+        let space = |bytes| ShardFrames::new(bytes, Arc::clone(budget));
+        // Where address space is limited, no more than the limit set now.
+        let frames = space(space_bytes.saturating_add(SHARD_SPACE_MIN_BYTES))
+            .or_else(|_| space(space_bytes.min(config.pool_bytes_max)))?;
         Ok(Part {
             core: Shard::new(match config.allocator {
                 Allocator::Block => zcache_core::Allocator::Block,
@@ -368,6 +365,17 @@ fn zpage(encoded: Encoded<'_>) -> Zpage<'_> {
             checksum: codec::checksum(kind, encoded.bytes),
         },
     }
+}
+
+/// Address space for all shards of a store together: twice what they may hold, so
+/// that an uneven spread finds room. They may come to hold all of RAM, because
+/// the limit can be raised, but no more than a little beyond it.
+fn address_space_bytes(pool_bytes_max: u64) -> u64 {
+    let ram = match system_ram_bytes() {
+        0 => pool_bytes_max,
+        ram => pool_bytes_max.clamp(ram, ram * 2),
+    };
+    ram.saturating_mul(2)
 }
 
 /// RAM of this machine in bytes, or zero where it cannot be read.

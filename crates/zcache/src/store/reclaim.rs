@@ -1,5 +1,5 @@
-//! Out of RAM: ephemeral blocks are dropped, the oldest persistent blocks are
-//! written to the tier, and half-empty blocks are merged.
+//! Out of RAM, cheapest first: ephemeral blocks are dropped, half-empty blocks
+//! are merged, and the oldest persistent blocks are written to the tier.
 //!
 //! A batch of blocks is copied under the shard's lock, written without it, and
 //! ended under it again: each block's frames are freed only when its write was
@@ -36,6 +36,13 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 const HIGH_PART: u64 = 20;
 /// Below the limit less this part, it stops.
 const LOW_PART: u64 = 10;
+
+/// Blocks of a shard hold at least this part of live bytes, or are merged before
+/// others are written. Fresh ones hold about 98%, and blocks of large zpages 75%.
+const DENSE_PERCENT: u64 = 70;
+
+/// Blocks merged in one shard by one reclaim: its lock is held that long.
+const MERGE_BLOCKS_MAX: u32 = 16;
 
 /// What a reclaim did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -101,6 +108,12 @@ impl Swap {
         u64::from(slot.0) * self.order.bytes() as u64
     }
 
+    /// Whether nine tenths of the slots are in use.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let slots = lock(&self.slots);
+        u64::from(slots.used()) * 10 > u64::from(slots.limit()) * 9
+    }
+
     fn may_try(&self) -> bool {
         let not_before = lock(&self.retry).not_before;
         not_before.is_none_or(|time| Instant::now() >= time)
@@ -135,15 +148,16 @@ enum Batch {
 }
 
 impl Store {
-    /// Frees about `bytes` of RAM: drops ephemeral blocks, then writes the
-    /// oldest others to the tier and frees each when its write was
-    /// acknowledged. Returns when that is done or nothing more can be.
+    /// Frees about `bytes` of RAM: drops ephemeral blocks, merges half-empty
+    /// ones, then writes the oldest to the tier and frees each when its write
+    /// was acknowledged. Returns when that is done or nothing more can be.
     ///
     /// A tier that failed is left alone for a while that doubles with each
     /// failure, from 10 ms to 1 s; pages stay in RAM meanwhile.
     pub fn reclaim(&self, bytes: u64) -> Reclaimed {
         let mut done = Reclaimed::default();
         self.drop_ephemeral(bytes, &mut done);
+        self.merge_sparse(bytes, &mut done);
         if let Some(swap) = &self.swap {
             self.write_back(swap, bytes, &mut done);
             self.compact_swap(swap);
@@ -203,6 +217,25 @@ impl Store {
                 done.dropped_pages += u64::from(dropped.zpages);
             }
             frames.trim();
+        }
+    }
+
+    /// Merges blocks of shards whose blocks are much emptier than they need be.
+    fn merge_sparse(&self, bytes: u64, done: &mut Reclaimed) {
+        for number in self.shards_in_turn() {
+            if done.bytes >= bytes {
+                return;
+            }
+            let mut part = self.part(number);
+            let Part { core, frames, .. } = &mut *part;
+            let usage = core.usage();
+            let live = usage.persistent.zbytes + usage.ephemeral.zbytes;
+            if live * 100 >= frame_bytes(usage.block_frames) * DENSE_PERCENT {
+                continue;
+            }
+            let evacuated = core.evacuate(frames, MERGE_BLOCKS_MAX);
+            frames.trim();
+            done.bytes += frame_bytes(evacuated.frames);
         }
     }
 
@@ -323,7 +356,7 @@ impl Store {
             }
             None => {
                 swap.worked();
-                self.events.writeback_worked();
+                self.events.writeback_worked(!swap.is_nearly_full());
             }
         }
     }

@@ -36,13 +36,10 @@ impl Store {
     }
 
     fn swap_is_sparse(&self, swap: &Swap) -> bool {
-        let (used, limit) = {
-            let slots = lock(&swap.slots);
-            (slots.used(), slots.limit())
-        };
-        if u64::from(used) * 10 > u64::from(limit) * 9 {
+        if swap.is_nearly_full() {
             return true;
         }
+        let used = lock(&swap.slots).used();
         used >= SLOTS_MIN && {
             let live: u64 = (0..self.shards.len())
                 .map(|number| self.part(number).core.usage().tier_zbytes)

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange};
 
 use super::counts::add;
-use super::load::Seen;
+use super::load::{RELOCATIONS_MAX, Seen, Suspect, busy};
 use super::{Part, Store, lock, zpage};
 use crate::codec::{self, Encoded};
 use crate::error::{LoadError, PageName, Rejected};
@@ -25,12 +25,6 @@ const SHARD_RUN_BITS: u32 = 6;
 
 /// RAM that a put into a full store asks to be reclaimed before it tries again.
 const PUT_RECLAIM_BYTES: u64 = 1 << 20;
-
-/// How often an exclusive get begins again because the page moved.
-const TAKE_TRIES_MAX: u32 = 64;
-
-/// The error number for the case above.
-const EBUSY: i32 = 16;
 
 impl Store {
     /// Opens a pool. Numbers are not used again.
@@ -119,9 +113,9 @@ impl Store {
         add(&self.counts.loads, 1);
         let name = PageName::Key(*key);
         let mut copy = [0; PAGE_SIZE];
-        let mut failed: Option<(TierRange, LoadError)> = None;
-        for _ in 0..TAKE_TRIES_MAX {
-            match self.take(key, &mut copy) {
+        let mut suspect = Suspect::default();
+        for _ in 0..RELOCATIONS_MAX {
+            let (tags, at) = match self.take(key, &mut copy) {
                 Seen::Gone => return Ok(false),
                 Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
@@ -130,25 +124,18 @@ impl Store {
                 Seen::Copied { tags, len } => {
                     return self.finish(name, tags, &copy[..len], out).map(|()| true);
                 }
-                Seen::InTier { tags, at } => {
-                    if let Some((place, error)) = failed
-                        && place == at
-                    {
-                        return Err(self.lose(error));
-                    }
-                    match self.read_zpage(name, tags, at, out) {
-                        Ok(()) if self.flush_page_at(key, at) => return Ok(true),
-                        Ok(()) => {}
-                        Err(error) => failed = Some((at, error)),
-                    }
-                }
+                Seen::InTier { tags, at } => (tags, at),
+            };
+            if let Some(error) = self.verdict(&mut suspect, at) {
+                return Err(self.lose(error));
             }
-            add(&self.counts.relocations, 1);
+            match self.read_zpage(name, tags, at, out) {
+                Ok(()) if self.flush_page_at(key, at) => return Ok(true),
+                Ok(()) => add(&self.counts.relocations, 1),
+                Err(error) => suspect.failed(at, error),
+            }
         }
-        Err(LoadError::Io {
-            page: name,
-            errno: EBUSY,
-        })
+        Err(busy(name))
     }
 
     /// Copies a page that is in RAM and frees it under the same lock.

@@ -111,3 +111,65 @@ fn persistent_pages_displace_ephemeral_ones_of_every_shard_and_never_the_reverse
         assert_eq!(load(&store, *handle), Ok(testing::page(n as u64)));
     }
 }
+
+#[test]
+fn any_limit_opens_and_holds_pages() {
+    for pool_bytes_max in [0, 1, u64::MAX] {
+        for shards in [0, 1, 3, usize::MAX] {
+            let store = Store::open(StoreConfig {
+                pool_bytes_max,
+                shards,
+                ..StoreConfig::default()
+            })
+            .unwrap();
+            let inserted = store.insert(&testing::page(5));
+            assert_eq!(inserted.is_ok(), pool_bytes_max == u64::MAX);
+            store.set_pool_bytes_max(u64::MAX);
+            let handle = store.insert(&testing::page(5)).unwrap();
+            assert_eq!(load(&store, handle), Ok(testing::page(5)));
+        }
+    }
+}
+
+#[test]
+fn density_returns_when_half_was_freed() {
+    let store = Store::open(StoreConfig::default()).unwrap();
+    let handles: Vec<_> = (0..8000)
+        .map(|n| store.insert(&testing::page(n)).unwrap())
+        .collect();
+    let density = || {
+        let stats = store.stats();
+        stats.compressed_bytes as f64 / stats.pool_bytes as f64
+    };
+    let fresh = density();
+    for handle in handles.iter().enumerate().filter(|(n, _)| n % 3 != 0) {
+        store.release(*handle.1);
+    }
+    assert!(density() < fresh / 2.0);
+    while store.compact(1000) > 0 {}
+    assert!(density() > fresh * 0.97, "{} of {fresh}", density());
+    for (n, handle) in handles.iter().enumerate().step_by(3) {
+        assert_eq!(load(&store, *handle), Ok(testing::page(n as u64)));
+    }
+}
+
+#[test]
+fn a_hook_may_call_the_store() {
+    let (store, tier) = swapping(8 << 20, 1, None, StoreConfig::default());
+    let handle = store.insert(&testing::page(5)).unwrap();
+    // In RAM, because a same-filled page has no block.
+    let other = store.insert(&testing::page(16)).unwrap();
+    store.reclaim(u64::MAX);
+    let inside = Arc::downgrade(&store);
+    store.on_event(move |_| {
+        let store = inside.upgrade().unwrap();
+        assert_eq!(load(&store, other), Ok(testing::page(16)));
+    });
+    for at in 0..16 {
+        tier.flip_bit(at * 64 + 20, 1);
+    }
+    assert!(matches!(
+        load(&store, handle),
+        Err(LoadError::Checksum { .. })
+    ));
+}
