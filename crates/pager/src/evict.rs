@@ -269,6 +269,7 @@ impl Evictor {
                     moved += 1;
                 } else {
                     core.table.set(one.page, State::Resident);
+                    core.shadow.set_empty(one.slot);
                     let stamp = self.pager.next_stamp();
                     core.queue.push(one.page, 1, stamp);
                     self.pager.counters.unmovable_pages.add(1);
@@ -284,6 +285,7 @@ impl Evictor {
         for one in moves {
             for ahead in 0..one.count {
                 core.table.set(Vpn(one.page.0 + ahead), State::Resident);
+                core.shadow.set_empty(Slot(one.slot.0 + ahead as u32));
             }
             let stamp = self.pager.next_stamp();
             core.queue.push(one.page, one.count, stamp);
@@ -338,7 +340,7 @@ impl Evictor {
             }
             let source = SHADOW_BASE + (u64::from(claim.first.0) + index as u64) * PAGE_BYTES;
             let target = self.pages[index..index + run].as_flattened_mut();
-            let got = read_memory(space.leader(), source, target).unwrap_or(0);
+            let got = read_memory(space.reader(), source, target).unwrap_or(0);
             readable[index..index + got / PAGE_SIZE].fill(true);
             index += run;
         }

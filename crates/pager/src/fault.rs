@@ -92,6 +92,8 @@ impl Handler {
                     self.fault(space, Vpn::of(address), thread);
                 }
                 Ok(Some(Message::Fork(child))) => self.pager.fork_announced(space, child),
+                // The pager moved it itself and brings the table up to date.
+                Ok(Some(Message::Remapped)) => {}
                 Ok(Some(Message::Other(kind))) => say!("unexpected message {kind:#x}"),
                 Ok(None) | Err(_) => return,
             }
@@ -231,7 +233,7 @@ impl Handler {
         }
         let source = SHADOW_BASE + u64::from(slot.0) * PAGE_BYTES;
         let buffer = &mut self.pages[0];
-        match read_memory(space.leader(), source, buffer) {
+        match read_memory(space.reader(), source, buffer) {
             Ok(PAGE_SIZE) => {}
             _ => {
                 self.pager.budget.uncharge(1);

@@ -36,6 +36,8 @@ impl Pager {
     /// Opens a window for the fork that `thread` is about to make.
     pub(crate) fn prepare_fork(self: &Arc<Self>, space: &Arc<Space>, thread: i32) -> Answer {
         let start = Instant::now();
+        // A fork that a signal interrupted asks again.
+        self.close_window(space, thread);
         loop {
             let core = space.core();
             let resident = core.table.resident() + core.shadow.held();

@@ -81,7 +81,13 @@ pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32
             .ok()
             .and_then(|()| Word::decode(bytes));
         match word {
-            Some(Word::Started(pid)) => program = pid,
+            Some(Word::Started(pid)) => {
+                program = pid;
+                // Only the program holds its input and output from here on.
+                if let Err(error) = process::release_standard_streams() {
+                    say!("standard output stays open until the end: {error}");
+                }
+            }
             Some(Word::Stopped(signal)) => process::stop_by(signal),
             Some(Word::Exited(code)) => return code,
             Some(Word::Signaled(signal)) => {

@@ -23,7 +23,7 @@ use zcache_sys::servant::{
 };
 use zcache_sys::shared::{SharedMap, fill};
 use zcache_sys::uffd::{
-    FEATURE_EVENT_FORK, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
+    FEATURE_EVENT_FORK, FEATURE_EVENT_REMAP, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
     USERFAULTFD_IOC_NEW, Uffd,
 };
 
@@ -214,7 +214,11 @@ impl Pager {
         let number = patient.userfaultfd(scratch)?;
         let uffd = Uffd::from_fd(patient.take(number)?);
         patient.close(number)?;
-        let features = FEATURE_EVENT_FORK | FEATURE_THREAD_ID | FEATURE_POISON | FEATURE_MOVE;
+        let features = FEATURE_EVENT_FORK
+            | FEATURE_EVENT_REMAP
+            | FEATURE_THREAD_ID
+            | FEATURE_POISON
+            | FEATURE_MOVE;
         uffd.handshake(features)
             .map_err(own("userfaultfd features"))?;
         let space = Space::new(self.new_space_id(), uffd, pid, self.sizes.shadow_slots);

@@ -305,7 +305,7 @@ impl Pager {
                     pages(old + end, old_len.saturating_sub(end)),
                 );
             }
-            // The kernel drops the registration of what it moves or grows.
+            // What grew is registered too.
             let _ = space
                 .uffd
                 .register(new, new_len.next_multiple_of(PAGE_BYTES));

@@ -12,7 +12,9 @@ use crate::table::{Slot, Vpn};
 
 /// Holds RAM that nobody owns any more.
 const NOBODY: u64 = u64::MAX;
-/// Holds no RAM yet.
+/// A page may be on its way there: not to be claimed yet.
+const PENDING: u64 = u64::MAX - 3;
+/// Holds no RAM, since no page came.
 const EMPTY: u64 = u64::MAX - 1;
 /// Held RAM that the kernel has back.
 const FREED: u64 = u64::MAX - 2;
@@ -28,7 +30,7 @@ pub(crate) struct Claim {
 }
 
 fn holds_ram(owner: u64) -> bool {
-    owner != EMPTY && owner != FREED
+    owner != EMPTY && owner != FREED && owner != PENDING
 }
 
 /// See the module's description.
@@ -82,8 +84,9 @@ impl Shadow {
         slots.filter(|owner| holds_ram(**owner)).count() as u64
     }
 
-    /// Takes a run of at most `wanted` neighbouring slots at the young end,
-    /// owned by nobody yet; `None` when the shadow is full.
+    /// Takes a run of at most `wanted` neighbouring slots at the young end;
+    /// `None` when the shadow is full. Each must get an owner or be set empty
+    /// before it can be claimed.
     pub(crate) fn allocate(&mut self, wanted: u64) -> Option<(Slot, u64)> {
         let tail = self.tail();
         let room = self.capacity - self.owners.len() as u64;
@@ -92,7 +95,7 @@ impl Shadow {
         if count == 0 {
             return None;
         }
-        self.owners.extend((0..count).map(|_| EMPTY));
+        self.owners.extend((0..count).map(|_| PENDING));
         Some((self.slot(tail), count))
     }
 
@@ -109,16 +112,29 @@ impl Shadow {
         }
     }
 
+    /// No page came to `slot`.
+    pub(crate) fn set_empty(&mut self, slot: Slot) {
+        if let Some(index) = self.index(slot) {
+            self.owners[index] = EMPTY;
+        }
+    }
+
     /// Whose page lies in `slot`.
     pub(crate) fn owner(&self, slot: Slot) -> Option<Vpn> {
         let owner = self.owners[self.index(slot)?];
-        (owner < FREED).then_some(Vpn(owner))
+        (owner < PENDING).then_some(Vpn(owner))
     }
 
     /// Takes at most `limit` of the oldest slots to be compressed and freed.
     pub(crate) fn claim(&mut self, limit: u64) -> Option<Claim> {
         let until_wrap = self.capacity - self.claimed % self.capacity;
-        let count = self.waiting().min(limit).min(until_wrap);
+        let most = self.waiting().min(limit).min(until_wrap);
+        let from = (self.claimed - self.head) as usize;
+        let count = self
+            .owners
+            .range(from..from + most as usize)
+            .take_while(|owner| **owner != PENDING)
+            .count() as u64;
         if count == 0 {
             return None;
         }
@@ -169,13 +185,33 @@ mod tests {
         assert_eq!(shadow.owner(Slot(0)), None);
     }
 
+    fn fill(shadow: &mut Shadow, wanted: u64) {
+        let (first, count) = shadow.allocate(wanted).expect("there is room");
+        for ahead in 0..count as u32 {
+            shadow.set_owner(Slot(first.0 + ahead), Some(Vpn(7)));
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_page_is_on_its_way_is_not_claimed() {
+        let mut shadow = Shadow::new(8);
+        fill(&mut shadow, 2);
+        let (pending, _) = shadow.allocate(1).expect("there is room");
+        fill(&mut shadow, 2);
+        assert_eq!(shadow.claim(8).map(|claim| claim.count), Some(2));
+        assert_eq!(shadow.claim(8), None);
+        shadow.set_empty(pending);
+        let rest = shadow.claim(8).expect("three wait");
+        assert_eq!((rest.count, shadow.charged(rest)), (3, 2));
+    }
+
     #[test]
     fn a_claim_never_wraps() {
         let mut shadow = Shadow::new(8);
-        shadow.allocate(8);
+        fill(&mut shadow, 8);
         let most = shadow.claim(6).expect("eight wait");
         shadow.finish(most);
-        shadow.allocate(4);
+        fill(&mut shadow, 4);
         let end = shadow.claim(8).expect("six wait");
         assert_eq!((end.first, end.count), (Slot(6), 2));
         let start = shadow.claim(8).expect("four wait");

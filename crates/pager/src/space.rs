@@ -97,7 +97,7 @@ pub(crate) struct Space {
     pub(crate) uffd: Uffd,
     pub(crate) servant: OnceLock<Servant>,
     pub(crate) pagemap: OnceLock<File>,
-    /// A process that lives in this space: for reading its memory.
+    /// The program's process that lives in this space.
     pub(crate) leader: AtomicI32,
     /// Processes that live in it.
     pub(crate) users: AtomicU32,
@@ -153,6 +153,12 @@ impl Space {
 
     pub(crate) fn leader(&self) -> i32 {
         self.leader.load(Ordering::Relaxed)
+    }
+
+    /// The process through which this space's memory is read: the servant,
+    /// since a program's first thread may end before the others.
+    pub(crate) fn reader(&self) -> i32 {
+        self.servant.get().map_or_else(|| self.leader(), |servant| servant.pid)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

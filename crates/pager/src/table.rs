@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn agrees_with_a_map_under_random_operations() {
         for start in 1..40u64 {
-            let mut seed = start * 0x9e37_79b9_7f4a_7c15;
+            let mut seed = start.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut table = Table::default();
             let mut model: HashMap<u64, State> = HashMap::new();
             for _ in 0..3000 {

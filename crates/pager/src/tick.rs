@@ -54,9 +54,9 @@ impl Pager {
                 let core = space.core();
                 core.table.resident() + core.shadow.held()
             };
-            let leader = space.leader();
-            if leader > 0 {
-                fixed += anonymous_bytes(leader).saturating_sub(known * PAGE_BYTES);
+            let reader = space.reader();
+            if reader > 0 {
+                fixed += anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
             }
         }
         self.budget.set_fixed_bytes(fixed);

@@ -13,6 +13,10 @@ const PAGE: u64 = 4096;
 
 /// `UFFD_FEATURE_EVENT_FORK`: the child of a fork is announced with its own descriptor.
 pub const FEATURE_EVENT_FORK: u64 = 1 << 1;
+/// `UFFD_FEATURE_EVENT_REMAP`: moved ranges keep their registration. Without it
+/// the kernel drops that of the range *after* merging it with its neighbours,
+/// whose missing pages would then read as zeros.
+pub const FEATURE_EVENT_REMAP: u64 = 1 << 2;
 /// `UFFD_FEATURE_SIGBUS`: a fault is an error at once instead of a message.
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
 /// `UFFD_FEATURE_THREAD_ID`: messages carry the faulting thread.
@@ -39,6 +43,7 @@ pub const USERFAULTFD_IOC_NEW: u64 = 0xaa00;
 
 const EVENT_PAGEFAULT: u8 = 0x12;
 const EVENT_FORK: u8 = 0x13;
+const EVENT_REMAP: u8 = 0x14;
 
 #[repr(C)]
 struct Api {
@@ -104,6 +109,8 @@ pub enum Message {
     },
     /// A fork happened: the child's registered ranges report to this descriptor.
     Fork(Uffd),
+    /// A range was moved; the mover goes on once this is read.
+    Remapped,
     /// A message that was not asked for.
     Other(u8),
 }
@@ -262,6 +269,7 @@ impl Uffd {
                     fd: super::fd::adopt(number),
                 })
             }
+            EVENT_REMAP => Message::Remapped,
             other => Message::Other(other),
         }))
     }
