@@ -1,7 +1,9 @@
 //! Sudden deaths and stops of zcache's own processes: nobody ever reads a zero that nobody wrote (ways 6 and 7 of the nine).
 
 use crate::support::job::Running;
-use crate::support::{Capped, Ended, Job, TempDir, compile, eventually, plain_only, tool, tree};
+use crate::support::{
+    Capped, Ended, Job, Outcome, TempDir, compile, eventually, plain_only, tool, tree,
+};
 use std::process::Command;
 use std::time::Duration;
 
@@ -49,21 +51,42 @@ impl Verifiers {
     }
 }
 
+/// Everything is gone within a minute, by zcache's own means, and nobody saw a wrong byte.
+fn assert_all_died(files: &TempDir, outcome: &Outcome) {
+    if !plain_only() {
+        assert_eq!(
+            outcome.left_running, 0,
+            "processes outlived zcache by a minute: {}",
+            outcome.report
+        );
+    }
+    Verifiers::assert_nothing_wrong(files);
+}
+
 #[test]
 fn the_pager_is_killed_and_the_tree_dies_with_it() {
     for children in [0, 2, 2] {
         let Verifiers { files, running } = Verifiers::start("kill-pager", children);
+        tree::signal(running.pager(), "KILL");
+        let outcome = running.wait();
+        // The process that the shell knows may end the same way, or say what happened.
+        if outcome.ended != Ended::Signal(9) {
+            outcome
+                .assert_ended(Ended::Exit(125))
+                .assert_says(&["zcache", "pager"]);
+        }
+        assert_all_died(&files, &outcome);
+    }
+}
+
+#[test]
+fn the_process_that_the_shell_knows_is_killed_and_the_tree_dies_with_it() {
+    for children in [0, 2] {
+        let Verifiers { files, running } = Verifiers::start("kill-front", children);
         tree::signal(running.first(), "KILL");
         let outcome = running.wait();
         outcome.assert_ended(Ended::Signal(9));
-        if !plain_only() {
-            assert_eq!(
-                outcome.left_running, 0,
-                "processes outlived the pager by a minute: {}",
-                outcome.report
-            );
-        }
-        Verifiers::assert_nothing_wrong(&files);
+        assert_all_died(&files, &outcome);
     }
 }
 
@@ -100,9 +123,9 @@ fn the_servant_is_killed() {
 fn the_pager_is_stopped_for_a_while() {
     let Verifiers { files, mut running } = Verifiers::start("stop-pager", 1);
     for _ in 0..3 {
-        tree::signal(running.first(), "STOP");
+        tree::signal(running.pager(), "STOP");
         std::thread::sleep(Duration::from_millis(700));
-        tree::signal(running.first(), "CONT");
+        tree::signal(running.pager(), "CONT");
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(

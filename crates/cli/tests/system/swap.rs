@@ -171,7 +171,7 @@ fn on_disk(swap: &Path) -> Option<(crate::support::job::Running, PathBuf)> {
         .bound(BOUND);
     let mut running = job.start_under(&Capped::ram_mib(32).option("--swap", swap));
     running.wait_for_stdout("ready", 1);
-    let pager = running.first();
+    let pager = running.pager();
     let mut found = Vec::new();
     let there = eventually(Duration::from_secs(30), || {
         found = tree::unlinked_files(pager);

@@ -235,6 +235,25 @@ impl Running {
         first.map_or(0, |process| process.pid)
     }
 
+    /// The process that pages: the child of the one that stands for the program; the first process where there is no zcache.
+    pub(crate) fn pager(&self) -> u32 {
+        let first = self.first();
+        let mut pager = None;
+        let found = plain_only()
+            || eventually(Duration::from_secs(60), || {
+                pager = tree::descendants(first)
+                    .into_iter()
+                    .find(|process| process.parent == first && process.name == "zcache");
+                pager.is_some()
+            });
+        assert!(
+            found,
+            "zcache has no pager: {}",
+            tree::describe(self.root())
+        );
+        pager.map_or(first, |process| process.pid)
+    }
+
     /// What the program has said so far on stdout.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.files.file("stdout")).unwrap_or_default())
