@@ -161,7 +161,6 @@ impl Pager {
         for (_, state) in window.log {
             self.drop_state(state);
         }
-        drop(core);
         // Its first fault comes from the kernel, before the tracer sees it.
         if let Err(error) = self.publish(&child) {
             say!(
@@ -169,12 +168,26 @@ impl Pager {
                 parent.leader()
             );
         }
-        lock(&self.forked).push(Forked { thread: window.thread, child });
+        lock(&self.forked).push(Forked {
+            thread: window.thread,
+            child,
+        });
         parent.changed.notify_all();
     }
 
-    /// The child announced for the fork by `thread`, if there was one.
-    pub(crate) fn take_forked(&self, thread: i32) -> Option<Arc<Space>> {
+    /// The child announced for the fork by `thread`, if there was one. The
+    /// forking thread runs on as soon as the announcement is read, so it may
+    /// still be worked on: then its window is open.
+    pub(crate) fn take_forked(&self, parent: &Space, thread: i32) -> Option<Arc<Space>> {
+        let mut core = parent.core();
+        while core
+            .window
+            .as_ref()
+            .is_some_and(|window| window.thread == thread)
+        {
+            core = parent.wait_core(core, Duration::from_millis(5));
+        }
+        drop(core);
         let mut forked = lock(&self.forked);
         let index = forked.iter().position(|forked| forked.thread == thread)?;
         Some(forked.swap_remove(index).child)

@@ -109,7 +109,7 @@ impl Pager {
 
     fn mmap_anonymous(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
         let [address, len, protection, flags, fd, offset] = a;
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         let fixed = flags & MAP_FIXED != 0;
         let busy = if fixed { pages(address, len) } else { 0..0 };
         // Population would happen before the range is registered; it is a
@@ -146,7 +146,7 @@ impl Pager {
     /// forgotten exactly if it worked.
     fn mmap_over(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
         let [address, len, protection, flags, fd, offset] = a;
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         self.while_busy(space, pages(address, len), || {
             let mut lent = fd;
             let mut pidfd = -1;
@@ -176,7 +176,7 @@ impl Pager {
     }
 
     fn munmap(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         let range = pages(a[0], a[1]);
         self.while_busy(space, range.clone(), || {
             let result = space.call(libc::SYS_munmap, a)?;
@@ -188,7 +188,7 @@ impl Pager {
     }
 
     fn brk(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         let before = space.core().brk;
         let wanted = a[0];
         let busy = if wanted != 0 && wanted < before {
@@ -216,7 +216,7 @@ impl Pager {
     fn madvise(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
         let [address, len, advice, ..] = a;
         let range = pages(address, len);
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         match advice {
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_GUARD_INSTALL => {
                 // Freed pages may read as zeros at once, so FREE is DONTNEED.
@@ -277,7 +277,7 @@ impl Pager {
 
     fn mremap(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
         let [old, old_len, new_len, flags, target, _] = a;
-        let _ops = space.lock_ops();
+        let _ops = space.lock_map();
         // Claimed shadow slots name their page by address: none may be out.
         drop(space.hold_claims());
         let result = self.while_busy(space, pages(old, old_len), || {

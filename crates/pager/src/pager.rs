@@ -252,14 +252,9 @@ impl Pager {
 
     /// Forgets all pages of `range`, which the program gave up or replaced.
     pub(crate) fn forget(&self, core: &mut Core, range: std::ops::Range<u64>) {
-        let Core {
-            table,
-            shadow,
-            window,
-            ..
-        } = core;
+        let Core { table, shadow, .. } = core;
         let mut freed = 0;
-        table.clear(range.clone(), |_, state| {
+        table.clear(range, |_, state| {
             match state {
                 State::Resident | State::Moving => freed += 1,
                 State::Shadow(slot) => shadow.set_owner(slot, None),
@@ -267,16 +262,6 @@ impl Pager {
             }
             self.drop_state(state);
         });
-        if let Some(window) = window {
-            let (gone, kept) = window
-                .log
-                .drain(..)
-                .partition(|(page, _): &(Vpn, State)| range.contains(&page.0));
-            window.log = kept;
-            for (_, state) in gone {
-                self.drop_state(state);
-            }
-        }
         self.budget.uncharge(freed);
     }
 

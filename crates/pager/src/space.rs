@@ -151,6 +151,19 @@ impl Space {
         lock(&self.ops)
     }
 
+    /// Locks the map for a change of it, which no fork may fall into.
+    pub(crate) fn lock_map(&self) -> MutexGuard<'_, ()> {
+        loop {
+            let ops = self.lock_ops();
+            let core = self.core();
+            if core.window.is_none() || self.is_closing() {
+                return ops;
+            }
+            drop(ops);
+            drop(self.wait_core(core, Duration::from_millis(2)));
+        }
+    }
+
     pub(crate) fn leader(&self) -> i32 {
         self.leader.load(Ordering::Relaxed)
     }
@@ -158,7 +171,9 @@ impl Space {
     /// The process through which this space's memory is read: the servant,
     /// since a program's first thread may end before the others.
     pub(crate) fn reader(&self) -> i32 {
-        self.servant.get().map_or_else(|| self.leader(), |servant| servant.pid)
+        self.servant
+            .get()
+            .map_or_else(|| self.leader(), |servant| servant.pid)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

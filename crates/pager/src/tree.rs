@@ -36,8 +36,13 @@ struct Process {
 /// A new task of which one of two messages has come: its parent's event or its
 /// own first stop. The parent may have loaded a new image before the second.
 enum Birth {
-    Announced { parent: i32, space: Option<Arc<Space>> },
-    Stopped { since: Instant },
+    Announced {
+        parent: i32,
+        space: Option<Arc<Space>>,
+    },
+    Stopped {
+        since: Instant,
+    },
 }
 
 /// A parent that was killed inside its fork never announces the child.
@@ -197,7 +202,12 @@ impl Tracer {
         match self.births.remove(&pid) {
             Some(Birth::Announced { parent, space }) => self.born(pid, parent, space),
             Some(Birth::Stopped { .. }) | None => {
-                self.births.insert(pid, Birth::Stopped { since: Instant::now() });
+                self.births.insert(
+                    pid,
+                    Birth::Stopped {
+                        since: Instant::now(),
+                    },
+                );
             }
         }
     }
@@ -207,21 +217,27 @@ impl Tracer {
         match self.births.remove(&child) {
             Some(Birth::Stopped { .. }) => self.born(child, parent, space),
             Some(Birth::Announced { .. }) | None => {
-                self.births.insert(child, Birth::Announced { parent, space });
+                self.births
+                    .insert(child, Birth::Announced { parent, space });
             }
         }
     }
 
     /// Children that nobody announced: their parent was killed in its fork.
     fn adopt_unannounced(&mut self) {
-        let late = |birth: &Birth| {
-            matches!(birth, Birth::Stopped { since } if since.elapsed() > ANNOUNCEMENT_PATIENCE)
-        };
-        let waiting: Vec<i32> =
-            self.births.iter().filter(|(_, birth)| late(birth)).map(|(pid, _)| *pid).collect();
+        let late = |birth: &Birth| matches!(birth, Birth::Stopped { since } if since.elapsed() > ANNOUNCEMENT_PATIENCE);
+        let waiting: Vec<i32> = self
+            .births
+            .iter()
+            .filter(|(_, birth)| late(birth))
+            .map(|(pid, _)| *pid)
+            .collect();
         for child in waiting {
             self.births.remove(&child);
-            match self.pager.take_orphaned_fork(|thread| self.process_of.contains_key(&thread)) {
+            match self
+                .pager
+                .take_orphaned_fork(|thread| self.process_of.contains_key(&thread))
+            {
                 Some(space) => self.take_into_care(child, space),
                 None => drop(process::kill(child, libc::SIGKILL)),
             }
@@ -240,10 +256,12 @@ impl Tracer {
             resume(child, 0);
             return;
         }
-        match self.pager.take_forked(parent) {
+        match self.pager.take_forked(&parent_space, parent) {
             Some(space) => self.take_into_care(child, space),
             None => {
-                parent_space.users.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                parent_space
+                    .users
+                    .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
                 self.adopt(child, Some(parent_space));
             }
         }
