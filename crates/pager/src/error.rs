@@ -1,6 +1,7 @@
 //! Why a run could not start, and what to do about it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::{fmt, io};
 
 /// zcache's own failure.
@@ -37,6 +38,13 @@ pub enum StartError {
     },
     /// The program's address space cannot be paged.
     Care(String),
+    /// The statistics could not be written where they were asked for.
+    Stats {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// A program that gains privileges when executed, and zcache may not follow.
     Setuid(OsString),
 }
@@ -102,6 +110,9 @@ impl fmt::Display for StartError {
                 write!(f, "{}: {error}", program.to_string_lossy())
             }
             StartError::Care(cause) => write!(f, "the program cannot be paged: {cause}"),
+            StartError::Stats { path, error } => {
+                write!(f, "--stats {}: {error}", path.display())
+            }
             StartError::Setuid(program) => write!(
                 f,
                 "{}: it is setuid or setgid and would lose its privileges under zcache",

@@ -216,22 +216,15 @@ impl Pager {
     }
 
     /// Asks the tracer to look at threads whose fork takes suspiciously long.
-    /// Returns whether there are any.
-    pub(crate) fn find_stale_windows(&self) -> bool {
-        let mut found = false;
+    pub(crate) fn find_stale_windows(&self) {
         for space in self.all_spaces() {
             let core = space.core();
-            if let Some(window) = &core.window {
-                if window.since.elapsed() > WINDOW_STALE {
-                    let mut interrupts = lock(&self.interrupts);
-                    if !interrupts.contains(&window.thread) {
-                        interrupts.push(window.thread);
-                    }
-                    found = true;
-                }
+            let Some(window) = &core.window else { continue };
+            let mut interrupts = lock(&self.interrupts);
+            if window.since.elapsed() > WINDOW_STALE && !interrupts.contains(&window.thread) {
+                interrupts.push(window.thread);
             }
         }
-        found
     }
 }
 

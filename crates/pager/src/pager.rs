@@ -275,11 +275,11 @@ impl Pager {
             space.leader(),
             page.address()
         );
-        if let Err(error) = space.uffd.poison(page.address()) {
-            if error.raw_os_error() != Some(libc::EEXIST) {
-                // Without poison the process itself has to go.
-                let _ = zcache_sys::process::kill(space.leader(), libc::SIGKILL);
-            }
+        if let Err(error) = space.uffd.poison(page.address())
+            && error.raw_os_error() != Some(libc::EEXIST)
+        {
+            // Without poison the process itself has to go.
+            let _ = zcache_sys::process::kill(space.leader(), libc::SIGKILL);
         }
         let _ = space.uffd.wake(page.address(), PAGE_BYTES);
     }

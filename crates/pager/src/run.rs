@@ -21,7 +21,7 @@ use zcache_sys::ptrace;
 use zcache_sys::seccomp::{Filter, Listener};
 use zcache_sys::servant::CODE_PAGE;
 
-use crate::config::{RAM_BYTES_MIN, RunConfig};
+use crate::config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 use crate::error::{EXIT_OWN, StartError};
 use crate::evict::Evictor;
 use crate::fault::Handler;
@@ -57,7 +57,13 @@ fn check(config: &RunConfig) -> Result<(), StartError> {
             least_bytes: RAM_BYTES_MIN,
         });
     }
-    Ok(())
+    if let Some(StatsTarget::File(path)) = &config.stats {
+        fs::File::create(path).map_err(|error| StartError::Stats {
+            path: path.clone(),
+            error,
+        })?;
+    }
+    refuse_setuid(config)
 }
 
 fn start(config: RunConfig, mask: SignalMask) -> std::io::Result<i32> {
@@ -102,7 +108,6 @@ fn page(
     front: i32,
 ) -> Result<End, StartError> {
     process::become_subreaper().map_err(StartError::Own)?;
-    refuse_setuid(&config)?;
     let cpus = process::cpus();
     let store = Store::open(StoreConfig {
         pool_bytes_max: config.ram_bytes,

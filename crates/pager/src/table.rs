@@ -1,7 +1,7 @@
 //! The page table of one address space: what the pager knows of each page.
 //!
 //! Stage on the data path: between a fault and the store. Invariants:
-//! `resident() + shadowed() == pages whose state holds RAM of the target`;
+//! `resident() == pages whose state is Resident or Moving`;
 //! a `Stored` or `Loading` state owns exactly one reference to its zpage;
 //! a page that is not in the table is `Absent` and reads as zeros.
 //!
@@ -106,18 +106,12 @@ struct Leaf {
 pub(crate) struct Table {
     leaves: BTreeMap<u64, Leaf>,
     resident: u64,
-    shadowed: u64,
 }
 
 impl Table {
     /// Pages that are `Resident` or `Moving`.
     pub(crate) fn resident(&self) -> u64 {
         self.resident
-    }
-
-    /// Pages that are in the shadow by this table.
-    pub(crate) fn shadowed(&self) -> u64 {
-        self.shadowed
     }
 
     pub(crate) fn get(&self, page: Vpn) -> State {
@@ -151,15 +145,10 @@ impl Table {
     }
 
     fn count(&mut self, state: State, more: bool) {
-        let counter = match state {
-            State::Resident | State::Moving => &mut self.resident,
-            State::Shadow(_) => &mut self.shadowed,
-            _ => return,
-        };
-        if more {
-            *counter += 1;
-        } else {
-            *counter -= 1;
+        match state {
+            State::Resident | State::Moving if more => self.resident += 1,
+            State::Resident | State::Moving => self.resident -= 1,
+            _ => {}
         }
     }
 
