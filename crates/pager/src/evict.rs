@@ -235,7 +235,7 @@ impl Evictor {
                 }
                 let Some((slot, count)) = core.shadow.allocate(resident) else {
                     let stamp = self.pager.next_stamp();
-                    core.queue.push(page, run.count - ahead, stamp);
+                    core.admit(page, run.count - ahead, stamp);
                     return moves;
                 };
                 for index in 0..count {
@@ -271,7 +271,7 @@ impl Evictor {
                     core.table.set(one.page, State::Resident);
                     core.shadow.set_empty(one.slot);
                     let stamp = self.pager.next_stamp();
-                    core.queue.push(one.page, 1, stamp);
+                    core.admit(one.page, 1, stamp);
                     self.pager.counters.unmovable_pages.add(1);
                 }
             }
@@ -288,7 +288,7 @@ impl Evictor {
                 core.shadow.set_empty(Slot(one.slot.0 + ahead as u32));
             }
             let stamp = self.pager.next_stamp();
-            core.queue.push(one.page, one.count, stamp);
+            core.admit(one.page, one.count, stamp);
         }
         space.wake_deferred(&mut core);
     }
@@ -401,7 +401,7 @@ impl Evictor {
                 self.pager.budget.charge_anyway(1);
                 core.table.set(page, State::Resident);
                 core.shadow.set_owner(slot, None);
-                core.queue.push(page, 1, self.pager.next_stamp());
+                core.admit(page, 1, self.pager.next_stamp());
             }
             Outcome::Stopped { .. } if space.is_closing() => {}
             Outcome::Stopped { errno, .. } => {

@@ -215,7 +215,7 @@ impl Handler {
                 core.log(Vpn(page.0 + ahead), State::Absent);
                 core.table.set(Vpn(page.0 + ahead), State::Resident);
             }
-            core.queue.push(page, given, self.pager.next_stamp());
+            core.admit(page, given, self.pager.next_stamp());
             self.pager.counters.zero_filled_pages.add(given);
             if matches!(installed, Installed::Exists) {
                 let _ = space.uffd.wake(page.address(), PAGE_BYTES);
@@ -249,7 +249,7 @@ impl Handler {
             Installed::Pages(_) => {
                 core.shadow.set_owner(slot, None);
                 core.table.set(page, State::Resident);
-                core.queue.push(page, 1, self.pager.next_stamp());
+                core.admit(page, 1, self.pager.next_stamp());
                 self.pager.counters.second_chances.add(1);
             }
             Installed::Exists | Installed::Again | Installed::Gone => {
@@ -413,7 +413,7 @@ impl Handler {
             done += settled;
         }
         if done > 0 {
-            core.queue.push(start, done as u64, self.pager.next_stamp());
+            core.admit(start, done as u64, self.pager.next_stamp());
         }
         done as u64
     }

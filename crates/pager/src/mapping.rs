@@ -335,7 +335,7 @@ impl Pager {
                 }
                 State::Resident => {
                     core.table.set(target, state);
-                    core.queue.push(target, 1, self.next_stamp());
+                    core.admit(target, 1, self.next_stamp());
                 }
                 other => {
                     core.table.set(target, other);

@@ -88,6 +88,11 @@ impl Queue {
         self.segments.front().map(|segment| segment.stamp)
     }
 
+    /// Pages that stand in the queue, stale ones included.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
     pub(crate) fn clear(&mut self) {
         self.segments.clear();
         self.pages = 0;

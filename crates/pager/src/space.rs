@@ -40,6 +40,9 @@ pub(crate) struct ForkWindow {
     pub(crate) log: Vec<(Vpn, State)>,
 }
 
+/// Stale entries of a queue that are always allowed.
+const STALE_PAGES_MAX: u64 = 8192;
+
 /// What the `core` lock protects.
 pub(crate) struct Core {
     pub(crate) table: Table,
@@ -66,6 +69,23 @@ impl Core {
         self.busy
             .as_ref()
             .is_some_and(|range| range.contains(&page.0))
+    }
+
+    /// Puts pages that became resident at the young end of the queue. Stale
+    /// entries are dropped when they outnumber the resident pages, which keeps
+    /// the queue's memory bounded.
+    pub(crate) fn admit(&mut self, first: Vpn, count: u64, stamp: u64) {
+        self.queue.push(first, count, stamp);
+        if self.queue.pages() <= self.table.resident() * 2 + STALE_PAGES_MAX {
+            return;
+        }
+        self.queue.clear();
+        let queue = &mut self.queue;
+        self.table.for_each(0..u64::MAX >> 12, |page, state| {
+            if matches!(state, State::Resident | State::Moving) {
+                queue.push(page, 1, stamp);
+            }
+        });
     }
 
     /// Records what a page was, when a fork is under way. Returns true when

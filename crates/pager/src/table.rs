@@ -232,7 +232,7 @@ mod tests {
             let mut model: HashMap<u64, State> = HashMap::new();
             for _ in 0..3000 {
                 let page = random(&mut seed) % 3000 + (random(&mut seed) % 3) * 1_000_000;
-                if random(&mut seed) % 50 == 0 {
+                if random(&mut seed).is_multiple_of(50) {
                     let range = page..page + random(&mut seed) % 2000;
                     let mut gone = HashMap::new();
                     table.clear(range.clone(), |page, state| {
