@@ -262,24 +262,18 @@ impl Handler {
 
     /// Brings a stored page and, in a sweep, those behind it.
     fn load(&mut self, space: &Space, mut core: MutexGuard<'_, Core>, page: Vpn) -> Resolution {
-        let limit = if self.pager.budget.is_urgent() {
-            1
-        } else {
-            self.pager.sizes.window_pages
-        };
-        let wanted = core.streams.window(page.0, limit);
-        let busy = core.busy.clone();
+        // A page of a sweep costs its eviction now or microseconds later, so a
+        // full budget does not narrow the window; only what fits is brought.
+        let wanted = core.streams.window(page.0, self.pager.sizes.window_pages);
         let stored = |state| matches!(state, State::Stored(_));
         let run = core.table.run(page, wanted, stored);
-        let run = match busy {
+        let run = match &core.busy {
             Some(busy) if busy.start > page.0 => run.min(busy.start - page.0),
             _ => run,
         };
-        let count = if self.pager.budget.try_charge(run) {
-            run
-        } else if self.pager.budget.try_charge(1) {
-            1
-        } else {
+        let halves = std::iter::successors(Some(run), |count| Some(count / 2));
+        let fits = |count: &u64| self.pager.budget.try_charge(*count);
+        let Some(count) = halves.take_while(|count| *count > 0).find(fits) else {
             core.streams.shortened(page.0, wanted, 0);
             return Resolution::NoRoom;
         };

@@ -348,6 +348,7 @@ impl Tracer {
             self.renew_guard();
             return;
         }
+        self.servant_ended(pid);
         self.births.remove(&pid);
         self.process_of.remove(&pid);
         let space = lock(&self.pager.threads).remove(&pid);
@@ -369,6 +370,16 @@ impl Tracer {
                 Stop::Exited(code) => End::Exited(code),
                 _ => End::Exited(0),
             });
+        }
+    }
+
+    /// If this was a servant that nobody asked to end, its process is told.
+    fn servant_ended(&self, pid: i32) {
+        let of = |space: &Arc<Space>| space.servant.get().is_some_and(|one| one.pid == pid);
+        if let Some(space) = self.pager.all_spaces().into_iter().find(of) {
+            let pager = Arc::clone(&self.pager);
+            // It waits a little for the process's own end, which comes here.
+            std::thread::spawn(move || pager.servant_died(&space));
         }
     }
 
