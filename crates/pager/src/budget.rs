@@ -37,7 +37,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(ram_bytes: u64, store: Arc<Store>) -> Budget {
-        let reserve_bytes = (ram_bytes / 128).clamp(256 << 10, 2 << 20);
+        let reserve_bytes = (ram_bytes / 64).clamp(768 << 10, 4 << 20);
         let low_bytes = (ram_bytes / 100).clamp(128 << 10, 8 << 20);
         Budget {
             ram_bytes,

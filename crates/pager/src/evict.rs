@@ -154,8 +154,9 @@ impl Evictor {
     /// Writes the store's oldest blocks to the tier when it nears its share.
     fn make_room_in_store(&self) -> bool {
         let pager = &self.pager;
-        let share = pager.pool_share_bytes();
-        let slack = (pager.budget.ram_bytes() / 256).max(256 << 10);
+        let share = pager.pool_limit_bytes();
+        pager.store.set_pool_bytes_max(share);
+        let slack = (pager.budget.ram_bytes() / 256).clamp(192 << 10, 1 << 20);
         if pager.config.swap.is_none() || pager.store.ram_bytes() + slack < share {
             return false;
         }

@@ -243,6 +243,15 @@ impl Pager {
         }
     }
 
+    /// What the store may hold now: its share, and never more than the rest of
+    /// the budget leaves, since pages that do not shrink make it grow by more
+    /// than their eviction frees.
+    pub(crate) fn pool_limit_bytes(&self) -> u64 {
+        let others = self.budget.fixed_bytes() + self.budget.charged_bytes();
+        self.pool_share_bytes()
+            .min(self.budget.ram_bytes().saturating_sub(others))
+    }
+
     /// Gives up what a state owned in the store.
     pub(crate) fn drop_state(&self, state: State) {
         if let Some(handle) = handle_of(state) {
