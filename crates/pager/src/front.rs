@@ -19,6 +19,8 @@ pub(crate) enum Word {
     Started(i32),
     /// It was stopped by this signal.
     Stopped(i32),
+    /// It has ended, but others of its tree go on without a front.
+    Background,
     /// It exited with this code.
     Exited(i32),
     /// This signal ended it.
@@ -32,6 +34,7 @@ impl Word {
             Word::Stopped(signal) => (1, signal),
             Word::Exited(code) => (2, code),
             Word::Signaled(signal) => (3, signal),
+            Word::Background => (4, 0),
         };
         let [a, b, c, d] = value.to_le_bytes();
         [kind, a, b, c, d]
@@ -44,6 +47,7 @@ impl Word {
             1 => Word::Stopped(value),
             2 => Word::Exited(value),
             3 => Word::Signaled(value),
+            4 => Word::Background,
             _ => return None,
         })
     }
@@ -53,6 +57,7 @@ impl Word {
 /// the exit code for this process.
 pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32 {
     let mut program = 0;
+    let mut background = false;
     let Ok(epoll) = Epoll::new() else {
         return EXIT_OWN;
     };
@@ -89,8 +94,13 @@ pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32
                 }
             }
             Some(Word::Stopped(signal)) => process::stop_by(signal),
-            Some(Word::Exited(code)) => return code,
+            Some(Word::Background) => background = true,
+            Some(Word::Exited(code)) => {
+                see_off(&mut words, pager, background);
+                return code;
+            }
             Some(Word::Signaled(signal)) => {
+                see_off(&mut words, pager, background);
                 process::die_by(signal);
                 return 128 + signal;
             }
@@ -99,6 +109,17 @@ pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32
                 return EXIT_OWN;
             }
         }
+    }
+}
+
+/// Waits until pager and guard are gone too, so that nothing of zcache is left
+/// when the user has the prompt back. They end by themselves.
+fn see_off(words: &mut UnixStream, pager: i32, background: bool) {
+    if !background {
+        let mut rest = [0; 16];
+        while matches!(words.read(&mut rest), Ok(1..)) {}
+        // Its times become ours, for who measures this process.
+        let _ = zcache_sys::ptrace::wait(pager);
     }
 }
 
@@ -127,6 +148,7 @@ mod tests {
             Word::Stopped(20),
             Word::Exited(255),
             Word::Signaled(9),
+            Word::Background,
         ] {
             assert_eq!(Word::decode(word.encode()), Some(word));
         }

@@ -388,6 +388,7 @@ impl Tracer {
     fn main_ended(&mut self, end: End) {
         self.main_end = Some(end);
         if !self.processes.is_empty() && self.failure.is_none() {
+            self.tell_front(Word::Background);
             self.tell_front(end.word());
         }
     }
