@@ -83,7 +83,7 @@ impl StartError {
                  a seccomp profile must not forbid it"
             }
             StartError::Setuid(_) => {
-                "run zcache as root or with CAP_SYS_PTRACE, or start the program without it"
+                "run zcache as the user that the program changes to, or run a copy without that bit"
             }
             _ => "",
         }
@@ -115,7 +115,7 @@ impl fmt::Display for StartError {
             }
             StartError::Setuid(program) => write!(
                 f,
-                "{}: it is setuid or setgid and would lose its privileges under zcache",
+                "{}: it is setuid or setgid, and a program that changes its user cannot be paged",
                 program.to_string_lossy()
             ),
         }?;

@@ -224,7 +224,8 @@ fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
     spawn("tick", Box::new(move || ticking.tick()))
 }
 
-/// Refuses programs that would lose their privileges under a tracer.
+/// Refuses programs that change their user when executed: an unprivileged
+/// tracer would take that from them, and as another user they may not be paged.
 fn refuse_setuid(config: &RunConfig) -> Result<(), StartError> {
     let Some(path) = find_program(Path::new(&config.command[0])) else {
         return Ok(());
@@ -234,7 +235,7 @@ fn refuse_setuid(config: &RunConfig) -> Result<(), StartError> {
     };
     let set_user = meta.mode() & libc::S_ISUID != 0 && meta.uid() != process::effective_user();
     let set_group = meta.mode() & libc::S_ISGID != 0 && meta.mode() & libc::S_IXGRP != 0;
-    if (set_user || set_group) && process::effective_user() != 0 {
+    if set_user || (set_group && process::effective_user() != 0) {
         return Err(StartError::Setuid(path.into_os_string()));
     }
     Ok(())
