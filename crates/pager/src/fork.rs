@@ -126,11 +126,7 @@ impl Pager {
         {
             let mut young = child.core();
             core.table.for_each(0..u64::MAX >> 12, |page, state| {
-                let excluded = core
-                    .not_inherited
-                    .iter()
-                    .any(|range| range.contains(&page.0));
-                if !excluded {
+                if !core.not_inherited.contains(page.0) {
                     young.table.set(page, inherited(state));
                 }
             });

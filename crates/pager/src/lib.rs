@@ -26,6 +26,7 @@ mod inject;
 mod mapping;
 mod pager;
 mod queue;
+mod ranges;
 mod report;
 mod run;
 mod shadow;

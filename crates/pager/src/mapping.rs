@@ -132,8 +132,7 @@ impl Pager {
         let range = pages(start, len);
         let mut core = space.core();
         self.forget(&mut core, range.clone());
-        core.not_inherited
-            .retain(|other| other.end <= range.start || other.start >= range.end);
+        core.not_inherited.remove(&range);
         drop(core);
         let len = (range.end - range.start) * PAGE_BYTES;
         // What cannot be registered stays out of our hands and is counted as
@@ -169,10 +168,17 @@ impl Pager {
                 space.call(libc::SYS_close, [pidfd as u64, 0, 0, 0, 0, 0])?;
             }
             if result >= 0 {
-                self.forget(&mut space.core(), pages(address, len));
+                self.unmapped(space, pages(address, len));
             }
             Ok(result)
         })
+    }
+
+    /// What was known of a range that is not the program's old one any more.
+    fn unmapped(&self, space: &Space, range: std::ops::Range<u64>) {
+        let mut core = space.core();
+        core.not_inherited.remove(&range);
+        self.forget(&mut core, range);
     }
 
     fn munmap(&self, space: &Space, a: [u64; 6]) -> Result<i64, ServantDied> {
@@ -181,7 +187,7 @@ impl Pager {
         self.while_busy(space, range.clone(), || {
             let result = space.call(libc::SYS_munmap, a)?;
             if result >= 0 {
-                self.forget(&mut space.core(), range);
+                self.unmapped(space, range);
             }
             Ok(result)
         })
@@ -207,7 +213,7 @@ impl Pager {
             if new_end > old_end {
                 self.fresh(space, old_end, new_end - old_end);
             } else if new_end < old_end {
-                self.forget(&mut space.core(), pages(new_end, old_end - new_end));
+                self.unmapped(space, pages(new_end, old_end - new_end));
             }
             Ok(result)
         })
@@ -229,15 +235,15 @@ impl Pager {
             }
             MADV_DONTFORK | MADV_WIPEONFORK => {
                 let result = space.call(libc::SYS_madvise, a)?;
-                if result == 0 {
-                    space.core().not_inherited.push(range);
+                if reached_all(result) {
+                    space.core().not_inherited.insert(range);
                 }
                 Ok(result)
             }
             MADV_DOFORK | MADV_KEEPONFORK => {
                 let result = space.call(libc::SYS_madvise, a)?;
-                if result == 0 {
-                    inherit_again(&mut space.core().not_inherited, &range);
+                if reached_all(result) {
+                    space.core().not_inherited.remove(&range);
                 }
                 Ok(result)
             }
@@ -260,8 +266,7 @@ impl Pager {
             let call =
                 |start: u64, len: u64| space.call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
             let result = call(address, len)?;
-            let done = result == 0 || result == -i64::from(libc::ENOMEM);
-            if done {
+            if reached_all(result) {
                 self.forget(&mut space.core(), range);
             } else {
                 let known = space.core().table.present(range);
@@ -288,6 +293,11 @@ impl Pager {
             if flags & MREMAP_FIXED != 0 {
                 self.forget(&mut space.core(), pages(target, new_len));
             }
+            space.core().not_inherited.relocate(
+                &pages(old, old_len),
+                &pages(new, new_len),
+                flags & MREMAP_DONTUNMAP != 0,
+            );
             let kept = old_len.min(new_len);
             if new != old {
                 self.relocate(space, old, new, kept);
@@ -377,30 +387,8 @@ impl Pager {
     }
 }
 
-/// Takes `range` out of the ranges that children do not inherit.
-fn inherit_again(excluded: &mut Vec<std::ops::Range<u64>>, range: &std::ops::Range<u64>) {
-    let parts = excluded
-        .drain(..)
-        .flat_map(|other| {
-            let before = other.start..other.end.min(range.start);
-            let after = other.start.max(range.end)..other.end;
-            [before, after]
-        })
-        .filter(|part| !part.is_empty())
-        .collect();
-    *excluded = parts;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_inherited_again_in_part() {
-        let mut excluded = vec![10..20, 30..40];
-        inherit_again(&mut excluded, &(15..35));
-        assert_eq!(excluded, vec![10..15, 35..40]);
-        inherit_again(&mut excluded, &(0..100));
-        assert!(excluded.is_empty());
-    }
+/// Whether an advice reached all that is mapped in its range: the kernel goes on
+/// behind a hole and says so at the end.
+fn reached_all(result: i64) -> bool {
+    result == 0 || result == -i64::from(libc::ENOMEM)
 }

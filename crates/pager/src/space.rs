@@ -21,6 +21,7 @@ use zcache_sys::uffd::Uffd;
 use std::os::fd::AsFd;
 
 use crate::queue::Queue;
+use crate::ranges::Ranges;
 use crate::shadow::Shadow;
 use crate::stream::Streams;
 use crate::table::{State, Table, Vpn};
@@ -57,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) stalled: VecDeque<Vpn>,
     pub(crate) window: Option<ForkWindow>,
     /// Ranges that a child sees as zeros or not at all.
-    pub(crate) not_inherited: Vec<Range<u64>>,
+    pub(crate) not_inherited: Ranges,
     pub(crate) brk: u64,
     /// Claims of shadow slots are held back while pages change addresses.
     pub(crate) hold_claims: bool,
@@ -154,7 +155,7 @@ impl Space {
                 deferred: Vec::new(),
                 stalled: VecDeque::new(),
                 window: None,
-                not_inherited: Vec::new(),
+                not_inherited: Ranges::default(),
                 brk: 0,
                 hold_claims: false,
                 claims: 0,

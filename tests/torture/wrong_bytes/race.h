@@ -1,4 +1,4 @@
-/* What the nine programs share: options, threads that press for eviction, and the way they end.
+/* What these programs share: options, threads that press for eviction, and the way they end.
  *
  *     PROGRAM [--seconds N] [--bytes SIZE]
  *

@@ -52,3 +52,8 @@ fn way_8_pages_that_cannot_be_moved() {
 fn way_9_storms_of_first_touches() {
     race("w9_first_touch", "128M", 40);
 }
+
+#[test]
+fn what_children_do_not_inherit_follows_the_mappings() {
+    race("fork_marks", "64M", 32);
+}
