@@ -147,6 +147,8 @@ impl Evictor {
             for space in pager.all_spaces() {
                 freed |= self.compress(&space, pager.sizes.batch_pages) > 0;
             }
+            // Nor can that: the store gives way although it is within its share.
+            freed = freed || pager.config.swap.is_some() && self.write_back();
         }
         freed || moved > 0
     }
@@ -156,12 +158,21 @@ impl Evictor {
         let pager = &self.pager;
         let share = pager.pool_limit_bytes();
         pager.store.set_pool_bytes_max(share);
-        let slack = (pager.budget.ram_bytes() / 256).clamp(192 << 10, 1 << 20);
-        if pager.config.swap.is_none() || pager.store.ram_bytes() + slack < share {
+        if pager.config.swap.is_none() || pager.store.ram_bytes() + self.slack_bytes() < share {
             return false;
         }
-        let reclaimed = pager.store.reclaim(slack * 2);
-        reclaimed.bytes > 0
+        self.write_back()
+    }
+
+    /// How far below its share the store is kept.
+    fn slack_bytes(&self) -> u64 {
+        (self.pager.budget.ram_bytes() / 256).clamp(192 << 10, 1 << 20)
+    }
+
+    /// Writes some of the store's oldest blocks to the tier. Returns whether
+    /// RAM was freed.
+    fn write_back(&self) -> bool {
+        self.pager.store.reclaim(self.slack_bytes() * 2).bytes > 0
     }
 
     /// Moves a batch of the oldest resident pages into the shadow. Returns how
