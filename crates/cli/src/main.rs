@@ -1,18 +1,20 @@
 //! The `zcache` command.
 
 mod size;
+mod swap_options;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use zcache_pager::SwapConfig;
 use zcache_pager::{EXIT_OWN, RunConfig, StatsTarget};
 
 /// More memory than the machine has.
 #[derive(Parser)]
-#[command(version, about, long_about = None)]
+#[command(name = "zcache", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,18 +32,20 @@ enum Command {
 /// What does not fit is kept compressed; the coldest goes to the swap file,
 /// if there is one.
 ///
-/// Exit codes: those of the program; 125 when zcache itself fails, 126 when the
-/// program cannot be executed, 127 when it is not found.
+/// Ends as the program does, by its exit code or its signal; with 125 when
+/// zcache itself fails, 126 when the program cannot be executed, 127 when it is
+/// not found.
 ///
-/// SIGUSR1 prints the statistics while it runs.
+/// SIGUSR1 to zcache prints a summary while the program runs.
 #[derive(Args)]
 struct Run {
     /// The budget, for example 512M or 2G (K, M, G, T: powers of 1024).
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: u64,
 
-    /// Where the coldest blocks go: a folder or a file to be made, or `none`
-    /// for RAM only. Without this: a nameless file in /var/tmp.
+    /// Where the coldest blocks go: a folder or a file to be made, on a disk, or
+    /// `none` for RAM only. The file loses its name at once. Without this: in
+    /// /var/tmp, or else in the working directory or $HOME.
     #[arg(long, value_name = "PATH|none")]
     swap: Option<PathBuf>,
 
@@ -49,7 +53,8 @@ struct Run {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     swap_max: Option<u64>,
 
-    /// How pages are compressed: lz4 or zstd.
+    /// How pages are compressed: lz4 (faster), zstd (smaller) or raw (not at
+    /// all, for measurements).
     #[arg(long, value_name = "NAME", default_value = "lz4")]
     codec: String,
 
@@ -74,9 +79,7 @@ impl Run {
             Some(path) if path.as_os_str() == "none" => None,
             other => Some(other),
         };
-        if path.is_none() && self.swap_max.is_some() {
-            return Err("--swap-max needs a swap file, but --swap is none".into());
-        }
+        swap_options::check(path.as_ref(), self.swap_max)?;
         Ok(RunConfig {
             ram_bytes: self.ram,
             swap: path.map(|path| SwapConfig {
@@ -103,7 +106,8 @@ impl Run {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            advise(&mut error);
             // Help and version are no errors; a broken pipe is nobody's.
             let _ = error.print();
             return if error.use_stderr() {
@@ -122,6 +126,27 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// A program or an option of it without `--` before it is the likely slip: the
+/// tip says so.
+fn advise(error: &mut clap::Error) {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return;
+    };
+    let has_better_tip = error.get(ContextKind::SuggestedArg).is_some();
+    if error.kind() != ErrorKind::UnknownArgument || has_better_tip {
+        return;
+    }
+    let tip = match argument.starts_with('-') {
+        true => "the program and its options go behind --; zcache's own are in: zcache run --help"
+            .to_owned(),
+        false => format!("write -- before the program: zcache run --ram SIZE -- {argument}"),
+    };
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.into()]),
+    );
 }
 
 fn code(code: i32) -> ExitCode {

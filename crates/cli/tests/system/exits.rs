@@ -144,6 +144,29 @@ fn bad_options_are_125_and_name_what_is_wrong() {
             ],
             "/nonexistent/directory",
         ),
+        (
+            vec!["run", "--ram", "64M", "--swap", "/dev/shm", "--", "true"],
+            "in RAM",
+        ),
+        (
+            vec!["run", "--ram", "64M", "--swap-max", "0", "--", "true"],
+            "--swap-max",
+        ),
+        (
+            vec![
+                "run",
+                "--ram",
+                "64M",
+                "--swap",
+                "none",
+                "--swap-max",
+                "1G",
+                "--",
+                "true",
+            ],
+            "--swap-max",
+        ),
+        (vec!["run", "--ram", "64M", "sort", "-n"], "-- sort"),
         (vec!["frobnicate"], "frobnicate"),
     ] {
         let (status, said) = refusal(&words);
