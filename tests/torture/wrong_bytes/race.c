@@ -1,4 +1,4 @@
-/* What the nine programs share: see race.h. */
+/* What these programs share: see race.h. */
 #define _GNU_SOURCE
 #include "race.h"
 
@@ -38,6 +38,14 @@ pthread_t race_thread(void *(*run)(void *), void *argument) {
     if (errno != 0)
         cannot("pthread_create");
     return thread;
+}
+
+void race_threads(void *(*run)(void *), unsigned count) {
+    pthread_t threads[count];
+    for (uintptr_t i = 0; i < count; i++)
+        threads[i] = race_thread(run, (void *)i);
+    for (unsigned i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
 }
 
 struct pressure {

@@ -25,6 +25,9 @@ bool race_over(void);
 void *race_map(size_t bytes);
 pthread_t race_thread(void *(*run)(void *), void *argument);
 
+/* Runs `count` threads to their end; each gets its number, from 0. */
+void race_threads(void *(*run)(void *), unsigned count);
+
 /* Starts a thread that keeps `bytes` of memory hot, in a random order, and checks them: what makes the pager evict. */
 pthread_t race_pressure(size_t bytes, uint32_t region);
 

@@ -56,11 +56,7 @@ int main(int argc, char **argv) {
     pthread_t pressure = race_pressure(race_bytes / 2, 1);
     usleep(100000);
     arena = race_map(bytes);
-    pthread_t threads[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        threads[i] = race_thread(churn, (void *)i);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
+    race_threads(churn, THREADS);
     pthread_join(pressure, NULL);
     race_ok();
 }

@@ -55,11 +55,7 @@ static void *discard(void *argument) {
 int main(int argc, char **argv) {
     race_options(argc, argv);
     pthread_t pressure = race_pressure(race_bytes / 2, 1);
-    pthread_t threads[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        threads[i] = race_thread(discard, (void *)i);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
+    race_threads(discard, THREADS);
     pthread_join(pressure, NULL);
     race_ok();
 }

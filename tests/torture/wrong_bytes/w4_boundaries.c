@@ -67,11 +67,7 @@ static void *sweep(void *argument) {
 int main(int argc, char **argv) {
     race_options(argc, argv);
     pthread_t pressure = race_pressure(race_bytes / 2, 1);
-    pthread_t threads[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        threads[i] = race_thread(sweep, (void *)i);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
+    race_threads(sweep, THREADS);
     pthread_join(pressure, NULL);
     printf("sweeps %llu\n", (unsigned long long)sweeps);
     race_ok();
