@@ -30,7 +30,7 @@ pub struct RunStats {
     pub stored_pages: u64,
     /// Of these, pages of one repeated word.
     pub same_filled_pages: u64,
-    /// Of these, pages kept as they are.
+    /// Pages that were kept as they are since the start.
     pub incompressible_pages: u64,
     /// Original bytes to compressed bytes of the stored pages.
     pub compression_ratio: f64,
