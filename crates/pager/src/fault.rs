@@ -86,6 +86,7 @@ impl Handler {
     }
 
     fn serve(&mut self, space: &Arc<Space>) {
+        let _serving = space.serving();
         for _ in 0..MESSAGES_IN_A_ROW {
             match space.uffd.read() {
                 Ok(Some(Message::Fault { address, thread })) => {

@@ -19,7 +19,7 @@ use zcache_sys::uffd::Uffd;
 
 use crate::evict::Evictor;
 use crate::pager::{Pager, lock, say};
-use crate::space::{ForkWindow, Space, handle_of};
+use crate::space::{Core, ForkWindow, Space, handle_of};
 use crate::table::{State, Vpn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,8 +36,12 @@ impl Pager {
     /// Opens a window for the fork that `thread` is about to make.
     pub(crate) fn prepare_fork(self: &Arc<Self>, space: &Arc<Space>, thread: i32) -> Answer {
         let start = Instant::now();
-        // A fork that a signal interrupted asks again.
+        // A fork that a signal interrupted asks again, and the child of one
+        // that failed late was announced but never born.
         self.close_window(space, thread);
+        while let Some(unborn) = self.take_forked_by(thread) {
+            self.leave(&unborn);
+        }
         loop {
             let core = space.core();
             let resident = core.table.resident() + core.shadow.held();
@@ -131,7 +135,9 @@ impl Pager {
                 }
             });
             for (page, before) in &window.log {
-                young.table.set(*page, inherited(*before));
+                if !core.not_inherited.contains(page.0) {
+                    young.table.set(*page, inherited(*before));
+                }
             }
             let mut resident = Vec::new();
             young
@@ -171,19 +177,20 @@ impl Pager {
         parent.changed.notify_all();
     }
 
-    /// The child announced for the fork by `thread`, if there was one. The
-    /// forking thread runs on as soon as the announcement is read, so it may
-    /// still be worked on: then its window is open.
+    /// The child of the fork that `thread` has just made, if it was one. The
+    /// kernel's announcement has been read by now, but a handler may still be
+    /// working on it.
     pub(crate) fn take_forked(&self, parent: &Space, thread: i32) -> Option<Arc<Space>> {
         let mut core = parent.core();
-        while core
-            .window
-            .as_ref()
-            .is_some_and(|window| window.thread == thread)
-        {
+        let open = |core: &Core| core.window.as_ref().is_some_and(|w| w.thread == thread);
+        while open(&core) && parent.is_being_served() {
             core = parent.wait_core(core, Duration::from_millis(5));
         }
         drop(core);
+        self.take_forked_by(thread)
+    }
+
+    fn take_forked_by(&self, thread: i32) -> Option<Arc<Space>> {
         let mut forked = lock(&self.forked);
         let index = forked.iter().position(|forked| forked.thread == thread)?;
         Some(forked.swap_remove(index).child)
@@ -235,7 +242,7 @@ fn inherited(state: State) -> State {
 }
 
 /// Puts resident pages into a space's queue, neighbours as one run.
-pub(crate) fn queue_runs(core: &mut crate::space::Core, resident: &[Vpn], stamp: u64) {
+pub(crate) fn queue_runs(core: &mut Core, resident: &[Vpn], stamp: u64) {
     for run in resident.chunk_by(|one, next| one.0 + 1 == next.0) {
         core.queue.push(run[0], run.len() as u64, stamp);
     }

@@ -225,12 +225,6 @@ impl Pager {
         let _ops = space.lock_map();
         match advice {
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_GUARD_INSTALL => {
-                // Freed pages may read as zeros at once, so FREE is DONTNEED.
-                let advice = if advice == MADV_FREE {
-                    MADV_DONTNEED
-                } else {
-                    advice
-                };
                 self.drop_pages(space, address, len, advice)
             }
             MADV_DONTFORK | MADV_WIPEONFORK => {
@@ -263,8 +257,7 @@ impl Pager {
     ) -> Result<i64, ServantDied> {
         let range = pages(address, len);
         self.while_busy(space, range.clone(), || {
-            let call =
-                |start: u64, len: u64| space.call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
+            let call = |start, len| advise_drop(space, start, len, advice);
             let result = call(address, len)?;
             if reached_all(result) {
                 self.forget(&mut space.core(), range);
@@ -385,6 +378,19 @@ impl Pager {
         }
         true
     }
+}
+
+/// Gives a range the advice to drop its contents. Freed pages may read as zeros
+/// at once, so where the kernel accepts FREE the pages are dropped there and
+/// then: later it could drop them without our hearing of it. Only it knows
+/// which mappings take the advice, and DONTNEED would undo a file's private pages.
+fn advise_drop(space: &Space, start: u64, len: u64, advice: u64) -> Result<i64, ServantDied> {
+    let call = |advice| space.call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
+    let result = call(advice)?;
+    if advice != MADV_FREE || !reached_all(result) {
+        return Ok(result);
+    }
+    call(MADV_DONTNEED).map(|_| result)
 }
 
 /// Whether an advice reached all that is mapped in its range: the kernel goes on

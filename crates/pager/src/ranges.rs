@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_mapping_that_moves_over_a_marked_range_takes_its_own_mark_there() {
-        let mut ranges = set(&[100..200]);
+        let mut ranges = Ranges::default();
+        ranges.insert(100..200);
         ranges.relocate(&(0..10), &(150..160), false);
         assert_eq!(ranges, set(&[100..150, 160..200]));
         ranges.relocate(&(190..200), &(300..340), false);

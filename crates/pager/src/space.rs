@@ -125,6 +125,8 @@ pub(crate) struct Space {
     pub(crate) closing: AtomicBool,
     /// Its servant was found dead and its process was told.
     pub(crate) failed: AtomicBool,
+    /// Handlers that read this space's messages now.
+    serving: AtomicU32,
     pub(crate) ops: Mutex<()>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
@@ -145,6 +147,7 @@ impl Space {
             users: AtomicU32::new(1),
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
             ops: Mutex::new(()),
             core: Mutex::new(Core {
                 table: Table::default(),
@@ -199,6 +202,17 @@ impl Space {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Says that messages of this space are read until the result is dropped.
+    pub(crate) fn serving(&self) -> Serving<'_> {
+        self.serving.fetch_add(1, Ordering::AcqRel);
+        Serving(self)
+    }
+
+    /// Whether a message that was read may not have been settled yet.
+    pub(crate) fn is_being_served(&self) -> bool {
+        self.serving.load(Ordering::Acquire) > 0
     }
 
     /// Waits on the core for at most `timeout`.
@@ -270,6 +284,15 @@ impl Space {
             // A process that has ended needs no waking.
             let _ = self.uffd.wake(page.address(), 4096);
         }
+    }
+}
+
+/// See [`Space::serving`].
+pub(crate) struct Serving<'a>(&'a Space);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.serving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

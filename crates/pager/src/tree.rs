@@ -36,13 +36,16 @@ struct Process {
 /// A new task of which one of two messages has come: its parent's event or its
 /// own first stop. The parent may have loaded a new image before the second.
 enum Birth {
-    Announced {
-        parent: i32,
-        space: Option<Arc<Space>>,
-    },
-    Stopped {
-        since: Instant,
-    },
+    Announced(Parentage),
+    Stopped { since: Instant },
+}
+
+/// What the parent's event says of a new task.
+struct Parentage {
+    /// The parent's address space.
+    space: Option<Arc<Space>>,
+    /// The child's own one, if it was forked.
+    forked: Option<Arc<Space>>,
 }
 
 /// A parent that was killed inside its fork never announces the child.
@@ -200,7 +203,7 @@ impl Tracer {
 
     fn first_stop(&mut self, pid: i32) {
         match self.births.remove(&pid) {
-            Some(Birth::Announced { parent, space }) => self.born(pid, parent, space),
+            Some(Birth::Announced(parentage)) => self.born(pid, parentage),
             Some(Birth::Stopped { .. }) | None => {
                 self.births.insert(
                     pid,
@@ -212,13 +215,18 @@ impl Tracer {
         }
     }
 
+    /// The parent stands at its event: what it forks next cannot be mistaken
+    /// for this child.
     fn announced(&mut self, parent: i32, child: i32) {
         let space = self.pager.space_of_thread(parent);
+        let forked = space
+            .as_ref()
+            .and_then(|space| self.pager.take_forked(space, parent));
+        let parentage = Parentage { space, forked };
         match self.births.remove(&child) {
-            Some(Birth::Stopped { .. }) => self.born(child, parent, space),
-            Some(Birth::Announced { .. }) | None => {
-                self.births
-                    .insert(child, Birth::Announced { parent, space });
+            Some(Birth::Stopped { .. }) => self.born(child, parentage),
+            Some(Birth::Announced(_)) | None => {
+                self.births.insert(child, Birth::Announced(parentage));
             }
         }
     }
@@ -244,11 +252,15 @@ impl Tracer {
         }
     }
 
-    fn born(&mut self, child: i32, parent: i32, parent_space: Option<Arc<Space>>) {
-        let Some(parent_space) = parent_space else {
+    fn born(&mut self, child: i32, parentage: Parentage) {
+        let Some(parent_space) = parentage.space else {
             self.adopt(child, None);
             return;
         };
+        if let Some(space) = parentage.forked {
+            self.take_into_care(child, space);
+            return;
+        }
         let group = thread_group(child).unwrap_or(child);
         if group != child {
             self.process_of.insert(child, group);
@@ -256,15 +268,10 @@ impl Tracer {
             resume(child, 0);
             return;
         }
-        match self.pager.take_forked(&parent_space, parent) {
-            Some(space) => self.take_into_care(child, space),
-            None => {
-                parent_space
-                    .users
-                    .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-                self.adopt(child, Some(parent_space));
-            }
-        }
+        parent_space
+            .users
+            .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        self.adopt(child, Some(parent_space));
     }
 
     fn take_into_care(&mut self, child: i32, space: Arc<Space>) {
