@@ -20,6 +20,7 @@ use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE};
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
+use crate::queue::Standing;
 use crate::shadow::Claim;
 use crate::space::Space;
 use crate::table::{Slot, State, Vpn};
@@ -29,6 +30,11 @@ const MADV_POPULATE_WRITE: u64 = 23;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
 /// How long nothing may be freed before faults that wait are given up.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Pages on probation are this part of the resident ones, at least.
+const PROBATION_PART: u64 = 10;
+/// One round in this many takes protected pages whatever the parts are.
+const PROTECTED_ROUND: u64 = 8;
 
 /// Neighbouring pages on their way to neighbouring slots.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,7 @@ pub(crate) struct Evictor {
     pager: Arc<Pager>,
     pages: Box<[Page]>,
     last_freed: Instant,
+    rounds: u64,
 }
 
 impl Evictor {
@@ -52,6 +59,7 @@ impl Evictor {
             pager,
             pages: vec![[0; PAGE_SIZE]; batch].into_boxed_slice(),
             last_freed: Instant::now(),
+            rounds: 0,
         }
     }
 
@@ -133,13 +141,8 @@ impl Evictor {
             }
         }
         spaces.retain(|space| space.core().window.is_none());
-        let oldest = spaces
-            .iter()
-            .filter_map(|space| Some((space.core().queue.oldest()?, space)))
-            .min_by_key(|(stamp, _)| *stamp)
-            .map(|(_, space)| Arc::clone(space));
-        let moved = match oldest {
-            Some(space) => self.shadow(&space),
+        let moved = match self.oldest(&spaces) {
+            Some((space, standing)) => self.shadow(&space, standing),
             None => 0,
         };
         if moved == 0 && !freed {
@@ -151,6 +154,33 @@ impl Evictor {
             freed = freed || pager.config.swap.is_some() && self.write_back();
         }
         freed || moved > 0
+    }
+
+    /// Whose pages leave next, and from which queue: the oldest of those on
+    /// probation while they are more than a tenth of all, else the oldest
+    /// protected ones. Some of those leave anyway, so that what is wanted no
+    /// longer does not stay for ever.
+    fn oldest(&mut self, spaces: &[Arc<Space>]) -> Option<(Arc<Space>, Standing)> {
+        self.rounds += 1;
+        let (mut probation, mut protected) = (0, 0);
+        for space in spaces {
+            let core = space.core();
+            probation += core.probation.pages();
+            protected += core.protected.pages();
+        }
+        let share = (probation + protected) / PROBATION_PART;
+        let first = if probation <= share || self.rounds.is_multiple_of(PROTECTED_ROUND) {
+            Standing::Protected
+        } else {
+            Standing::Probation
+        };
+        [first, first.other()].into_iter().find_map(|standing| {
+            let oldest = spaces
+                .iter()
+                .filter_map(|space| Some((space.core().queue(standing).oldest()?, space)))
+                .min_by_key(|(stamp, _)| *stamp);
+            oldest.map(|(_, space)| (Arc::clone(space), standing))
+        })
     }
 
     /// Writes the store's oldest blocks to the tier when it nears its share.
@@ -177,12 +207,12 @@ impl Evictor {
 
     /// Moves a batch of the oldest resident pages into the shadow. Returns how
     /// many went.
-    fn shadow(&mut self, space: &Arc<Space>) -> u64 {
+    fn shadow(&mut self, space: &Arc<Space>, standing: Standing) -> u64 {
         let ops = space.lock_ops();
         if space.is_closing() || space.core().window.is_some() {
             return 0;
         }
-        let moves = self.choose(space);
+        let moves = self.choose(space, standing);
         if moves.is_empty() {
             return 0;
         }
@@ -227,12 +257,12 @@ impl Evictor {
     }
 
     /// Takes pages from the queue's old end and marks them as moving.
-    fn choose(&self, space: &Space) -> Vec<Move> {
+    fn choose(&self, space: &Space, standing: Standing) -> Vec<Move> {
         let mut core = space.core();
         let mut moves: Vec<Move> = Vec::new();
         let mut left = self.pager.sizes.batch_pages;
         while left > 0 {
-            let Some(run) = core.queue.pop(left) else {
+            let Some(run) = core.queue(standing).pop(left) else {
                 break;
             };
             let mut ahead = 0;
@@ -247,7 +277,7 @@ impl Evictor {
                 }
                 let Some((slot, count)) = core.shadow.allocate(resident) else {
                     let stamp = self.pager.next_stamp();
-                    core.admit(page, run.count - ahead, stamp);
+                    core.admit(page, run.count - ahead, stamp, standing);
                     return moves;
                 };
                 for index in 0..count {
@@ -283,7 +313,7 @@ impl Evictor {
                     core.table.set(one.page, State::Resident);
                     core.shadow.set_empty(one.slot);
                     let stamp = self.pager.next_stamp();
-                    core.admit(one.page, 1, stamp);
+                    core.admit(one.page, 1, stamp, Standing::Probation);
                     self.pager.counters.unmovable_pages.add(1);
                 }
             }
@@ -300,7 +330,7 @@ impl Evictor {
                 core.shadow.set_empty(Slot(one.slot.0 + ahead as u32));
             }
             let stamp = self.pager.next_stamp();
-            core.admit(one.page, one.count, stamp);
+            core.admit(one.page, one.count, stamp, Standing::Probation);
         }
         space.wake_deferred(&mut core);
     }
@@ -367,6 +397,7 @@ impl Evictor {
         owned: &[Option<Vpn>],
         stored: Vec<Option<Result<Handle, Rejected>>>,
     ) {
+        let epoch = self.pager.balance.now();
         let mut core = space.core();
         let mut evicted = 0;
         for (index, result) in stored.into_iter().enumerate() {
@@ -379,6 +410,7 @@ impl Evictor {
             match (owner, result) {
                 (Some(page), Some(Ok(handle))) => {
                     core.table.set(page, State::Stored(handle));
+                    core.table.set_epoch(page, epoch);
                     core.shadow.set_owner(slot, None);
                     evicted += 1;
                 }
@@ -394,6 +426,7 @@ impl Evictor {
                 _ => {}
             }
         }
+        self.pager.balance.evicted(evicted);
         self.pager.counters.evicted_pages.add(evicted);
     }
 
@@ -413,7 +446,7 @@ impl Evictor {
                 self.pager.budget.charge_anyway(1);
                 core.table.set(page, State::Resident);
                 core.shadow.set_owner(slot, None);
-                core.admit(page, 1, self.pager.next_stamp());
+                core.admit(page, 1, self.pager.next_stamp(), Standing::Probation);
             }
             Outcome::Stopped { .. } if space.is_closing() => {}
             Outcome::Stopped { errno, .. } => {

@@ -18,6 +18,7 @@ use zcache_sys::uffd::{Message, Outcome};
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
+use crate::queue::Standing;
 use crate::space::{Core, Space, SpaceId};
 use crate::table::{Slot, State, Vpn};
 
@@ -216,7 +217,7 @@ impl Handler {
                 core.log(Vpn(page.0 + ahead), State::Absent);
                 core.table.set(Vpn(page.0 + ahead), State::Resident);
             }
-            core.admit(page, given, self.pager.next_stamp());
+            core.admit(page, given, self.pager.next_stamp(), Standing::Probation);
             self.pager.counters.zero_filled_pages.add(given);
             if matches!(installed, Installed::Exists) {
                 let _ = space.uffd.wake(page.address(), PAGE_BYTES);
@@ -250,7 +251,7 @@ impl Handler {
             Installed::Pages(_) => {
                 core.shadow.set_owner(slot, None);
                 core.table.set(page, State::Resident);
-                core.admit(page, 1, self.pager.next_stamp());
+                core.admit(page, 1, self.pager.next_stamp(), Standing::Protected);
                 self.pager.counters.second_chances.add(1);
             }
             Installed::Exists | Installed::Again | Installed::Gone => {
@@ -281,6 +282,13 @@ impl Handler {
         if count < wanted {
             core.streams.shortened(page.0, wanted, count);
         }
+        let epoch = core.table.epoch(page);
+        self.pager.balance.wanted(epoch);
+        let standing = if self.pager.balance.is_regretted(epoch) {
+            Standing::Protected
+        } else {
+            Standing::Probation
+        };
         let mut handles: Vec<Handle> = Vec::with_capacity(count as usize);
         for ahead in 0..count {
             let at = Vpn(page.0 + ahead);
@@ -294,10 +302,12 @@ impl Handler {
         }
         drop(core);
         let mut results: Vec<Result<(), LoadError>> = handles.iter().map(|_| Ok(())).collect();
-        self.pager
-            .store
-            .load_many(&handles, &mut self.pages[..handles.len()], &mut results);
-        self.install_loaded(space, page, &handles, results);
+        let store = &self.pager.store;
+        let (start, read_before) = (Instant::now(), store.swapin_pages());
+        store.load_many(&handles, &mut self.pages[..handles.len()], &mut results);
+        let from_tier = store.swapin_pages() != read_before;
+        self.pager.balance.took(start.elapsed(), from_tier);
+        self.install_loaded(space, page, &handles, results, standing);
         Resolution::Done
     }
 
@@ -307,6 +317,7 @@ impl Handler {
         first: Vpn,
         handles: &[Handle],
         results: Vec<Result<(), LoadError>>,
+        standing: Standing,
     ) {
         let mut core = space.core();
         let usable: Vec<bool> = handles
@@ -333,6 +344,11 @@ impl Handler {
                 first,
                 index,
                 &handles[index..index + length],
+                if index == 0 {
+                    standing
+                } else {
+                    Standing::Probation
+                },
             );
             index += length;
         }
@@ -372,6 +388,7 @@ impl Handler {
         first: Vpn,
         index: usize,
         handles: &[Handle],
+        standing: Standing,
     ) -> u64 {
         let start = Vpn(first.0 + index as u64);
         let mut done = 0;
@@ -408,7 +425,7 @@ impl Handler {
             done += settled;
         }
         if done > 0 {
-            core.admit(start, done as u64, self.pager.next_stamp());
+            core.admit(start, done as u64, self.pager.next_stamp(), standing);
         }
         done as u64
     }

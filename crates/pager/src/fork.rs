@@ -132,11 +132,13 @@ impl Pager {
             core.table.for_each(0..u64::MAX >> 12, |page, state| {
                 if !core.not_inherited.contains(page.0) {
                     young.table.set(page, inherited(state));
+                    young.table.set_epoch(page, core.table.epoch(page));
                 }
             });
             for (page, before) in &window.log {
                 if !core.not_inherited.contains(page.0) {
                     young.table.set(*page, inherited(*before));
+                    young.table.set_epoch(*page, core.table.epoch(*page));
                 }
             }
             let mut resident = Vec::new();
@@ -244,6 +246,6 @@ fn inherited(state: State) -> State {
 /// Puts resident pages into a space's queue, neighbours as one run.
 pub(crate) fn queue_runs(core: &mut Core, resident: &[Vpn], stamp: u64) {
     for run in resident.chunk_by(|one, next| one.0 + 1 == next.0) {
-        core.queue.push(run[0], run.len() as u64, stamp);
+        core.probation.push(run[0], run.len() as u64, stamp);
     }
 }

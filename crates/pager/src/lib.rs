@@ -14,6 +14,7 @@
 //! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
 //! [`fork`] carry out what changes them; [`budget`] grants RAM.
 
+mod balance;
 mod budget;
 mod config;
 mod counters;

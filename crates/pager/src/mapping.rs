@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use zcache_sys::seccomp::{Answer, Notice};
 use zcache_sys::servant::ServantDied;
 
+use crate::balance::Epoch;
 use crate::budget::PAGE_BYTES;
 use crate::pager::Pager;
+use crate::queue::Standing;
 use crate::space::Space;
 use crate::table::{State, Vpn, pages};
 
@@ -323,9 +325,15 @@ impl Pager {
         let mut core = space.core();
         self.forget(&mut core, pages(new, len));
         let mut moved = Vec::new();
+        let epochs: Vec<Epoch> = core
+            .table
+            .present(pages(old, len))
+            .into_iter()
+            .map(|page| core.table.epoch(page))
+            .collect();
         core.table
             .clear(pages(old, len), |page, state| moved.push((page, state)));
-        for (page, state) in moved {
+        for ((page, state), epoch) in moved.into_iter().zip(epochs) {
             let target = Vpn(page.0 - (old >> 12) + (new >> 12));
             match state {
                 // Whoever decodes it finds the table changed and leaves it.
@@ -338,12 +346,13 @@ impl Pager {
                 }
                 State::Resident => {
                     core.table.set(target, state);
-                    core.admit(target, 1, self.next_stamp());
+                    core.admit(target, 1, self.next_stamp(), Standing::Probation);
                 }
                 other => {
                     core.table.set(target, other);
                 }
             }
+            core.table.set_epoch(target, epoch);
         }
     }
 

@@ -12,6 +12,7 @@ use zcache_sys::fd::PidFd;
 use zcache_sys::process::{GUARD_SLOTS, GuardTable};
 use zcache_sys::seccomp::Listener;
 
+use crate::balance::Balance;
 use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
@@ -51,6 +52,7 @@ pub(crate) struct Pager {
     pub(crate) sizes: Sizes,
     pub(crate) store: Arc<Store>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) balance: Balance,
     pub(crate) counters: Counters,
     pub(crate) spaces: RwLock<HashMap<SpaceId, Arc<Space>>>,
     /// Thread number to address space.
@@ -104,6 +106,7 @@ impl Pager {
         Ok(Pager {
             sizes: Sizes::of(config.ram_bytes),
             budget: Arc::new(Budget::new(config.ram_bytes, Arc::clone(&store))),
+            balance: Balance::new(config.ram_bytes / PAGE_BYTES),
             config,
             store,
             counters: Counters::default(),
@@ -214,7 +217,8 @@ impl Pager {
         let window = core.window.take();
         core.table
             .clear(0..u64::MAX >> 12, |_, state| self.drop_state(state));
-        core.queue.clear();
+        core.probation.clear();
+        core.protected.clear();
         core.stalled.clear();
         drop(core);
         if let Some(window) = window {
@@ -238,7 +242,7 @@ impl Pager {
             .ram_bytes()
             .saturating_sub(self.budget.fixed_bytes());
         match self.config.swap {
-            Some(_) => pageable / 4 * 3,
+            Some(_) => self.balance.share_of(pageable),
             None => pageable.saturating_sub((pageable / 16).clamp(1 << 20, 16 << 20)),
         }
     }

@@ -1,8 +1,10 @@
-//! The order in which resident pages are asked to leave: first in, first out.
+//! The order in which resident pages are asked to leave: first in, first out,
+//! in two classes (2Q).
 //!
 //! Stage on the data path: admission to the shadow. There is no per-page access
 //! bit to be had, so order of arrival stands for age, and the shadow gives each
-//! page a second chance. Entries are hints: a page may have left meanwhile, and
+//! page a second chance. What proved to be wanted is protected from what only
+//! passes by. Entries are hints: a page may have left meanwhile, and
 //! the table decides. Runs of pages are one entry of eight bytes.
 
 use std::collections::VecDeque;
@@ -12,6 +14,24 @@ use crate::table::Vpn;
 const RUN_BITS: u32 = 12;
 const RUN_MAX: u64 = (1 << RUN_BITS) - 1;
 const SEGMENT_RUNS: usize = 512;
+
+/// Which of a space's two queues a page is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// It came once, and leaves first.
+    Probation,
+    /// It was wanted again soon after it had been evicted.
+    Protected,
+}
+
+impl Standing {
+    pub(crate) fn other(self) -> Standing {
+        match self {
+            Standing::Probation => Standing::Protected,
+            Standing::Protected => Standing::Probation,
+        }
+    }
+}
 
 /// Neighbouring pages that arrived together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -20,7 +20,7 @@ use zcache_sys::uffd::Uffd;
 
 use std::os::fd::AsFd;
 
-use crate::queue::Queue;
+use crate::queue::{Queue, Standing};
 use crate::ranges::Ranges;
 use crate::shadow::Shadow;
 use crate::stream::Streams;
@@ -47,7 +47,10 @@ const STALE_PAGES_MAX: u64 = 8192;
 /// What the `core` lock protects.
 pub(crate) struct Core {
     pub(crate) table: Table,
-    pub(crate) queue: Queue,
+    /// Pages that came once.
+    pub(crate) probation: Queue,
+    /// Pages that were wanted again soon after they had left.
+    pub(crate) protected: Queue,
     pub(crate) streams: Streams,
     pub(crate) shadow: Shadow,
     /// Pages under a system call of ours; faults there wait.
@@ -72,21 +75,30 @@ impl Core {
             .is_some_and(|range| range.contains(&page.0))
     }
 
-    /// Puts pages that became resident at the young end of the queue. Stale
+    /// Puts pages that became resident at the young end of a queue. Stale
     /// entries are dropped when they outnumber the resident pages, which keeps
-    /// the queue's memory bounded.
-    pub(crate) fn admit(&mut self, first: Vpn, count: u64, stamp: u64) {
-        self.queue.push(first, count, stamp);
-        if self.queue.pages() <= self.table.resident() * 2 + STALE_PAGES_MAX {
+    /// the queues' memory bounded.
+    pub(crate) fn admit(&mut self, first: Vpn, count: u64, stamp: u64, standing: Standing) {
+        self.queue(standing).push(first, count, stamp);
+        let entries = self.probation.pages() + self.protected.pages();
+        if entries <= self.table.resident() * 2 + STALE_PAGES_MAX {
             return;
         }
-        self.queue.clear();
-        let queue = &mut self.queue;
+        self.protected.clear();
+        self.probation.clear();
+        let queue = &mut self.probation;
         self.table.for_each(0..u64::MAX >> 12, |page, state| {
             if matches!(state, State::Resident | State::Moving) {
                 queue.push(page, 1, stamp);
             }
         });
+    }
+
+    pub(crate) fn queue(&mut self, standing: Standing) -> &mut Queue {
+        match standing {
+            Standing::Probation => &mut self.probation,
+            Standing::Protected => &mut self.protected,
+        }
     }
 
     /// Records what a page was, when a fork is under way. Returns true when
@@ -151,7 +163,8 @@ impl Space {
             ops: Mutex::new(()),
             core: Mutex::new(Core {
                 table: Table::default(),
-                queue: Queue::default(),
+                probation: Queue::default(),
+                protected: Queue::default(),
                 streams: Streams::default(),
                 shadow: Shadow::new(shadow_slots),
                 busy: None,

@@ -14,7 +14,11 @@ use std::ops::Range;
 
 use zcache::Handle;
 
+use crate::balance::Epoch;
+
 const LEAF_PAGES: u64 = 512;
+/// Leaves that are visited under one lock.
+const LEAVES_AT_ONCE: usize = 32;
 const TAG_SHIFT: u32 = 29;
 const PAYLOAD: u32 = (1 << TAG_SHIFT) - 1;
 
@@ -99,6 +103,8 @@ impl State {
 struct Leaf {
     used: u32,
     states: Box<[u32; LEAF_PAGES as usize]>,
+    /// When pages were evicted last; there since the first eviction.
+    epochs: Option<Box<[u16; LEAF_PAGES as usize]>>,
 }
 
 /// See the module's description.
@@ -130,6 +136,7 @@ impl Table {
         let leaf = self.leaves.entry(key).or_insert_with(|| Leaf {
             used: 0,
             states: Box::new([0; LEAF_PAGES as usize]),
+            epochs: None,
         });
         let word = &mut leaf.states[(page.0 % LEAF_PAGES) as usize];
         let old = State::decode(*word);
@@ -142,6 +149,40 @@ impl Table {
         self.count(old, false);
         self.count(state, true);
         old
+    }
+
+    /// Notes when a page of the table was evicted.
+    pub(crate) fn set_epoch(&mut self, page: Vpn, epoch: Epoch) {
+        if let Some(leaf) = self.leaves.get_mut(&(page.0 / LEAF_PAGES)) {
+            let epochs = leaf
+                .epochs
+                .get_or_insert_with(|| Box::new([0; LEAF_PAGES as usize]));
+            epochs[(page.0 % LEAF_PAGES) as usize] = epoch.0;
+        }
+    }
+
+    /// When a page was evicted last, if it ever was.
+    pub(crate) fn epoch(&self, page: Vpn) -> Epoch {
+        let leaf = self.leaves.get(&(page.0 / LEAF_PAGES));
+        let epochs = leaf.and_then(|leaf| leaf.epochs.as_ref());
+        epochs.map_or(Epoch(0), |epochs| {
+            Epoch(epochs[(page.0 % LEAF_PAGES) as usize])
+        })
+    }
+
+    /// Calls `visit` with the epoch of each page that is out, for some of the
+    /// table from page `from` on. Returns where to go on, `None` at the end.
+    pub(crate) fn visit_out(&self, from: u64, mut visit: impl FnMut(Epoch)) -> Option<u64> {
+        let mut leaves = self.leaves.range(from / LEAF_PAGES..);
+        for (_, leaf) in leaves.by_ref().take(LEAVES_AT_ONCE) {
+            let Some(epochs) = &leaf.epochs else { continue };
+            for (word, epoch) in leaf.states.iter().zip(epochs.iter()) {
+                if matches!(State::decode(*word), State::Stored(_)) {
+                    visit(Epoch(*epoch));
+                }
+            }
+        }
+        leaves.next().map(|(key, _)| key * LEAF_PAGES)
     }
 
     fn count(&mut self, state: State, more: bool) {
@@ -271,6 +312,29 @@ mod tests {
         table.set(Vpn(7), State::Resident);
         table.set(Vpn(7), State::Absent);
         assert!(table.leaves.is_empty());
+    }
+
+    #[test]
+    fn epochs_are_kept_with_their_pages_and_visited_in_parts() {
+        let mut table = Table::default();
+        let pages: Vec<Vpn> = (0..100).map(|index| Vpn(index * 700)).collect();
+        for (index, page) in pages.iter().enumerate() {
+            table.set(*page, State::Stored(Handle::from_bits(index as u32)));
+            table.set_epoch(*page, Epoch(index as u16));
+        }
+        table.set(pages[3], State::Resident);
+        let mut seen = Vec::new();
+        let mut from = Some(0);
+        let mut parts = 0;
+        while let Some(at) = from {
+            from = table.visit_out(at, |epoch| seen.push(epoch.0));
+            parts += 1;
+        }
+        let expected: Vec<u16> = (0..100).filter(|index| *index != 3).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(parts, 100usize.div_ceil(LEAVES_AT_ONCE));
+        assert_eq!(table.epoch(pages[3]), Epoch(3));
+        assert_eq!(table.epoch(Vpn(u64::MAX >> 12)), Epoch(0));
     }
 
     #[test]

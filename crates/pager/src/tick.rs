@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::balance::Line;
 use crate::budget::PAGE_BYTES;
 use crate::pager::Pager;
 
 const PERIOD: Duration = Duration::from_millis(10);
+/// Ticks between two decisions about the store's share.
+const BALANCE_TICKS: u64 = 25;
 
 /// Anonymous memory of a process in bytes, 0 when it is gone.
 fn anonymous_bytes(pid: i32) -> u64 {
@@ -32,11 +35,41 @@ fn anonymous_bytes(pid: i32) -> u64 {
 impl Pager {
     /// Measures until the run ends.
     pub(crate) fn tick(self: &Arc<Self>) {
+        let mut ticks = 0u64;
         while !self.stopping.load(Ordering::Relaxed) {
             self.measure();
             self.find_stale_windows();
+            ticks += 1;
+            if ticks % BALANCE_TICKS == 0 {
+                self.balance_store();
+            }
             std::thread::sleep(PERIOD);
         }
+    }
+
+    /// Adapts the store's share, when the store fills it.
+    fn balance_store(&self) {
+        let full = self.store.ram_bytes() >= self.pool_limit_bytes() / 10 * 9;
+        if self.config.swap.is_none() || !full {
+            return;
+        }
+        let stats = self.store.stats();
+        let stored_pages = stats.stored_pages.saturating_sub(stats.swapped_pages);
+        let stored_bytes = stored_pages * PAGE_BYTES;
+        let ratio = stored_bytes as f64 / self.store.ram_bytes().max(PAGE_BYTES) as f64;
+        let pageable = self
+            .budget
+            .ram_bytes()
+            .saturating_sub(self.budget.fixed_bytes());
+        let mut line = Line::new(stored_pages, ratio, pageable / PAGE_BYTES);
+        for space in self.all_spaces() {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let visit = |epoch| line.add(self.balance.ago(epoch));
+                from = space.core().table.visit_out(at, visit);
+            }
+        }
+        self.balance.adjust(&line);
     }
 
     /// Brings the unpageable part of the budget up to date.

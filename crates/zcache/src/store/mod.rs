@@ -225,6 +225,14 @@ impl Store {
         self.events.set_hook(Box::new(hook))
     }
 
+    /// Pages read back from the tier since the store was opened.
+    #[must_use]
+    pub fn swapin_pages(&self) -> u64 {
+        self.counts
+            .swapin_pages
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The numbers of now. Locks one shard after the other.
     #[must_use]
     pub fn stats(&self) -> Stats {
