@@ -40,7 +40,7 @@ impl Pager {
             self.measure();
             self.find_stale_windows();
             ticks += 1;
-            if ticks % BALANCE_TICKS == 0 {
+            if ticks.is_multiple_of(BALANCE_TICKS) {
                 self.balance_store();
             }
             std::thread::sleep(PERIOD);
