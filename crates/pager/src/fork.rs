@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zcache_sys::process::same_memory;
 use zcache_sys::seccomp::Answer;
 use zcache_sys::uffd::Uffd;
 
@@ -179,17 +180,28 @@ impl Pager {
         parent.changed.notify_all();
     }
 
-    /// The child of the fork that `thread` has just made, if it was one. The
-    /// kernel's announcement has been read by now, but a handler may still be
-    /// working on it.
-    pub(crate) fn take_forked(&self, parent: &Space, thread: i32) -> Option<Arc<Space>> {
+    /// The space of `child`, which `thread` has just made, if that was a fork.
+    /// The kernel's announcement has been read by now, but a handler may still
+    /// be working on it.
+    pub(crate) fn take_forked(
+        &self,
+        parent: &Space,
+        thread: i32,
+        child: i32,
+    ) -> Option<Arc<Space>> {
         let mut core = parent.core();
         let open = |core: &Core| core.window.as_ref().is_some_and(|w| w.thread == thread);
         while open(&core) && parent.is_being_served() {
             core = parent.wait_core(core, Duration::from_millis(5));
         }
         drop(core);
-        self.take_forked_by(thread)
+        let space = self.take_forked_by(thread)?;
+        if same_memory(thread, child) == Some(true) {
+            // A thread; what was announced earlier is a fork that failed late.
+            self.leave(&space);
+            return None;
+        }
+        Some(space)
     }
 
     fn take_forked_by(&self, thread: i32) -> Option<Arc<Space>> {

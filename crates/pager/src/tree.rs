@@ -221,7 +221,7 @@ impl Tracer {
         let space = self.pager.space_of_thread(parent);
         let forked = space
             .as_ref()
-            .and_then(|space| self.pager.take_forked(space, parent));
+            .and_then(|space| self.pager.take_forked(space, parent, child));
         let parentage = Parentage { space, forked };
         match self.births.remove(&child) {
             Some(Birth::Stopped { .. }) => self.born(child, parentage),

@@ -98,6 +98,16 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
+/// Whether two tasks live in one address space; `None` where the kernel cannot
+/// tell (kcmp(2) is an option of its configuration) or one of them is gone.
+#[must_use]
+pub fn same_memory(one: i32, other: i32) -> Option<bool> {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: takes integers.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) };
+    u32::try_from(result).ok().map(|order| order == 0)
+}
+
 /// Ends this process as `signal` would (without a core), or returns when the
 /// signal does not end processes.
 pub fn die_by(signal: i32) {
@@ -488,4 +498,25 @@ fn guard(table: &GuardTable, pager: i32) -> ! {
     }
     // SAFETY: ends this process; no exit handlers of the pager run.
     unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_spaces_are_told_apart() {
+        let own = std::process::id().cast_signed();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: takes nothing and cannot fail.
+            let thread = unsafe { libc::gettid() };
+            same_memory(own, thread)
+        });
+        let thread = thread.join().expect("the thread ends well");
+        if thread.is_some() {
+            assert_eq!(thread, Some(true));
+            assert_eq!(same_memory(own, 1), Some(false));
+        }
+        assert_eq!(same_memory(own, i32::MAX), None);
+    }
 }
