@@ -515,7 +515,13 @@ mod tests {
         let thread = thread.join().expect("the thread ends well");
         if thread.is_some() {
             assert_eq!(thread, Some(true));
-            assert_eq!(same_memory(own, 1), Some(false));
+            let mut child = std::process::Command::new("sleep")
+                .arg("60")
+                .spawn()
+                .expect("sleep starts");
+            assert_eq!(same_memory(own, child.id().cast_signed()), Some(false));
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
         }
         assert_eq!(same_memory(own, i32::MAX), None);
     }
