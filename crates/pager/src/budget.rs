@@ -37,13 +37,13 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(ram_bytes: u64, store: Arc<Store>) -> Budget {
-        let reserve_bytes = (ram_bytes / 64).clamp(768 << 10, 4 << 20);
-        let low_bytes = (ram_bytes / 100).clamp(128 << 10, 8 << 20);
+        let reserve_bytes = (ram_bytes / 64).clamp(768 << 10, 2 << 20);
+        let low_bytes = (ram_bytes / 200).clamp(128 << 10, 4 << 20);
         Budget {
             ram_bytes,
             reserve_bytes,
             low_bytes,
-            high_bytes: low_bytes * 2,
+            high_bytes: low_bytes / 2 * 3,
             charged_pages: AtomicU64::new(0),
             fixed_bytes: AtomicU64::new(0),
             wanted_pages: AtomicU64::new(0),

@@ -125,7 +125,7 @@ impl Tracer {
             .add(self.front.as_fd(), TOKEN_FRONT)
             .map_err(StartError::Own)?;
         let mut tokens = Vec::new();
-        while !self.processes.is_empty() {
+        while self.lives() {
             tokens.clear();
             epoll
                 .wait(&mut tokens, Some(TURN))
@@ -151,6 +151,12 @@ impl Tracer {
             Some(failure) => Err(failure),
             None => Ok(self.main_end.unwrap_or(End::Exited(0))),
         }
+    }
+
+    /// Whether any process of the tree is left, a child that has not made its
+    /// first stop included: its parent may have ended before that.
+    fn lives(&self) -> bool {
+        !self.processes.is_empty() || !self.births.is_empty()
     }
 
     /// The front process ended: by itself after the main program, or killed.
@@ -394,7 +400,7 @@ impl Tracer {
     /// front goes at once and the pager stays for them.
     fn main_ended(&mut self, end: End) {
         self.main_end = Some(end);
-        if !self.processes.is_empty() && self.failure.is_none() {
+        if self.lives() && self.failure.is_none() {
             self.tell_front(Word::Background);
             self.tell_front(end.word());
         }
