@@ -360,7 +360,8 @@ impl Handler {
                     core.deferred.push(at);
                 }
                 if let (0, Err(error)) = (index, &results[index]) {
-                    self.pager.lose(space, &mut core, at, &error.to_string());
+                    self.pager
+                        .lose(space, &mut core, at, &self.pager.cause(error));
                 }
             }
         }

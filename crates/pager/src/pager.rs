@@ -297,6 +297,14 @@ impl Pager {
         let _ = space.uffd.wake(page.address(), PAGE_BYTES);
     }
 
+    /// Why the store cannot give a page back, and which file it lies in.
+    pub(crate) fn cause(&self, error: &zcache::LoadError) -> String {
+        match self.store.swap_name() {
+            Some(name) => format!("{}; the swap file is {name}", error.cause()),
+            None => error.cause(),
+        }
+    }
+
     /// Room was made: faults that waited for it try again.
     pub(crate) fn wake_stalled(&self) {
         if self.stalled.load(Ordering::Relaxed) == 0 {

@@ -75,6 +75,9 @@ pub enum LoadError {
         expected: u32,
         /// The checksum of the bytes found.
         found: u32,
+        /// Where in the tier they were found, in bytes from its start; `None`
+        /// for RAM.
+        offset_bytes: Option<u64>,
     },
     /// The bytes match their checksum and still do not decode to a page, or
     /// the entry contradicts itself.
@@ -88,26 +91,75 @@ pub enum LoadError {
         page: PageName,
         /// The system's error number.
         errno: i32,
+        /// Where, in bytes from the start of the tier.
+        offset_bytes: u64,
     },
+    /// The tier has nothing where the page was written: the file ends before,
+    /// or has only zeros there. It was cut off by somebody.
+    Missing {
+        /// The page.
+        page: PageName,
+        /// Where, in bytes from the start of the tier.
+        offset_bytes: u64,
+    },
+    /// The page moved each time it was read. It is not lost.
+    Busy {
+        /// The page.
+        page: PageName,
+    },
+}
+
+impl LoadError {
+    /// What happened, without the page's name in the store.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            LoadError::Gone => "no such page".to_owned(),
+            LoadError::Checksum {
+                expected,
+                found,
+                offset_bytes,
+                ..
+            } => {
+                let place = match offset_bytes {
+                    Some(offset) => format!("the swap file at byte {offset}"),
+                    None => "RAM".to_owned(),
+                };
+                format!(
+                    "wrong bytes in {place}: their checksum is {found:#010x}, \
+                     that of the stored page is {expected:#010x}"
+                )
+            }
+            LoadError::Corrupt { .. } => {
+                "its bytes match their checksum but do not decode".to_owned()
+            }
+            LoadError::Io {
+                errno,
+                offset_bytes,
+                ..
+            } => format!(
+                "the swap file cannot be read at byte {offset_bytes}: {}",
+                std::io::Error::from_raw_os_error(*errno)
+            ),
+            LoadError::Missing { offset_bytes, .. } => format!(
+                "short read of the swap file: it was cut off, byte {offset_bytes} is not there any more"
+            ),
+            LoadError::Busy { .. } => "it moved each time it was read".to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            LoadError::Gone => f.write_str("no such page"),
-            LoadError::Checksum {
-                page,
-                expected,
-                found,
-            } => write!(
-                f,
-                "{page}: checksum {found:#010x}, expected {expected:#010x}"
-            ),
-            LoadError::Corrupt { page } => write!(f, "{page}: does not decode"),
-            LoadError::Io { page, errno } => {
-                write!(f, "{page}: {}", std::io::Error::from_raw_os_error(*errno))
-            }
+            LoadError::Gone => {}
+            LoadError::Checksum { page, .. }
+            | LoadError::Corrupt { page }
+            | LoadError::Io { page, .. }
+            | LoadError::Missing { page, .. }
+            | LoadError::Busy { page } => write!(f, "{page}: ")?,
         }
+        f.write_str(&self.cause())
     }
 }
 

@@ -21,11 +21,8 @@ use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 const READS_MAX: u32 = 2;
 
 /// How often a page may move under its reader before the load gives up with
-/// `EBUSY`. A move takes two transfers of the tier, so even one is rare.
+/// [`LoadError::Busy`]. A move takes two transfers of the tier, so even one is rare.
 pub(super) const RELOCATIONS_MAX: u32 = 64;
-
-/// The error number for the case above.
-const EBUSY: i32 = 16;
 
 /// A zpage's tags.
 #[derive(Clone, Copy)]
@@ -86,7 +83,7 @@ impl Store {
         for _ in 0..RELOCATIONS_MAX {
             // The hook may call the store, so it runs when the copy is free.
             let seen = COPY.with_borrow_mut(|copy| match self.look(name, copy) {
-                Seen::Copied { tags, len } => Err(unpack(name, tags, &copy[..len], out)),
+                Seen::Copied { tags, len } => Err(unpack(name, tags, None, &copy[..len], out)),
                 seen => Ok(seen),
             });
             let (tags, at) = match seen {
@@ -106,7 +103,7 @@ impl Store {
                 Err(error) => suspect.failed(at, error),
             }
         }
-        Err(busy(name))
+        Err(LoadError::Busy { page: name })
     }
 
     /// Whether a page that is still, or now, at this place is lost.
@@ -142,17 +139,19 @@ impl Store {
         bytes: &[u8],
         out: &mut Page,
     ) -> Result<(), LoadError> {
-        unpack(page, tags, bytes, out).map_err(|error| self.lose(error))
+        unpack(page, tags, None, bytes, out).map_err(|error| self.lose(error))
     }
 
     /// Counts and announces a page that cannot be given back.
     pub(super) fn lose(&self, error: LoadError) -> LoadError {
         match error {
-            LoadError::Gone => return error,
+            LoadError::Gone | LoadError::Busy { .. } => return error,
             LoadError::Checksum { .. } | LoadError::Corrupt { .. } => {
                 add(&self.counts.checksum_errors, 1);
             }
-            LoadError::Io { .. } => add(&self.counts.read_errors, 1),
+            LoadError::Io { .. } | LoadError::Missing { .. } => {
+                add(&self.counts.read_errors, 1);
+            }
         }
         self.events.page_lost(error);
         error
@@ -167,13 +166,21 @@ impl Store {
         at: TierRange,
         out: &mut Page,
     ) -> Result<(), LoadError> {
-        let io = |errno| LoadError::Io { page, errno };
         let swap = self.swap.as_ref().ok_or(LoadError::Corrupt { page })?;
+        let (offset_bytes, sectors, skip) = swap.sectors_of(at);
+        let missing = LoadError::Missing { page, offset_bytes };
+        let failed = |error| match error {
+            TierError::CUT_OFF => missing,
+            TierError { errno } => LoadError::Io {
+                page,
+                errno,
+                offset_bytes,
+            },
+        };
         let mut buffer = swap
             .page_buffers
             .lend()
-            .map_err(|error| io(TierError::from(&error).errno))?;
-        let (offset_bytes, sectors, skip) = swap.sectors_of(at);
+            .map_err(|error| failed(TierError::from(&error)))?;
         let mut read = [TierRead {
             offset_bytes,
             bytes: &mut buffer.bytes_mut()[..sectors * SECTOR_SIZE],
@@ -182,9 +189,15 @@ impl Store {
         swap.tier.read(&mut read);
         add(&self.counts.swapin_reads, 1);
         let [read] = read;
-        read.result.map_err(|error| io(error.errno))?;
+        read.result.map_err(failed)?;
         let bytes = &read.bytes[skip..skip + at.len_bytes as usize];
-        unpack(page, tags, bytes, out)?;
+        unpack(page, tags, Some(offset_bytes), bytes, out).map_err(|error| {
+            // A file that was cut off and then grew again reads as zeros there.
+            match read.bytes.iter().all(|byte| *byte == 0) {
+                true => missing,
+                false => error,
+            }
+        })?;
         add(&self.counts.swapin_pages, 1);
         Ok(())
     }
@@ -240,10 +253,12 @@ fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
     }
 }
 
-/// Verifies and decodes the bytes of a zpage.
+/// Verifies and decodes the bytes of a zpage, which came from this place in the
+/// tier or from RAM.
 pub(super) fn unpack(
     page: PageName,
     tags: Tags,
+    offset_bytes: Option<u64>,
     bytes: &[u8],
     out: &mut Page,
 ) -> Result<(), LoadError> {
@@ -254,12 +269,8 @@ pub(super) fn unpack(
             page,
             expected: tags.checksum,
             found,
+            offset_bytes,
         });
     }
     codec::decode(kind, bytes, out).map_err(|_| LoadError::Corrupt { page })
-}
-
-/// The error for a page that moved too often to be read.
-pub(super) fn busy(page: PageName) -> LoadError {
-    LoadError::Io { page, errno: EBUSY }
 }

@@ -140,7 +140,7 @@ impl Store {
                 let name = PageName::Handle(handles[page.index]);
                 done.push(
                     read.result.is_ok()
-                        && unpack(name, page.tags, bytes, &mut out[page.index]).is_ok(),
+                        && unpack(name, page.tags, None, bytes, &mut out[page.index]).is_ok(),
                 );
             }
         }

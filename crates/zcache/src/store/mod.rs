@@ -63,6 +63,7 @@ pub struct Store {
     /// The tmem pools that are open, and the next pool's number.
     pools: RwLock<(HashSet<PoolId>, u32)>,
     swap: Option<Swap>,
+    swap_name: Option<String>,
     /// Where the next sweep over the shards begins.
     next_shard: AtomicUsize,
     counts: Counts,
@@ -103,9 +104,12 @@ impl Store {
         let Some(swap) = &config.swap else {
             return Store::build(&config, None);
         };
-        let disk: Box<dyn Tier> = Box::new(tier::open_disk(swap)?);
-        let bytes_max = swap.bytes_max;
-        Store::build(&config, Some((disk, bytes_max)))
+        let (disk, name) = tier::open_disk(swap)?;
+        let store = Store::build(&config, Some((Box::new(disk), swap.bytes_max)))?;
+        Ok(Store {
+            swap_name: Some(name),
+            ..store
+        })
     }
 
     /// Opens an empty store over a tier of the client's, of which at most
@@ -140,6 +144,7 @@ impl Store {
             shards: shards.into(),
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
+            swap_name: None,
             budget,
             pools: RwLock::default(),
             next_shard: AtomicUsize::new(0),
@@ -231,6 +236,12 @@ impl Store {
         self.counts
             .swapin_pages
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The swap file in words for messages; `None` without one of its own.
+    #[must_use]
+    pub fn swap_name(&self) -> Option<&str> {
+        self.swap_name.as_deref()
     }
 
     /// The numbers of now. Locks one shard after the other.

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange};
 
 use super::counts::add;
-use super::load::{RELOCATIONS_MAX, Seen, Suspect, busy};
+use super::load::{RELOCATIONS_MAX, Seen, Suspect};
 use super::{Part, Store, lock, zpage};
 use crate::codec::{self, Encoded};
 use crate::error::{LoadError, PageName, Rejected};
@@ -135,7 +135,7 @@ impl Store {
                 Err(error) => suspect.failed(at, error),
             }
         }
-        Err(busy(name))
+        Err(LoadError::Busy { page: name })
     }
 
     /// Copies a page that is in RAM and frees it under the same lock.

@@ -211,7 +211,7 @@ mod tests {
                 .collect();
             tier.read(&mut reads);
             let (last, reads) = reads.split_last().unwrap();
-            assert!(last.result.is_err(), "read beyond the end");
+            assert_eq!(last.result, Err(TierError::CUT_OFF));
             for (n, read) in reads.iter().enumerate() {
                 assert_eq!(read.result, Ok(()));
                 assert!(read.bytes.iter().all(|byte| *byte == n as u8 + 1));

@@ -79,6 +79,12 @@ impl MemoryTier {
         }
     }
 
+    /// Loses everything, as a file that is cut off and grows again: what was
+    /// written before reads as zeros.
+    pub fn empty(&self) {
+        self.state().sectors.clear();
+    }
+
     /// How many sectors hold bytes.
     #[must_use]
     pub fn sectors(&self) -> u64 {

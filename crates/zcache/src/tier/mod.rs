@@ -38,19 +38,26 @@ impl TierError {
     pub const NO_SPACE: TierError = TierError { errno: 28 };
     /// The medium failed.
     pub const IO: TierError = TierError { errno: 5 };
+    /// The tier ends before what was to be read. No error of the system's.
+    pub const CUT_OFF: TierError = TierError { errno: 0 };
 }
 
 impl From<&std::io::Error> for TierError {
     fn from(error: &std::io::Error) -> Self {
-        error
-            .raw_os_error()
-            .map_or(TierError::IO, |errno| TierError { errno })
+        match error.raw_os_error() {
+            Some(errno) => TierError { errno },
+            None if error.kind() == std::io::ErrorKind::UnexpectedEof => TierError::CUT_OFF,
+            None => TierError::IO,
+        }
     }
 }
 
 impl std::fmt::Display for TierError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", std::io::Error::from_raw_os_error(self.errno))
+        match *self {
+            TierError::CUT_OFF => f.write_str("the tier ends before"),
+            TierError { errno } => write!(f, "{}", std::io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 

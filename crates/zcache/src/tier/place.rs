@@ -8,19 +8,26 @@ use super::DiskTier;
 use crate::config::SwapConfig;
 use crate::error::OpenError;
 
+/// A tier and what to call it in messages.
+type Named = (DiskTier, String);
+
 /// Opens the swap file.
 ///
 /// # Errors
 /// [`OpenError::Swap`], [`OpenError::SwapRefused`] or
 /// [`OpenError::NoSwapDirectory`].
-pub(crate) fn open(config: &SwapConfig) -> Result<DiskTier, OpenError> {
+pub(crate) fn open(config: &SwapConfig) -> Result<Named, OpenError> {
     match &config.path {
         Some(path) => open_at(path),
         None => open_default(default_directories()),
     }
 }
 
-fn open_at(path: &Path) -> Result<DiskTier, OpenError> {
+fn open_at(path: &Path) -> Result<Named, OpenError> {
+    let name = match path.is_dir() {
+        true => format!("a nameless file in {}", path.display()),
+        false => path.display().to_string(),
+    };
     let open = |direct| {
         swapfile::open(path, direct).map_err(|error| match error {
             SwapFileError::Io(source) => OpenError::Swap {
@@ -35,10 +42,10 @@ fn open_at(path: &Path) -> Result<DiskTier, OpenError> {
     };
     let tier = DiskTier::new(open(true)?);
     if tier.works() {
-        return Ok(tier);
+        return Ok((tier, name));
     }
     // Some filesystems accept O_DIRECT and then refuse every transfer.
-    Ok(DiskTier::new(open(false)?))
+    Ok((DiskTier::new(open(false)?), name))
 }
 
 fn default_directories() -> Vec<PathBuf> {
@@ -48,7 +55,7 @@ fn default_directories() -> Vec<PathBuf> {
     directories
 }
 
-fn open_default(directories: Vec<PathBuf>) -> Result<DiskTier, OpenError> {
+fn open_default(directories: Vec<PathBuf>) -> Result<Named, OpenError> {
     directories
         .iter()
         .filter(|directory| !swapfile::is_in_ram(directory).unwrap_or(true))
@@ -71,8 +78,10 @@ mod tests {
             "no directory for the swap file; tried: /dev/shm /proc"
         );
         let mut good = bad;
-        good.push(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-        open_default(good).unwrap();
+        let directory = env!("CARGO_MANIFEST_DIR");
+        good.push(PathBuf::from(directory));
+        let (_, name) = open_default(good).unwrap();
+        assert_eq!(name, format!("a nameless file in {directory}"));
     }
 
     #[test]

@@ -209,7 +209,12 @@ fn a_read_that_fails_is_an_error_with_its_page_and_the_page_stays() {
             assert_eq!(result, Ok(()));
         } else {
             let page = crate::PageName::Handle(*handle);
-            assert_eq!(result, Err(LoadError::Io { page, errno: 5 }));
+            match result {
+                Err(LoadError::Io {
+                    page: of, errno, ..
+                }) => assert_eq!((of, errno), (page, 5)),
+                other => panic!("{other:?}"),
+            }
             failed += 1;
         }
     }
@@ -217,6 +222,19 @@ fn a_read_that_fails_is_an_error_with_its_page_and_the_page_stays() {
     assert_eq!(store.stats().read_errors, failed);
     tier.set_faults(Faults::default());
     check_all(&store, &handles);
+}
+
+#[test]
+fn a_tier_that_was_emptied_is_told_from_one_with_other_bytes() {
+    let (store, tier) = swapping(POOL, 1, None, StoreConfig::default());
+    let handle = store.insert(&testing::page(5)).unwrap();
+    assert_eq!(store.reclaim(u64::MAX).pages, 1);
+    tier.empty();
+    let error = load(&store, handle).unwrap_err();
+    assert!(matches!(error, LoadError::Missing { .. }), "{error:?}");
+    assert!(error.to_string().contains("short read"), "{error}");
+    assert_eq!(store.stats().read_errors, 1);
+    assert_eq!(store.stats().checksum_errors, 0);
 }
 
 #[test]
