@@ -14,8 +14,7 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use zcache::{Handle, PAGE_SIZE, Page, Rejected};
-use zcache_sys::process::read_memory;
-use zcache_sys::servant::{Command, SHADOW_BASE, ServantDied};
+use zcache_sys::servant::{Command, Ring, SHADOW_BASE};
 use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE};
 
 use crate::budget::PAGE_BYTES;
@@ -127,7 +126,7 @@ impl Evictor {
         let pager = Arc::clone(&self.pager);
         let mut freed = self.make_room_in_store();
         let mut spaces = pager.all_spaces();
-        spaces.retain(|space| space.servant.get().is_some() && !space.is_closing());
+        spaces.retain(|space| space.has_servant() && !space.is_closing());
         let fullest = spaces
             .iter()
             .max_by_key(|space| space.core().shadow.waiting())
@@ -216,15 +215,7 @@ impl Evictor {
         if moves.is_empty() {
             return 0;
         }
-        let results = match move_pages(space, &moves, false) {
-            Ok(results) => results,
-            Err(ServantDied) => {
-                self.put_back(space, &moves);
-                drop(ops);
-                self.pager.servant_died(space);
-                return 0;
-            }
-        };
+        let results = move_pages(space, &moves, false);
         let mut left: Vec<Move> = Vec::new();
         let mut moved = 0;
         let mut core = space.core();
@@ -249,9 +240,13 @@ impl Evictor {
         if !left.is_empty() {
             moved += self.retry(space, &left);
         }
+        drop(ops);
         let mut core = space.core();
         space.wake_deferred(&mut core);
         drop(core);
+        if !space.has_servant() {
+            self.pager.servant_died(space);
+        }
         self.pager.counters.shadowed_pages.add(moved);
         moved
     }
@@ -297,12 +292,8 @@ impl Evictor {
     /// move then stays.
     fn retry(&self, space: &Space, left: &[Move]) -> u64 {
         let mut moved = 0;
-        let mut done = 0;
         for part in left.chunks(64) {
-            let Ok(results) = move_pages(space, part, true) else {
-                break;
-            };
-            done += part.len();
+            let results = move_pages(space, part, true);
             let mut core = space.core();
             for (one, result) in part.iter().zip(results) {
                 if result == 1 {
@@ -318,28 +309,14 @@ impl Evictor {
                 }
             }
         }
-        self.put_back(space, &left[done..]);
         moved
-    }
-
-    fn put_back(&self, space: &Space, moves: &[Move]) {
-        let mut core = space.core();
-        for one in moves {
-            for ahead in 0..one.count {
-                core.table.set(Vpn(one.page.0 + ahead), State::Resident);
-                core.shadow.set_empty(Slot(one.slot.0 + ahead as u32));
-            }
-            let stamp = self.pager.next_stamp();
-            core.admit(one.page, one.count, stamp, Standing::Probation);
-        }
-        space.wake_deferred(&mut core);
     }
 
     /// Compresses at most `limit` of the oldest shadow pages. Returns how many
     /// slots were freed.
     pub(crate) fn compress(&mut self, space: &Space, limit: u64) -> u64 {
         let mut core = space.core();
-        if core.hold_claims {
+        if core.hold_claims || !space.has_servant() {
             return 0;
         }
         let Some(claim) = core.shadow.claim(limit.min(self.pages.len() as u64)) else {
@@ -380,9 +357,9 @@ impl Evictor {
                 index += 1;
                 continue;
             }
-            let source = SHADOW_BASE + (u64::from(claim.first.0) + index as u64) * PAGE_BYTES;
+            let source = Slot(claim.first.0 + index as u32);
             let target = self.pages[index..index + run].as_flattened_mut();
-            let got = read_memory(space.reader(), source, target).unwrap_or(0);
+            let got = space.read_shadow(source, target).unwrap_or(0);
             readable[index..index + got / PAGE_SIZE].fill(true);
             index += run;
         }
@@ -476,38 +453,40 @@ impl Evictor {
 }
 
 /// Has the servant move pages to their slots; returns how many of each went.
-/// With `populate` each page is made writable and the target's own first.
-fn move_pages(space: &Space, moves: &[Move], populate: bool) -> Result<Vec<u64>, ServantDied> {
+/// With `populate` each page is made writable and the target's own first. Of a
+/// servant that is killed over it, the ring tells how far it came.
+fn move_pages(space: &Space, moves: &[Move], populate: bool) -> Vec<u64> {
+    let none = || vec![0; moves.len()];
     let Some(servant) = space.servant.get() else {
-        return Err(ServantDied);
+        return none();
     };
     let shadow_fd = servant.shadow_fd;
-    space.serve(
-        |ring| {
-            let mut commands = Vec::new();
-            for (index, one) in moves.iter().enumerate() {
-                let len = one.count * PAGE_BYTES;
-                let target = SHADOW_BASE + u64::from(one.slot.0) * PAGE_BYTES;
-                let words = [target, one.page.address(), len, MOVE_MODE_DONTWAKE, 0];
-                let block = ring.put(index * MOVE_ARGS_BYTES, &words);
-                if populate {
-                    commands.push(Command {
-                        number: libc::SYS_madvise,
-                        arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0, 0],
-                    });
-                }
+    let prepare = |ring: &Ring| {
+        let mut commands = Vec::new();
+        for (index, one) in moves.iter().enumerate() {
+            let len = one.count * PAGE_BYTES;
+            let target = SHADOW_BASE + u64::from(one.slot.0) * PAGE_BYTES;
+            let words = [target, one.page.address(), len, MOVE_MODE_DONTWAKE, 0];
+            let block = ring.put(index * MOVE_ARGS_BYTES, &words);
+            if populate {
                 commands.push(Command {
-                    number: libc::SYS_ioctl,
-                    arguments: [shadow_fd, UFFDIO_MOVE, block, 0, 0, 0],
+                    number: libc::SYS_madvise,
+                    arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0, 0],
                 });
             }
-            commands
-        },
-        |ring, _| {
-            let moved = |index: usize| ring.get(index * MOVE_ARGS_BYTES + 32).cast_signed();
-            (0..moves.len())
-                .map(|index| moved(index).max(0) as u64 / PAGE_BYTES)
-                .collect()
-        },
-    )
+            commands.push(Command {
+                number: libc::SYS_ioctl,
+                arguments: [shadow_fd, UFFDIO_MOVE, block, 0, 0, 0],
+            });
+        }
+        commands
+    };
+    // The kernel writes how much it moved even when a signal ends the call.
+    let finish = |ring: &Ring| {
+        let moved = |index: usize| ring.get(index * MOVE_ARGS_BYTES + 32).cast_signed();
+        (0..moves.len())
+            .map(|index| moved(index).max(0) as u64 / PAGE_BYTES)
+            .collect()
+    };
+    space.serve_or_part(prepare, finish).unwrap_or_else(none)
 }

@@ -12,8 +12,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use zcache::{Handle, LoadError, PAGE_SIZE, Page};
-use zcache_sys::process::{pin_to, read_memory};
-use zcache_sys::servant::SHADOW_BASE;
+use zcache_sys::process::pin_to;
 use zcache_sys::uffd::{Message, Outcome};
 
 use crate::budget::PAGE_BYTES;
@@ -233,9 +232,7 @@ impl Handler {
         if !self.pager.budget.try_charge(1) {
             return Resolution::NoRoom;
         }
-        let source = SHADOW_BASE + u64::from(slot.0) * PAGE_BYTES;
-        let buffer = &mut self.pages[0];
-        match read_memory(space.reader(), source, buffer) {
+        match space.read_shadow(slot, &mut self.pages[0]) {
             Ok(PAGE_SIZE) => {}
             _ => {
                 self.pager.budget.uncharge(1);

@@ -15,6 +15,7 @@
 //! [`fork`] carry out what changes them; [`budget`] grants RAM.
 
 mod balance;
+mod bereft;
 mod budget;
 mod config;
 mod counters;

@@ -14,11 +14,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use zcache::Handle;
-use zcache_sys::fd::{PidFd, wait_readable};
+use zcache_sys::fd::PidFd;
 use zcache_sys::servant::{Command, Ring, ServantDied};
 use zcache_sys::uffd::Uffd;
-
-use std::os::fd::AsFd;
 
 use crate::queue::{Queue, Standing};
 use crate::ranges::Ranges;
@@ -135,7 +133,9 @@ pub(crate) struct Space {
     /// Processes that live in it.
     pub(crate) users: AtomicU32,
     pub(crate) closing: AtomicBool,
-    /// Its servant was found dead and its process was told.
+    /// Its servant has ended.
+    pub(crate) servant_gone: AtomicBool,
+    /// Its process was told that the servant was killed.
     pub(crate) failed: AtomicBool,
     /// Handlers that read this space's messages now.
     serving: AtomicU32,
@@ -158,6 +158,7 @@ impl Space {
             leader: AtomicI32::new(leader),
             users: AtomicU32::new(1),
             closing: AtomicBool::new(false),
+            servant_gone: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             serving: AtomicU32::new(0),
             ops: Mutex::new(()),
@@ -208,9 +209,10 @@ impl Space {
     /// The process through which this space's memory is read: the servant,
     /// since a program's first thread may end before the others.
     pub(crate) fn reader(&self) -> i32 {
-        self.servant
-            .get()
-            .map_or_else(|| self.leader(), |servant| servant.pid)
+        match self.servant.get() {
+            Some(servant) if self.has_servant() => servant.pid,
+            _ => self.leader(),
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -240,33 +242,34 @@ impl Space {
         }
     }
 
-    /// Has the servant run `commands`; `prepare` may fill the ring's data area
-    /// first and returns the commands, `finish` may read it afterwards.
-    pub(crate) fn serve<T>(
+    /// Has the servant run the commands that `prepare` returns, which may fill
+    /// the ring's data area first; `finish` reads that area afterwards, also
+    /// when the servant was killed meanwhile and cannot touch it any more.
+    /// `None` when there is no servant.
+    pub(crate) fn serve_or_part<T>(
         &self,
         prepare: impl FnOnce(&Ring) -> Vec<Command>,
-        finish: impl FnOnce(&Ring, &[i64]) -> T,
-    ) -> Result<T, ServantDied> {
-        let servant = self.servant.get().ok_or(ServantDied)?;
-        let ring = lock(&servant.ring);
+        finish: impl FnOnce(&Ring) -> T,
+    ) -> Option<T> {
+        let ring = lock(&self.servant.get()?.ring);
+        if self.servant_ended() {
+            return None;
+        }
         let commands = prepare(&ring);
         let mut results = Vec::with_capacity(commands.len());
-        let alive = || {
-            !matches!(
-                wait_readable(servant.pidfd.as_fd(), Duration::ZERO),
-                Ok(true)
-            )
-        };
-        ring.run(&commands, &mut results, alive)?;
-        Ok(finish(&ring, &results))
+        // Whether all of them ran, `finish` finds in the data area.
+        let _ = ring.run(&commands, &mut results, || !self.servant_ended());
+        Some(finish(&ring))
     }
 
     /// Has the servant run one system call.
     pub(crate) fn call(&self, number: i64, arguments: [u64; 6]) -> Result<i64, ServantDied> {
-        self.serve(
-            |_| vec![Command { number, arguments }],
-            |_, results| results[0],
-        )
+        let servant = self.servant.get().ok_or(ServantDied)?;
+        let ring = lock(&servant.ring);
+        let mut results = Vec::with_capacity(1);
+        let command = Command { number, arguments };
+        ring.run(&[command], &mut results, || !self.servant_ended())?;
+        results.first().copied().ok_or(ServantDied)
     }
 
     /// Whether the kernel has a page at `page` (in RAM or swapped by the host).

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use zcache_sys::fd::{Epoll, PidFd};
@@ -274,9 +275,7 @@ impl Tracer {
             resume(child, 0);
             return;
         }
-        parent_space
-            .users
-            .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        parent_space.users.fetch_add(1, Ordering::AcqRel);
         self.adopt(child, Some(parent_space));
     }
 
@@ -390,6 +389,7 @@ impl Tracer {
     fn servant_ended(&self, pid: i32) {
         let of = |space: &Arc<Space>| space.servant.get().is_some_and(|one| one.pid == pid);
         if let Some(space) = self.pager.all_spaces().into_iter().find(of) {
+            space.servant_gone.store(true, Ordering::Release);
             let pager = Arc::clone(&self.pager);
             // It waits a little for the process's own end, which comes here.
             std::thread::spawn(move || pager.servant_died(&space));
@@ -410,7 +410,7 @@ impl Tracer {
         match process::start_guard(&self.pager.guard, &self.own) {
             Ok(guard) => {
                 self.guard = guard;
-                self.pager.own_pids[1].store(guard, std::sync::atomic::Ordering::Relaxed);
+                self.pager.own_pids[1].store(guard, Ordering::Relaxed);
             }
             Err(error) => {
                 say!("the guard died and cannot be replaced ({error}); the program is killed");
@@ -439,29 +439,4 @@ fn thread_group(thread: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
-}
-
-impl Pager {
-    /// The servant of a space does not answer. When its process is ending
-    /// anyway that is as it should be; else the process is told by SIGBUS.
-    pub(crate) fn servant_died(&self, space: &Space) {
-        for _ in 0..100 {
-            if space.is_closing() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let Some(servant) = space.servant.get() else {
-            return;
-        };
-        if space.failed.swap(true, std::sync::atomic::Ordering::AcqRel) {
-            return;
-        }
-        say!(
-            "process {}: its servant (process {}) was killed; it cannot be paged any more and gets SIGBUS",
-            space.leader(),
-            servant.pid
-        );
-        let _ = process::kill(space.leader(), libc::SIGBUS);
-    }
 }

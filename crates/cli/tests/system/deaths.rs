@@ -116,6 +116,11 @@ fn the_servant_is_killed() {
         outcome
     };
     outcome.assert_says(&["servant"]);
+    assert!(
+        !outcome.err().contains("is lost"),
+        "a page was lost with the servant: {}",
+        outcome.err()
+    );
     Verifiers::assert_nothing_wrong(&files);
 }
 
