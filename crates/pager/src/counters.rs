@@ -103,6 +103,15 @@ counters! {
     mapping_calls,
     /// Faults answered with SIGBUS because nothing could be freed.
     out_of_memory,
+    /// Rounds of the evictors, in vain or not.
+    eviction_rounds,
+}
+
+impl Counters {
+    /// Pages that faults were given.
+    pub(crate) fn granted_pages(&self) -> u64 {
+        self.zero_filled_pages.get() + self.loaded_pages.get() + self.second_chances.get()
+    }
 }
 
 /// One counter.

@@ -11,14 +11,15 @@
 
 use std::sync::Arc;
 use std::sync::MutexGuard;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use zcache::{Handle, PAGE_SIZE, Page, Rejected};
 use zcache_sys::servant::{Command, Ring, SHADOW_BASE};
 use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE};
 
 use crate::budget::PAGE_BYTES;
-use crate::pager::{Pager, say};
+use crate::pager::Pager;
 use crate::queue::Standing;
 use crate::shadow::Claim;
 use crate::space::Space;
@@ -27,8 +28,9 @@ use crate::table::{Slot, State, Vpn};
 const MADV_DONTNEED: u64 = 4;
 const MADV_POPULATE_WRITE: u64 = 23;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
-/// How long nothing may be freed before faults that wait are given up.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Rounds in vain after which an evictor that nobody waits for takes its time.
+const FUTILE_ROUNDS_MAX: u32 = 100;
+const FUTILE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pages on probation are this part of the resident ones, at least.
 const PROBATION_PART: u64 = 10;
@@ -47,8 +49,10 @@ struct Move {
 pub(crate) struct Evictor {
     pager: Arc<Pager>,
     pages: Box<[Page]>,
-    last_freed: Instant,
     rounds: u64,
+    /// Pages of the last compression that the store refused.
+    returned: u64,
+    futile_rounds: u32,
 }
 
 impl Evictor {
@@ -57,8 +61,9 @@ impl Evictor {
         Evictor {
             pager,
             pages: vec![[0; PAGE_SIZE]; batch].into_boxed_slice(),
-            last_freed: Instant::now(),
             rounds: 0,
+            returned: 0,
+            futile_rounds: 0,
         }
     }
 
@@ -69,12 +74,13 @@ impl Evictor {
             if !pager.budget.is_low() {
                 pager.wake_stalled();
                 pager.budget.wait_pressed(Duration::from_millis(50));
-                self.last_freed = Instant::now();
+                self.futile_rounds = 0;
                 continue;
             }
             while pager.budget.is_below_high() {
+                pager.counters.eviction_rounds.add(1);
                 if self.round() {
-                    self.last_freed = Instant::now();
+                    self.futile_rounds = 0;
                     pager.wake_stalled();
                 } else {
                     self.out_of_ideas();
@@ -90,34 +96,10 @@ impl Evictor {
             return;
         }
         pager.budget.wait_freed(Duration::from_millis(2));
-        let stuck = self.last_freed.elapsed() > PATIENCE;
-        if !stuck || pager.stalled.load(std::sync::atomic::Ordering::Relaxed) == 0 {
-            return;
-        }
-        self.last_freed = Instant::now();
-        let swap = match &pager.config.swap {
-            None => "there is no swap file: give --swap or a larger --ram",
-            Some(_) => {
-                "the swap file is full or cannot be written: give a larger --swap-max or --ram"
-            }
-        };
-        say!(
-            "out of memory: {} MiB budget, {} MiB resident, {} MiB in the store, {} MiB that cannot be paged; {swap}",
-            pager.budget.ram_bytes() >> 20,
-            pager.budget.charged_bytes() >> 20,
-            pager.store.ram_bytes() >> 20,
-            pager.budget.fixed_bytes() >> 20,
-        );
-        for space in pager.all_spaces() {
-            let mut core = space.core();
-            if let Some(page) = core.stalled.pop_front() {
-                pager
-                    .stalled
-                    .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-                pager.counters.out_of_memory.add(1);
-                pager.lose(&space, &mut core, page, "no memory for it");
-                return;
-            }
+        self.futile_rounds += 1;
+        if self.futile_rounds > FUTILE_ROUNDS_MAX && pager.stalled.load(Ordering::Relaxed) == 0 {
+            // Nobody waits: what cannot be had is not asked for all the time.
+            std::thread::sleep(FUTILE_PAUSE);
         }
     }
 
@@ -131,12 +113,15 @@ impl Evictor {
             .iter()
             .max_by_key(|space| space.core().shadow.waiting())
             .cloned();
+        let mut futile = false;
         if let Some(space) = fullest {
             let urgent = pager.budget.is_urgent();
             let waiting = space.core().shadow.waiting();
             if waiting > pager.sizes.shadow_target || (urgent && waiting >= pager.sizes.batch_pages)
             {
-                freed |= self.compress(&space, pager.sizes.batch_pages) > 0;
+                let gained = self.compress(&space, pager.sizes.batch_pages) > 0;
+                futile = self.returned > 0 && !gained;
+                freed |= gained;
             }
         }
         spaces.retain(|space| space.core().window.is_none());
@@ -152,7 +137,9 @@ impl Evictor {
             // Nor can that: the store gives way although it is within its share.
             freed = freed || pager.config.swap.is_some() && self.write_back();
         }
-        freed || moved > 0
+        // Pages that the store refuses go back to the program; moving more of
+        // them frees nothing.
+        freed || moved > 0 && !futile
     }
 
     /// Whose pages leave next, and from which queue: the oldest of those on
@@ -313,7 +300,7 @@ impl Evictor {
     }
 
     /// Compresses at most `limit` of the oldest shadow pages. Returns how many
-    /// slots were freed.
+    /// pages of RAM became free: not those that the program got back.
     pub(crate) fn compress(&mut self, space: &Space, limit: u64) -> u64 {
         let mut core = space.core();
         if core.hold_claims || !space.has_servant() {
@@ -336,8 +323,8 @@ impl Evictor {
                 (owner.is_some() && *readable).then(|| self.pager.store.insert(page))
             })
             .collect();
-        self.settle(space, claim, &owned, stored);
-        let freed = self.free_slots(space, claim);
+        self.returned = self.settle(space, claim, &owned, stored);
+        let freed = self.free_slots(space, claim).saturating_sub(self.returned);
         let mut core = space.core();
         core.claims -= 1;
         space.changed.notify_all();
@@ -366,17 +353,18 @@ impl Evictor {
         readable
     }
 
-    /// Writes the outcome of a claim's compression into the table.
+    /// Writes the outcome of a claim's compression into the table. Returns how
+    /// many pages the program got back.
     fn settle(
         &self,
         space: &Space,
         claim: Claim,
         owned: &[Option<Vpn>],
         stored: Vec<Option<Result<Handle, Rejected>>>,
-    ) {
+    ) -> u64 {
         let epoch = self.pager.balance.now();
         let mut core = space.core();
-        let mut evicted = 0;
+        let (mut evicted, mut returned) = (0, 0);
         for (index, result) in stored.into_iter().enumerate() {
             let slot = Slot(claim.first.0 + index as u32);
             // The owner may have been given the page back meanwhile.
@@ -394,6 +382,7 @@ impl Evictor {
                 (None, Some(Ok(handle))) => self.pager.store.release(handle),
                 (Some(page), Some(Err(_))) => {
                     self.return_page(space, &mut core, page, slot, &self.pages[index]);
+                    returned += 1;
                 }
                 (Some(page), None) if owned[index].is_some() && !space.is_closing() => {
                     core.shadow.set_owner(slot, None);
@@ -405,6 +394,7 @@ impl Evictor {
         }
         self.pager.balance.evicted(evicted);
         self.pager.counters.evicted_pages.add(evicted);
+        returned
     }
 
     /// The store refused a page: the program keeps it in RAM.

@@ -12,7 +12,8 @@
 //! The rooms: [`run`] starts all; [`tree`] traces births and ends; [`inject`]
 //! takes an address space into care; [`space`] is one; [`table`], [`queue`],
 //! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
-//! [`fork`] carry out what changes them; [`budget`] grants RAM.
+//! [`fork`] carry out what changes them; [`budget`] grants RAM, and [`starvation`] says when
+//! it cannot.
 
 mod balance;
 mod bereft;
@@ -33,6 +34,7 @@ mod report;
 mod run;
 mod shadow;
 mod space;
+mod starvation;
 mod stream;
 mod table;
 mod tick;

@@ -305,16 +305,16 @@ impl Pager {
         }
     }
 
-    /// Room was made: faults that waited for it try again.
+    /// If there is room now, the faults that wait for it try again.
     pub(crate) fn wake_stalled(&self) {
-        if self.stalled.load(Ordering::Relaxed) == 0 {
+        if self.stalled.load(Ordering::Relaxed) == 0 || self.budget.available_bytes() < PAGE_BYTES {
             return;
         }
         for space in self.all_spaces() {
             let mut core = space.core();
             let woken = core.stalled.len() as u64;
             for page in core.stalled.drain(..) {
-                let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+                space.wake(page);
             }
             self.stalled.fetch_sub(woken, Ordering::Relaxed);
         }

@@ -18,6 +18,7 @@ use zcache_sys::fd::PidFd;
 use zcache_sys::servant::{Command, Ring, ServantDied};
 use zcache_sys::uffd::Uffd;
 
+use crate::budget::PAGE_BYTES;
 use crate::queue::{Queue, Standing};
 use crate::ranges::Ranges;
 use crate::shadow::Shadow;
@@ -294,11 +295,16 @@ impl Space {
         core
     }
 
+    /// Has whoever waits for this page ask again.
+    pub(crate) fn wake(&self, page: Vpn) {
+        // A process that has ended needs no waking.
+        let _ = self.uffd.wake(page.address(), PAGE_BYTES);
+    }
+
     /// Wakes every fault that was deferred.
     pub(crate) fn wake_deferred(&self, core: &mut Core) {
         for page in core.deferred.drain(..) {
-            // A process that has ended needs no waking.
-            let _ = self.uffd.wake(page.address(), 4096);
+            self.wake(page);
         }
     }
 }

@@ -120,6 +120,11 @@ impl Table {
         self.resident
     }
 
+    /// Pages that are not `Absent`.
+    pub(crate) fn pages(&self) -> u64 {
+        self.leaves.values().map(|leaf| u64::from(leaf.used)).sum()
+    }
+
     pub(crate) fn get(&self, page: Vpn) -> State {
         match self.leaves.get(&(page.0 / LEAF_PAGES)) {
             Some(leaf) => State::decode(leaf.states[(page.0 % LEAF_PAGES) as usize]),

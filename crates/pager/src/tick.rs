@@ -1,4 +1,5 @@
-//! The ticker: measures what cannot be paged, and looks for forks that failed.
+//! The ticker: measures what cannot be paged, and looks for forks that failed
+//! and for faults that wait in vain.
 //!
 //! `fixed = zcache's own anonymous memory less the store + for each space its
 //! anonymous memory less the pages that are charged`. The kernel's figures are
@@ -12,6 +13,7 @@ use std::time::Duration;
 use crate::balance::Line;
 use crate::budget::PAGE_BYTES;
 use crate::pager::Pager;
+use crate::starvation::Starvation;
 
 const PERIOD: Duration = Duration::from_millis(10);
 /// Ticks between two decisions about the store's share.
@@ -36,8 +38,10 @@ impl Pager {
     /// Measures until the run ends.
     pub(crate) fn tick(self: &Arc<Self>) {
         let mut ticks = 0u64;
+        let mut starvation = Starvation::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.measure();
+            starvation.look(self);
             self.find_stale_windows();
             ticks += 1;
             if ticks.is_multiple_of(BALANCE_TICKS) {

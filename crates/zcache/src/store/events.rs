@@ -2,7 +2,7 @@
 //! once when it begins and once when it ends, however often it recurs meanwhile.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 use crate::error::LoadError;
 
@@ -48,6 +48,8 @@ pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 pub(crate) struct Events {
     hook: OnceLock<Hook>,
     failing: AtomicBool,
+    /// The error number of the last write that failed.
+    errno: AtomicI32,
     full: AtomicBool,
 }
 
@@ -61,6 +63,7 @@ impl Events {
     }
 
     pub(crate) fn writeback_failed(&self, errno: i32) {
+        self.errno.store(errno, Relaxed);
         if !self.failing.swap(true, Relaxed) {
             self.say(&Event::WritebackFailed { errno });
         }
@@ -74,6 +77,16 @@ impl Events {
         if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
             self.say(&Event::WritebackResumed);
         }
+    }
+
+    /// What keeps the tier from taking blocks now, as far as is known.
+    pub(crate) fn trouble(&self, full_bytes: u64) -> Option<Event> {
+        if self.failing.load(Relaxed) {
+            let errno = self.errno.load(Relaxed);
+            return Some(Event::WritebackFailed { errno });
+        }
+        let full = self.full.load(Relaxed);
+        full.then_some(Event::TierFull { bytes: full_bytes })
     }
 
     pub(crate) fn tier_full(&self, bytes: u64) {

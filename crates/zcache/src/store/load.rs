@@ -186,7 +186,7 @@ impl Store {
             bytes: &mut buffer.bytes_mut()[..sectors * SECTOR_SIZE],
             result: Err(TierError::IO),
         }];
-        swap.tier.read(&mut read);
+        swap.read(&mut read);
         add(&self.counts.swapin_reads, 1);
         let [read] = read;
         read.result.map_err(failed)?;

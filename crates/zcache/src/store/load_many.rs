@@ -130,7 +130,7 @@ impl Store {
                 result: Err(TierError::IO),
             });
         }
-        swap.tier.read(&mut reads);
+        swap.read(&mut reads);
         add(&self.counts.swapin_reads, reads.len() as u64);
         for (span, read) in spans.iter().zip(&reads) {
             for page in &wanted[span.from..span.to] {

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use zcache_core::{Order, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
 use super::counts::add;
-use super::{Part, Store, lock};
+use super::{Event, Part, Store, lock};
 use crate::codec;
 use crate::config::{Allocator, StoreConfig};
 use crate::frames::Budget;
-use crate::tier::{Buffers, SECTOR_SIZE, Slots, Tier, TierError, TierWrite};
+use crate::tier::{Buffers, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
 
 /// Sectors of one batch, written or read: 1 MiB.
 const BATCH_SECTORS: u32 = 256;
@@ -64,13 +64,15 @@ pub struct Reclaimed {
 
 /// The tier and what the store knows of it.
 pub(crate) struct Swap {
-    pub(super) tier: Box<dyn Tier>,
+    tier: Box<dyn Tier>,
     pub(super) order: Order,
     pub(super) slots: Mutex<Slots>,
     pub(super) page_buffers: Buffers,
     pub(super) block_buffers: Buffers,
     retry: Mutex<Retry>,
     above_high: AtomicBool,
+    /// When each transfer under way began.
+    transfers: Mutex<Vec<Instant>>,
 }
 
 /// When a tier that failed is tried again.
@@ -100,6 +102,7 @@ impl Swap {
             block_buffers: Buffers::new(BATCH_SECTORS, Arc::clone(budget)),
             retry: Mutex::default(),
             above_high: AtomicBool::new(false),
+            transfers: Mutex::default(),
         }
     }
 
@@ -112,6 +115,24 @@ impl Swap {
     pub(super) fn is_nearly_full(&self) -> bool {
         let slots = lock(&self.slots);
         u64::from(slots.used()) * 10 > u64::from(slots.limit()) * 9
+    }
+
+    pub(super) fn read(&self, reads: &mut [TierRead<'_>]) {
+        self.timed(|| self.tier.read(reads));
+    }
+
+    fn write(&self, writes: &mut [TierWrite<'_>]) {
+        self.timed(|| self.tier.write(writes));
+    }
+
+    fn timed(&self, transfer: impl FnOnce()) {
+        let start = Instant::now();
+        lock(&self.transfers).push(start);
+        transfer();
+        let mut transfers = lock(&self.transfers);
+        if let Some(index) = transfers.iter().position(|other| *other == start) {
+            transfers.swap_remove(index);
+        }
     }
 
     fn may_try(&self) -> bool {
@@ -361,6 +382,23 @@ impl Store {
         }
     }
 
+    /// For how long the oldest transfer to or from the tier has been under way;
+    /// `None` when there is none. Long is a medium that does not answer.
+    #[must_use]
+    pub fn oldest_transfer(&self) -> Option<Duration> {
+        let transfers = lock(&self.swap.as_ref()?.transfers);
+        transfers.iter().map(Instant::elapsed).max()
+    }
+
+    /// What keeps blocks in RAM now: [`Event::WritebackFailed`] while the last
+    /// write failed, [`Event::TierFull`] while the tier holds all it may.
+    #[must_use]
+    pub fn swap_trouble(&self) -> Option<Event> {
+        let swap = self.swap.as_ref()?;
+        let used = lock(&swap.slots).used();
+        self.events.trouble(swap.offset_bytes(Slot(used)))
+    }
+
     fn announce_full(&self, swap: &Swap) {
         let used = lock(&swap.slots).used();
         self.events.tier_full(swap.offset_bytes(Slot(used)));
@@ -392,7 +430,7 @@ fn write(swap: &Swap, leaving: &mut [Leaving], bytes: &[u8]) {
             result: Err(TierError::IO),
         });
     }
-    swap.tier.write(&mut writes);
+    swap.write(&mut writes);
     for (run, write) in runs.iter_mut().zip(writes) {
         for block in run.iter_mut() {
             block.result = write.result;

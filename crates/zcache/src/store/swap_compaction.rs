@@ -76,7 +76,7 @@ impl Store {
             bytes: &mut buffer.bytes_mut()[..block.order.bytes()],
             result: Err(TierError::IO),
         }];
-        swap.tier.read(&mut read);
+        swap.read(&mut read);
         let [read] = read;
         let checksum = codec::block_checksum(read.bytes);
         let mut part = self.part(number);
