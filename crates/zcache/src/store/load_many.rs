@@ -87,10 +87,11 @@ impl Store {
         results: &mut [Result<(), LoadError>],
     ) {
         wanted.sort_unstable_by_key(|wanted| wanted.first);
-        let spans = spans(&wanted);
+        let sectors = swap.block_buffers.sectors().into();
+        let spans = spans(&wanted, READ_SECTORS_MAX.min(sectors));
         let mut rest = &spans[..];
         while !rest.is_empty() {
-            let (batch, later) = rest.split_at(fitting(rest, swap.block_buffers.sectors().into()));
+            let (batch, later) = rest.split_at(fitting(rest, sectors));
             rest = later;
             let pages = &wanted[batch[0].from..batch[batch.len() - 1].to];
             let done = self.read_batch(swap, batch, &wanted, handles, out);
@@ -164,14 +165,15 @@ impl Swap {
     }
 }
 
-/// Merges pages, sorted by their first sector, into reads.
-fn spans(wanted: &[Wanted]) -> Vec<Span> {
+/// Merges pages, sorted by their first sector, into reads of at most this many
+/// sectors.
+fn spans(wanted: &[Wanted], sectors_max: u64) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (index, page) in wanted.iter().enumerate() {
         match spans.last_mut() {
             Some(span)
                 if page.first <= span.end + GAP_SECTORS
-                    && page.end.max(span.end) - span.first <= READ_SECTORS_MAX =>
+                    && page.end.max(span.end) - span.first <= sectors_max =>
             {
                 span.end = span.end.max(page.end);
                 span.to = index + 1;

@@ -17,10 +17,14 @@ use super::{Event, Part, Store, lock};
 use crate::codec;
 use crate::config::{Allocator, StoreConfig};
 use crate::frames::Budget;
-use crate::tier::{Buffers, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
+use crate::tier::{Buffers, IDLE_MAX, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
 
-/// Sectors of one batch, written or read: 1 MiB.
-const BATCH_SECTORS: u32 = 256;
+/// Sectors of one batch, written or read: at most 1 MiB, at least four blocks.
+const BATCH_SECTORS_MAX: u32 = 256;
+const BATCH_SECTORS_MIN: u32 = 16;
+
+/// Of the limit, the part that the buffers of all batches take.
+const BATCHES_PART: u64 = 64;
 
 /// Sectors that one zpage can touch.
 const PAGE_SECTORS: u32 = 2;
@@ -99,7 +103,7 @@ impl Swap {
             order,
             slots: Mutex::new(Slots::new(u32::try_from(slots).unwrap_or(u32::MAX))),
             page_buffers: Buffers::new(PAGE_SECTORS, Arc::clone(budget)),
-            block_buffers: Buffers::new(BATCH_SECTORS, Arc::clone(budget)),
+            block_buffers: Buffers::new(batch_sectors(config.pool_bytes_max), Arc::clone(budget)),
             retry: Mutex::default(),
             above_high: AtomicBool::new(false),
             transfers: Mutex::default(),
@@ -443,6 +447,14 @@ fn keep_checksums(swap: &Swap, leaving: &[Leaving], bytes: &[u8]) {
         let checksum = codec::block_checksum(bytes);
         lock(&swap.slots).set_block_checksum(block.slot, checksum);
     }
+}
+
+/// Sectors of one batch, in proportion to what the store may hold.
+fn batch_sectors(pool_bytes_max: u64) -> u32 {
+    let bytes = pool_bytes_max / BATCHES_PART / IDLE_MAX as u64;
+    let sectors = u32::try_from(bytes / SECTOR_SIZE as u64).unwrap_or(u32::MAX);
+    // Whole blocks of any size that the store has.
+    (sectors & !3).clamp(BATCH_SECTORS_MIN, BATCH_SECTORS_MAX)
 }
 
 fn frame_bytes(frames: u32) -> u64 {

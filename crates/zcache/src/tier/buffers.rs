@@ -1,7 +1,11 @@
-//! Aligned buffers for transfers, kept for reuse and counted while they exist.
+//! Aligned buffers for transfers, kept for reuse.
+//!
+//! - Those that may be kept are counted from the start, as if they were there, so
+//!   that the first transfer of a full store is no step above its limit. More
+//!   than these are counted while they exist.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zcache_sys::arena::Arena;
 
@@ -9,14 +13,21 @@ use super::SECTOR_SIZE;
 use crate::frames::Budget;
 
 /// How many idle buffers of one size are kept.
-const IDLE_MAX: usize = 4;
+pub(crate) const IDLE_MAX: usize = 4;
 
 /// Buffers of one size.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     sectors: u32,
-    idle: Mutex<Vec<Arena>>,
+    state: Mutex<State>,
     budget: Arc<Budget>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Arena>,
+    /// Buffers that exist, idle or on loan.
+    made: usize,
 }
 
 /// A buffer on loan; it goes back when dropped.
@@ -28,11 +39,15 @@ pub(crate) struct Buffer<'a> {
 
 impl Buffers {
     pub(crate) fn new(sectors: u32, budget: Arc<Budget>) -> Buffers {
-        Buffers {
+        let buffers = Buffers {
             sectors,
-            idle: Mutex::default(),
+            state: Mutex::default(),
             budget,
-        }
+        };
+        buffers
+            .budget
+            .charge_overhead(buffers.bytes() * IDLE_MAX as u64);
+        buffers
     }
 
     /// The size of each buffer in sectors.
@@ -45,23 +60,27 @@ impl Buffers {
     /// # Errors
     /// What `mmap` says.
     pub(crate) fn lend(&self) -> io::Result<Buffer<'_>> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let memory = match idle {
+        let mut state = self.state();
+        let memory = match state.idle.pop() {
             Some(memory) => memory,
             None => {
                 let memory = Arena::reserve(self.sectors)?;
-                self.budget.charge_overhead(self.bytes());
+                state.made += 1;
+                if state.made > IDLE_MAX {
+                    self.budget.charge_overhead(self.bytes());
+                }
                 memory
             }
         };
+        drop(state);
         Ok(Buffer {
             memory: Some(memory),
             home: self,
         })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bytes(&self) -> u64 {
@@ -84,15 +103,33 @@ impl Drop for Buffer<'_> {
         let Some(memory) = self.memory.take() else {
             return;
         };
-        let mut idle = self
-            .home
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(memory);
+        let mut state = self.home.state();
+        if state.made <= IDLE_MAX {
+            state.idle.push(memory);
         } else {
+            state.made -= 1;
+            drop(memory);
             self.home.budget.discharge_overhead(self.home.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_kept_is_counted_from_the_start_and_more_while_it_exists() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let buffers = Buffers::new(2, Arc::clone(&budget));
+        let kept = IDLE_MAX as u64 * buffers.bytes();
+        assert_eq!(budget.overhead(), kept);
+        for _ in 0..3 {
+            let lent: Vec<_> = (0..IDLE_MAX + 2).map(|_| buffers.lend().unwrap()).collect();
+            assert_eq!(budget.overhead(), kept + 2 * buffers.bytes());
+            drop(lent);
+            assert_eq!(budget.overhead(), kept);
+            assert_eq!(buffers.state().idle.len(), IDLE_MAX);
         }
     }
 }

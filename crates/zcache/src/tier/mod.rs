@@ -18,7 +18,7 @@ pub mod memory;
 mod place;
 mod slots;
 
-pub(crate) use buffers::Buffers;
+pub(crate) use buffers::{Buffers, IDLE_MAX};
 pub use disk::DiskTier;
 pub(crate) use place::open as open_disk;
 pub(crate) use slots::Slots;
