@@ -172,9 +172,15 @@ static uint64_t upper_bound_bytes(const struct process *process) {
     return (resident - shared) * 4096;
 }
 
+/* The kernel walks over the maps for Pss, and counts a page twice that moves or is replaced while it does. At no moment is it more
+ * than Rss, which is read at once, before and after. */
 static uint64_t exact_bytes(const struct process *process) {
+    uint64_t before = upper_bound_bytes(process);
     const char *text = read_of(process->pid, "smaps_rollup");
-    return field_kib(text, "Pss_Anon:") + (of_zcache(process) ? field_kib(text, "Pss_Shmem:") : 0);
+    uint64_t walked = field_kib(text, "Pss_Anon:") + (of_zcache(process) ? field_kib(text, "Pss_Shmem:") : 0);
+    uint64_t after = upper_bound_bytes(process);
+    uint64_t bound = before > after ? before : after;
+    return walked < bound ? walked : bound;
 }
 
 static void sample(uint64_t start_ms) {

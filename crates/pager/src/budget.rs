@@ -60,6 +60,10 @@ impl Budget {
         self.ram_bytes
     }
 
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     pub(crate) fn charged_bytes(&self) -> u64 {
         self.charged_pages.load(Ordering::Relaxed) * PAGE_BYTES
     }

@@ -30,6 +30,8 @@ const MADV_POPULATE_WRITE: u64 = 23;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
 /// Rounds in vain after which an evictor that nobody waits for takes its time.
 const FUTILE_ROUNDS_MAX: u32 = 100;
+/// Pages that are tried when the store refuses most.
+const PROBE_PAGES: u64 = 4;
 const FUTILE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pages on probation are this part of the resident ones, at least.
@@ -52,6 +54,9 @@ pub(crate) struct Evictor {
     rounds: u64,
     /// Pages of the last compression that the store refused.
     returned: u64,
+    /// Whether these were most of them: then few are tried at a time, since a
+    /// page that goes back is there twice for a moment.
+    refusing: bool,
     futile_rounds: u32,
 }
 
@@ -63,6 +68,7 @@ impl Evictor {
             pages: vec![[0; PAGE_SIZE]; batch].into_boxed_slice(),
             rounds: 0,
             returned: 0,
+            refusing: false,
             futile_rounds: 0,
         }
     }
@@ -172,8 +178,7 @@ impl Evictor {
     /// Writes the store's oldest blocks to the tier when it nears its share.
     fn make_room_in_store(&self) -> bool {
         let pager = &self.pager;
-        let share = pager.pool_limit_bytes();
-        pager.store.set_pool_bytes_max(share);
+        let share = pager.limit_store();
         if pager.config.swap.is_none() || pager.store.ram_bytes() + self.slack_bytes() < share {
             return false;
         }
@@ -306,7 +311,11 @@ impl Evictor {
         if core.hold_claims || !space.has_servant() {
             return 0;
         }
-        let Some(claim) = core.shadow.claim(limit.min(self.pages.len() as u64)) else {
+        let most = match self.refusing {
+            true => PROBE_PAGES,
+            false => self.pages.len() as u64,
+        };
+        let Some(claim) = core.shadow.claim(limit.min(most)) else {
             return 0;
         };
         core.claims += 1;
@@ -324,6 +333,7 @@ impl Evictor {
             })
             .collect();
         self.returned = self.settle(space, claim, &owned, stored);
+        self.refusing = self.returned * 2 >= claim.count;
         let freed = self.free_slots(space, claim).saturating_sub(self.returned);
         let mut core = space.core();
         core.claims -= 1;

@@ -46,6 +46,10 @@ impl Sizes {
     }
 }
 
+/// By how much pages that shrink may make the store grow at a time where the rest
+/// of the budget has taken all.
+const BEYOND_BYTES: u64 = 256 << 10;
+
 /// See the module's description.
 pub(crate) struct Pager {
     pub(crate) config: RunConfig,
@@ -247,13 +251,30 @@ impl Pager {
         }
     }
 
-    /// What the store may hold now: its share, and never more than the rest of
-    /// the budget leaves, since pages that do not shrink make it grow by more
-    /// than their eviction frees.
+    /// What the store may hold now: its share, and not more than the rest of the
+    /// budget leaves, since pages that do not shrink make it grow by more than
+    /// their eviction frees. A part of the reserve stays out of it, for pages that
+    /// are there twice while they come back.
     pub(crate) fn pool_limit_bytes(&self) -> u64 {
-        let others = self.budget.fixed_bytes() + self.budget.charged_bytes();
-        self.pool_share_bytes()
-            .min(self.budget.ram_bytes().saturating_sub(others))
+        let kept = self.budget.reserve_bytes() / 4;
+        let others = self.budget.fixed_bytes() + self.budget.charged_bytes() + kept;
+        let left = self.budget.ram_bytes().saturating_sub(others);
+        self.pool_share_bytes().min(left)
+    }
+
+    /// Sets the store's limit to what it may hold now, and returns that. Where
+    /// the rest of the budget has taken all, pages that shrink go in still,
+    /// within the store's share: each makes room when it is out.
+    pub(crate) fn limit_store(&self) -> u64 {
+        let limit = self.pool_limit_bytes();
+        let held = self.store.ram_bytes();
+        let overhead = self.store.overhead_bytes();
+        let share = self.pool_share_bytes();
+        let beyond = (held + BEYOND_BYTES).min(share).saturating_sub(limit);
+        self.store
+            .set_pool_bytes_max(limit.saturating_sub(overhead));
+        self.store.set_pool_bytes_beyond(beyond);
+        limit
     }
 
     /// Gives up what a state owned in the store.

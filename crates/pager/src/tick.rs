@@ -97,6 +97,6 @@ impl Pager {
             }
         }
         self.budget.set_fixed_bytes(fixed);
-        self.store.set_pool_bytes_max(self.pool_limit_bytes());
+        self.limit_store();
     }
 }

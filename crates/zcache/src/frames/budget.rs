@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: AtomicU64,
+    /// By how much pages that shrink may exceed it.
+    beyond: AtomicU64,
     used: AtomicU64,
     overhead: AtomicU64,
 }
@@ -15,14 +17,20 @@ impl Budget {
     pub(crate) fn new(max: u64) -> Budget {
         Budget {
             max: AtomicU64::new(max),
+            beyond: AtomicU64::new(0),
             used: AtomicU64::new(0),
             overhead: AtomicU64::new(0),
         }
     }
 
-    /// Takes bytes for frames, unless that would exceed the limit.
-    pub(crate) fn take(&self, bytes: u64) -> bool {
-        let max = self.max.load(Relaxed);
+    /// Takes bytes for frames, unless that would exceed the limit, for a page
+    /// that shrinks with what is allowed beyond it.
+    pub(crate) fn take(&self, bytes: u64, shrinks: bool) -> bool {
+        let beyond = match shrinks {
+            true => self.beyond.load(Relaxed),
+            false => 0,
+        };
+        let max = self.max.load(Relaxed).saturating_add(beyond);
         self.used
             .fetch_update(Relaxed, Relaxed, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= max)
@@ -53,6 +61,10 @@ impl Budget {
 
     pub(crate) fn set_max(&self, bytes: u64) {
         self.max.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn set_beyond(&self, bytes: u64) {
+        self.beyond.store(bytes, Relaxed);
     }
 
     /// Bytes of frames taken now.

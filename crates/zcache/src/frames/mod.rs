@@ -6,7 +6,8 @@
 //!
 //! - `budget.used == 4096 * (frames handed out + frames in free caches)`, and
 //!   the kernel holds no frame of ours beyond these.
-//! - `budget.used <= budget.max` after every [`Frames::alloc`] that succeeds.
+//! - `budget.used <= budget.max` after every [`Frames::alloc`] that succeeds, but
+//!   for pages that shrink what is allowed beyond it.
 //!
 //! Does not say what a frame is used for.
 
@@ -37,6 +38,8 @@ pub(crate) struct ShardFrames {
     single: RunPool,
     blocks: RunPool,
     budget: Arc<Budget>,
+    /// Set by whoever asks: a page is placed whose zpage is much smaller.
+    pub(crate) shrinks: bool,
     /// Set by a failed allocation; whoever asks clears it first.
     pub(crate) shortage: Option<Shortage>,
 }
@@ -51,6 +54,7 @@ impl ShardFrames {
             single: RunPool::new(Order::FRAME.frames(), bytes_max)?,
             blocks: RunPool::new(Order::BLOCK.frames(), bytes_max)?,
             budget,
+            shrinks: false,
             shortage: None,
         })
     }
@@ -87,15 +91,19 @@ impl ShardFrames {
 impl Frames for ShardFrames {
     fn alloc(&mut self, order: Order) -> Option<FrameId> {
         let budget = Arc::clone(&self.budget);
-        let first = self.runs_mut(order).alloc(&budget).or_else(|shortage| {
-            // What waits in the other order's cache is ours to use instead.
-            if shortage == Shortage::Budget {
-                self.trim();
-                self.runs_mut(order).alloc(&budget)
-            } else {
-                Err(shortage)
-            }
-        });
+        let shrinks = self.shrinks;
+        let first = self
+            .runs_mut(order)
+            .alloc(&budget, shrinks)
+            .or_else(|shortage| {
+                // What waits in the other order's cache is ours to use instead.
+                if shortage == Shortage::Budget {
+                    self.trim();
+                    self.runs_mut(order).alloc(&budget, shrinks)
+                } else {
+                    Err(shortage)
+                }
+            });
         match first {
             Ok(run) => Some(FrameId(run)),
             Err(shortage) => {

@@ -58,14 +58,14 @@ impl RunPool {
         })
     }
 
-    pub(crate) fn alloc(&mut self, budget: &Budget) -> Result<u32, Shortage> {
+    pub(crate) fn alloc(&mut self, budget: &Budget, shrinks: bool) -> Result<u32, Shortage> {
         if let Some(run) = self.warm.pop() {
             return Ok(run);
         }
         if self.cold_runs == 0 && self.fresh == self.runs_max {
             return Err(Shortage::Space);
         }
-        if !budget.take(self.run_bytes()) {
+        if !budget.take(self.run_bytes(), shrinks) {
             return Err(Shortage::Budget);
         }
         Ok(if self.cold_runs > 0 {

@@ -49,6 +49,10 @@ use reclaim::Swap;
 /// so that pages evicted together share blocks and come back by few reads.
 const SHARD_RUN_PAGES: u32 = 64;
 
+/// A page has shrunk when its zpage is no larger: five of them share a block of
+/// four frames.
+const SHRUNK_BYTES: usize = 3072;
+
 /// Address space for each shard beyond its share of the limit.
 const SHARD_SPACE_MIN_BYTES: u64 = 64 << 20;
 
@@ -178,7 +182,10 @@ impl Store {
     fn insert_encoded(&self, number: usize, encoded: Encoded<'_>) -> Result<Handle, Rejected> {
         let zpage = zpage(encoded);
         let mut part = self.part(number);
-        let token = part.place(|core, frames| core.insert(frames, zpage))?;
+        part.frames.shrinks = encoded.bytes.len() <= SHRUNK_BYTES;
+        let token = part.place(|core, frames| core.insert(frames, zpage));
+        part.frames.shrinks = false;
+        let token = token?;
         let handle = u64::from(token.0) << self.shard_bits | number as u64;
         if handle >> Handle::BITS != 0 {
             part.release(token);
@@ -216,11 +223,24 @@ impl Store {
         self.budget.set_max(bytes);
     }
 
+    /// Lets pages that are inserted and shrink to three quarters or less exceed
+    /// the limit by so much, for clients to whom each of them gives back more
+    /// room than it takes here. Zero at first.
+    pub fn set_pool_bytes_beyond(&self, bytes: u64) {
+        self.budget.set_beyond(bytes);
+    }
+
     /// RAM in use now in bytes: frames, tables, transfer buffers, and the
     /// codecs' memory of every thread of the process. Costs three loads.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {
-        self.budget.used() + self.budget.overhead() + codec::context_bytes()
+        self.budget.used() + self.overhead_bytes()
+    }
+
+    /// The part of [`Store::ram_bytes`] that the limit does not bound.
+    #[must_use]
+    pub fn overhead_bytes(&self) -> u64 {
+        self.budget.overhead() + codec::context_bytes()
     }
 
     /// Calls `hook` for what operators should hear of, in the thread where it

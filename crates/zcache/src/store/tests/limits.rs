@@ -57,6 +57,29 @@ fn a_lower_limit_refuses_and_drops_nothing() {
 }
 
 #[test]
+fn beyond_the_limit_only_pages_that_shrink_are_taken() {
+    let store = Store::open(StoreConfig {
+        pool_bytes_max: 0,
+        shards: 1,
+        ..StoreConfig::default()
+    })
+    .unwrap();
+    let mut rng = testing::Rng::from_env("beyond");
+    let noise = std::array::from_fn(|_| rng.below(256) as u8);
+    let text = std::array::from_fn(|n| b"some words "[n % 11]);
+    for page in [&noise, &text] {
+        assert_eq!(store.insert(page), Err(Rejected::PoolFull));
+    }
+    store.set_pool_bytes_beyond(1 << 20);
+    assert_eq!(store.insert(&noise), Err(Rejected::PoolFull));
+    let handle = store.insert(&text).unwrap();
+    assert_eq!(load(&store, handle), Ok(text));
+    assert!(store.budget.used() <= 1 << 20);
+    store.set_pool_bytes_max(1 << 20);
+    store.insert(&noise).unwrap();
+}
+
+#[test]
 fn balance_reclaims_between_the_watermarks_only() {
     let (store, _) = swapping(8 << 20, 2, None, StoreConfig::default());
     let mut n = 0;
