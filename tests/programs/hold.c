@@ -1,16 +1,19 @@
 /* Holds memory of known content and checks it: the plain subject of the tests of behaviour.
  *
- *     hold [--bytes SIZE] [--kind random|text|same|mixed] [--passes N] [--exit N] [--forever] [--daemon FILE] [--close-fds] [--say]
+ *     hold [--bytes SIZE] [--kind random|text|same|mixed] [--passes N] [--exit N] [--forever] [--daemon FILE] [--close-fds] [--say] [--survive-bus]
  *
  * Fills SIZE bytes, then makes N passes over all pages in a random order, checking each and rewriting every eighth. Prints "ready"
  * after the filling and "held" at the end, if nothing is wrong; a wrong byte ends it with status 1. --forever makes passes until it
  * is killed. --daemon forks twice first, detaches, and writes "held" to FILE instead; the first process ends at once with 0.
  * --close-fds closes every file descriptor before the filling, as daemons do. --say prints a line for each pass.
+ * --survive-bus leaves out the pages whose filling raises SIGBUS and goes on.
  */
 #define _GNU_SOURCE
 #include "../torture/content.h"
 
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +22,7 @@
 #include <unistd.h>
 
 static const char *kind = "mixed";
+static sigjmp_buf next_page;
 
 static void fill(uint64_t *page, uint64_t number, uint64_t version) {
     uint64_t state = number << 20 ^ version;
@@ -74,10 +78,17 @@ static void detach(void) {
         dup2(null, fd);
 }
 
+static void on_bus(int number) { siglongjmp(next_page, number); }
+
+static void try_fill(uint8_t *base, uint64_t number) {
+    if (sigsetjmp(next_page, 1) == 0)
+        fill((uint64_t *)(base + number * PAGE), number, 0);
+}
+
 int main(int argc, char **argv) {
     uint64_t bytes = (uint64_t)64 << 20;
     long passes = 2, status = 0;
-    bool forever = false, close_fds = false, verbose = false;
+    bool forever = false, close_fds = false, verbose = false, survive_bus = false;
     const char *daemon_file = NULL;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -87,6 +98,10 @@ int main(int argc, char **argv) {
         }
         if (strcmp(argv[i], "--close-fds") == 0) {
             close_fds = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--survive-bus") == 0) {
+            survive_bus = true;
             continue;
         }
         if (strcmp(argv[i], "--say") == 0) {
@@ -118,8 +133,10 @@ int main(int argc, char **argv) {
     uint32_t *versions = calloc(pages, sizeof *versions);
     if (base == MAP_FAILED || versions == NULL)
         cannot("mmap");
+    if (survive_bus)
+        signal(SIGBUS, on_bus);
     for (uint64_t i = 0; i < pages; i++)
-        fill((uint64_t *)(base + i * PAGE), i, 0);
+        try_fill(base, i);
     say("ready\n");
     uint64_t state = 11;
     for (long pass = 0; forever || pass < passes; pass++) {

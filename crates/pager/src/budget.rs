@@ -102,7 +102,17 @@ impl Budget {
 
     /// Grants `pages` pages, or refuses all of them.
     pub(crate) fn try_charge(&self, pages: u64) -> bool {
-        let other = self.fixed_bytes() + self.store.ram_bytes() + self.reserve_bytes;
+        self.try_charge_but(pages, self.reserve_bytes)
+    }
+
+    /// Grants one page for one of the shadow's, which will be given back, from
+    /// the reserve if need be.
+    pub(crate) fn try_charge_for_shadow(&self) -> bool {
+        self.try_charge_but(1, 0)
+    }
+
+    fn try_charge_but(&self, pages: u64, reserve_bytes: u64) -> bool {
+        let other = self.fixed_bytes() + self.store.ram_bytes() + reserve_bytes;
         let room = self.ram_bytes.saturating_sub(other) / PAGE_BYTES;
         let result =
             self.charged_pages
@@ -110,7 +120,7 @@ impl Budget {
                     (charged + pages <= room).then_some(charged + pages)
                 });
         if let Ok(before) = result {
-            let used = (before + pages) * PAGE_BYTES + other - self.reserve_bytes;
+            let used = (before + pages) * PAGE_BYTES + other - reserve_bytes;
             self.peak_bytes.fetch_max(used, Ordering::Relaxed);
         }
         self.press_if_low();

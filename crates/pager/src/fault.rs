@@ -229,7 +229,7 @@ impl Handler {
 
     /// The second chance: the page comes back from the shadow.
     fn give_back(&mut self, space: &Space, core: &mut Core, page: Vpn, slot: Slot) -> Resolution {
-        if !self.pager.budget.try_charge(1) {
+        if !self.pager.budget.try_charge_for_shadow() {
             return Resolution::NoRoom;
         }
         match space.read_shadow(slot, &mut self.pages[0]) {

@@ -183,16 +183,27 @@ impl Starvation {
             })
             .collect();
         waiting.sort_unstable_by_key(|(pages, _)| std::cmp::Reverse(*pages));
-        waiting
-            .into_iter()
-            .any(|(_, space)| self.condemn(pager, &space))
+        // Pages of the shadow are in RAM and come back when the store refuses
+        // them, so they are given up last.
+        [false, true].into_iter().any(|with_shadow| {
+            waiting
+                .iter()
+                .any(|(_, space)| self.condemn(pager, space, with_shadow))
+        })
     }
 
-    fn condemn(&mut self, pager: &Pager, space: &Space) -> bool {
+    fn condemn(&mut self, pager: &Pager, space: &Space, with_shadow: bool) -> bool {
         let mut core = space.core();
-        while let Some(page) = core.stalled.pop_front() {
-            pager.stalled.fetch_sub(1, Ordering::Relaxed);
+        for _ in 0..core.stalled.len() {
+            let Some(page) = core.stalled.pop_front() else {
+                break;
+            };
             let state = core.table.get(page);
+            if matches!(state, State::Shadow(_)) && !with_shadow {
+                core.stalled.push_back(page);
+                continue;
+            }
+            pager.stalled.fetch_sub(1, Ordering::Relaxed);
             // What became of the page meanwhile may have settled its fault.
             if core.is_busy(page)
                 || !matches!(state, State::Absent | State::Stored(_) | State::Shadow(_))
