@@ -10,10 +10,14 @@ use std::time::Duration;
 /// Longer than this nothing may be stuck without a word, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// What is on its way out at the program's end is gone after this.
+const LINGER: Duration = Duration::from_secs(5);
+
 fn hold(bytes: &str, kind: &str) -> Job {
     Job::new(compile::hold())
         .args(["--bytes", bytes, "--kind", kind])
         .bound(BOUND)
+        .linger(LINGER)
 }
 
 /// An ext4 filesystem in a file, mounted through a loop device.
@@ -187,7 +191,8 @@ fn on_disk(swap: &Path) -> Option<(crate::support::job::Running, PathBuf)> {
     }
     let job = Job::new(compile::hold())
         .args(["--bytes", "96M", "--kind", "random", "--forever"])
-        .bound(BOUND);
+        .bound(BOUND)
+        .linger(LINGER);
     let mut running = job.start_under(&Capped::ram_mib(32).option("--swap", swap));
     running.wait_for_stdout("ready", 1);
     let pager = running.pager();
