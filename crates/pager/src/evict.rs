@@ -391,8 +391,15 @@ impl Evictor {
                 }
                 (None, Some(Ok(handle))) => self.pager.store.release(handle),
                 (Some(page), Some(Err(_))) => {
-                    self.return_page(space, &mut core, page, slot, &self.pages[index]);
-                    returned += 1;
+                    // A call that drops the page may be under way: put back
+                    // behind it, the page would come to life again.
+                    while core.is_busy(page) {
+                        core = space.wait_core(core, Duration::from_millis(1));
+                    }
+                    if core.table.get(page) == State::Shadow(slot) {
+                        self.return_page(space, &mut core, page, slot, &self.pages[index]);
+                        returned += 1;
+                    }
                 }
                 (Some(page), None) if owned[index].is_some() && !space.is_closing() => {
                     core.shadow.set_owner(slot, None);

@@ -371,6 +371,7 @@ impl Pager {
         let mut core = space.core();
         core.busy = None;
         space.wake_deferred(&mut core);
+        space.changed.notify_all();
         result
     }
 
