@@ -53,17 +53,18 @@ impl Space {
     pub(crate) fn read_shadow(&self, first: Slot, buffer: &mut [u8]) -> io::Result<usize> {
         let source = SHADOW_BASE + u64::from(first.0) * PAGE_BYTES;
         let read = read_memory(self.reader(), source, buffer);
-        if read.is_ok() || !self.servant_ended() {
+        if read.is_ok() {
             return read;
         }
-        // With the servant went the descriptor that kept empty slots from
-        // reading as zeros, so only what the kernel has is read.
+        // A servant on its way out has no memory before its end is told. With it
+        // goes the descriptor that kept empty slots from reading as zeros, so
+        // only what the kernel has is read.
         let pages = buffer.len() as u64 / PAGE_BYTES;
         let there = (0..pages)
             .take_while(|ahead| self.is_present(Vpn(source / PAGE_BYTES + ahead)) == Some(true))
             .count();
         read_memory(
-            self.reader(),
+            self.leader(),
             source,
             &mut buffer[..there * PAGE_BYTES as usize],
         )

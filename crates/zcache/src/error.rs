@@ -95,7 +95,7 @@ pub enum LoadError {
         offset_bytes: u64,
     },
     /// The tier has nothing where the page was written: the file ends before,
-    /// or has only zeros there. It was cut off by somebody.
+    /// or has only zeros there. It was cut off by somebody, or the disk lost it.
     Missing {
         /// The page.
         page: PageName,
@@ -142,7 +142,8 @@ impl LoadError {
                 std::io::Error::from_raw_os_error(*errno)
             ),
             LoadError::Missing { offset_bytes, .. } => format!(
-                "short read of the swap file: it was cut off, byte {offset_bytes} is not there any more"
+                "short read of the swap file: there is nothing at byte {offset_bytes} any more; \
+                 it was cut off, or its disk lost it"
             ),
             LoadError::Busy { .. } => "it moved each time it was read".to_owned(),
         }

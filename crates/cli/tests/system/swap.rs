@@ -267,11 +267,11 @@ fn a_disk_that_fails_to_read_is_a_bus_error() {
     let Some((running, _)) = on_disk(&disk.swap_file()) else {
         return;
     };
-    // Reads beyond the image's end fail with EIO at the loop device.
+    // Reads beyond the image's end fail with EIO at the loop device, or give zeros.
     std::fs::OpenOptions::new()
         .write(true)
         .open(disk.image())
         .and_then(|file| file.set_len(1 << 20))
         .expect("the image can be cut off");
-    assert_bus_error(&running.wait(), &["cannot be read at byte", "Input/output"]);
+    assert_bus_error(&running.wait(), &["swap file", "byte"]);
 }
