@@ -192,7 +192,11 @@ impl Tracer {
                 resume(pid, 0);
             }
             Stop::Exec { former } => self.new_image(pid, former),
-            Stop::Signal(signal) => resume(pid, signal),
+            Stop::Signal(signal) => {
+                // The kernel would fail a call that waits for us with EINTR.
+                let _ = ptrace::insist_on_watched_call(pid);
+                resume(pid, signal);
+            }
             Stop::Group(signal) => {
                 if pid == self.main {
                     self.tell_front(Word::Stopped(signal));

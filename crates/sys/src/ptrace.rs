@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::fd::check;
+use crate::seccomp;
 
 /// What the pager traces: births, new images, and death of the tracer kills all.
 pub const OPTIONS: u64 = (libc::PTRACE_O_EXITKILL
@@ -114,6 +115,24 @@ pub fn registers(pid: i32) -> io::Result<Registers> {
     let mut registers: Registers = unsafe { std::mem::zeroed() };
     request(libc::PTRACE_GETREGS, pid, 0, (&raw mut registers) as u64)?;
     Ok(registers)
+}
+
+/// Has a call that waited for the seccomp listener when a signal came made again
+/// whatever the signal's handler asks for, as calls do that wait for nobody. The
+/// tracee is stopped with the signal.
+///
+/// # Errors
+/// ESRCH when it was killed meanwhile.
+pub fn insist_on_watched_call(pid: i32) -> io::Result<()> {
+    const ERESTARTSYS: i64 = 512;
+    const ERESTARTNOINTR: i64 = 513;
+    let mut registers = registers(pid)?;
+    let number = registers.orig_rax.cast_signed();
+    if registers.rax.cast_signed() == -ERESTARTSYS && seccomp::is_watched(number) {
+        registers.rax = (-ERESTARTNOINTR).cast_unsigned();
+        set_registers(pid, &registers)?;
+    }
+    Ok(())
 }
 
 /// Writes the registers.

@@ -34,6 +34,25 @@ const fn offset_argument(index: u32) -> u32 {
 /// `madvise` advices that change contents or inheritance: the pager sees them.
 pub const ADVICES: [u32; 10] = [4, 8, 9, 10, 11, 18, 19, 24, 102, 103];
 
+/// The calls that the filter looks at closer.
+const WATCHED: [i64; 10] = [
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_clone,
+    libc::SYS_fork,
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_process_madvise,
+];
+
+/// Whether a system call may have to wait for the pager's answer.
+pub(crate) fn is_watched(number: i64) -> bool {
+    WATCHED.contains(&number)
+}
+
 /// A system call that waits for the pager's answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice {
@@ -157,20 +176,8 @@ fn program(code_page: u64) -> Vec<libc::sock_filter> {
     a.fail(libc::ENOSYS);
     // Everything else is decided by its number alone, so that the kernel can
     // remember the answer and does not run the filter for it again.
-    let watched = [
-        libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_brk,
-        libc::SYS_madvise,
-        libc::SYS_clone,
-        libc::SYS_fork,
-        libc::SYS_clone3,
-        libc::SYS_io_uring_setup,
-        libc::SYS_process_madvise,
-    ];
-    for (index, number) in watched.iter().enumerate() {
-        a.push(JEQ, (watched.len() - index) as u8, 0, *number as u32);
+    for (index, number) in WATCHED.iter().enumerate() {
+        a.push(JEQ, (WATCHED.len() - index) as u8, 0, *number as u32);
     }
     a.allow();
     // The servant's own calls.

@@ -105,3 +105,12 @@ fn every_kind_of_content() {
         assert_eq!(outcome.out(), "ready\nheld\n", "{kind}");
     }
 }
+
+/// While a call waits for the pager a signal may come; without zcache none of these calls can be interrupted.
+#[test]
+fn signals_interrupt_no_call_that_changes_the_map() {
+    Job::new(compile::interrupted())
+        .arg("4")
+        .under(&Capped::ram_mib(32))
+        .assert_success();
+}

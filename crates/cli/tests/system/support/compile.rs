@@ -91,6 +91,17 @@ pub(crate) fn hold() -> PathBuf {
     )
 }
 
+/// The program that changes its memory map under many signals.
+pub(crate) fn interrupted() -> PathBuf {
+    c(
+        "interrupted",
+        "gcc",
+        "gcc",
+        &[],
+        &["programs/interrupted.c"],
+    )
+}
+
 /// The malloc program as a static binary of the GNU library.
 pub(crate) fn churn_static() -> PathBuf {
     c(
