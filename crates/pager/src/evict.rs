@@ -207,7 +207,10 @@ impl Evictor {
         if moves.is_empty() {
             return 0;
         }
-        let results = move_pages(space, &moves, false);
+        let mut results = move_pages(space, &moves, false);
+        for (one, done) in moves.iter().zip(&mut results) {
+            *done += landed_unreported(space, one, *done);
+        }
         let mut left: Vec<Move> = Vec::new();
         let mut moved = 0;
         let mut core = space.core();
@@ -285,7 +288,10 @@ impl Evictor {
     fn retry(&self, space: &Space, left: &[Move]) -> u64 {
         let mut moved = 0;
         for part in left.chunks(64) {
-            let results = move_pages(space, part, true);
+            let mut results = move_pages(space, part, true);
+            for (one, done) in part.iter().zip(&mut results) {
+                *done += landed_unreported(space, one, *done);
+            }
             let mut core = space.core();
             for (one, result) in part.iter().zip(results) {
                 if result == 1 {
@@ -457,6 +463,20 @@ impl Evictor {
         self.pager.budget.uncharge(freed);
         freed
     }
+}
+
+/// Pages of a move behind the `done` first ones that went although the kernel
+/// did not say so. Linux 6.18 moves pages in batches, and when one batch had to
+/// be tried again it reports nothing of the next: it moves that, comes back to
+/// its empty places and ends with ENOENT. A page is where the page map says.
+fn landed_unreported(space: &Space, one: &Move, done: u64) -> u64 {
+    let slots = SHADOW_BASE / PAGE_BYTES + u64::from(one.slot.0);
+    (done..one.count)
+        .take_while(|ahead| {
+            space.is_present(Vpn(one.page.0 + ahead)) == Some(false)
+                && space.is_present(Vpn(slots + ahead)) == Some(true)
+        })
+        .count() as u64
 }
 
 /// Has the servant move pages to their slots; returns how many of each went.
