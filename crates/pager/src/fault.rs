@@ -362,9 +362,11 @@ impl Handler {
                 }
             }
         }
-        // Whoever waits for a page that was not installed faults again.
-        if !usable[0] && !core.is_busy(first) {
-            let _ = space.uffd.wake(first.address(), PAGE_BYTES);
+        // Whoever waits for a page that was not installed faults again: who
+        // asked for the first, and who found another of them being loaded.
+        if given < handles.len() as u64 {
+            let len = handles.len() as u64 * PAGE_BYTES;
+            let _ = space.uffd.wake(first.address(), len);
         }
         drop(core);
         self.pager.budget.uncharge(handles.len() as u64 - given);
