@@ -265,6 +265,14 @@ impl Evictor {
                     ahead += 1;
                     continue;
                 }
+                let resident = core.before_pinned(page, resident);
+                if resident == 0 {
+                    let stamp = self.pager.next_stamp();
+                    core.admit(page, 1, stamp, Standing::Protected);
+                    left = left.saturating_sub(1);
+                    ahead += 1;
+                    continue;
+                }
                 let Some((slot, count)) = core.shadow.allocate(resident) else {
                     let stamp = self.pager.next_stamp();
                     core.admit(page, run.count - ahead, stamp, standing);

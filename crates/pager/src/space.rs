@@ -5,7 +5,7 @@
 //! locks under the ring. `ops` serializes whatever changes the memory map with
 //! whatever moves pages: under it the pager knows each mapping exactly.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -62,6 +62,8 @@ pub(crate) struct Core {
     /// Ranges that a child sees as zeros or not at all.
     pub(crate) not_inherited: Ranges,
     pub(crate) brk: u64,
+    /// Pages that must stay resident, with how many reasons each has.
+    pub(crate) pinned: BTreeMap<u64, u32>,
     /// Claims of shadow slots are held back while pages change addresses.
     pub(crate) hold_claims: bool,
     pub(crate) claims: u64,
@@ -98,6 +100,26 @@ impl Core {
             Standing::Probation => &mut self.probation,
             Standing::Protected => &mut self.protected,
         }
+    }
+
+    /// Keeps a page resident from its next touch on, until as many `unpin`s.
+    pub(crate) fn pin(&mut self, page: Vpn) {
+        *self.pinned.entry(page.0).or_default() += 1;
+    }
+
+    pub(crate) fn unpin(&mut self, page: Vpn) {
+        if let Some(reasons) = self.pinned.get_mut(&page.0) {
+            *reasons -= 1;
+            if *reasons == 0 {
+                self.pinned.remove(&page.0);
+            }
+        }
+    }
+
+    /// How many of `count` pages from `first` on come before a pinned one.
+    pub(crate) fn before_pinned(&self, first: Vpn, count: u64) -> u64 {
+        let mut pinned = self.pinned.range(first.0..first.0 + count);
+        pinned.next().map_or(count, |(page, _)| page - first.0)
     }
 
     /// Records what a page was, when a fork is under way. Returns true when
@@ -175,6 +197,7 @@ impl Space {
                 window: None,
                 not_inherited: Ranges::default(),
                 brk: 0,
+                pinned: BTreeMap::new(),
                 hold_claims: false,
                 claims: 0,
             }),

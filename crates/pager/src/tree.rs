@@ -23,6 +23,7 @@ use crate::inject::CareError;
 use crate::pager::{Pager, lock, say};
 use crate::report;
 use crate::space::Space;
+use crate::table::Vpn;
 
 const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_FRONT: u64 = 2;
@@ -47,6 +48,17 @@ struct Parentage {
     space: Option<Arc<Space>>,
     /// The child's own one, if it was forked.
     forked: Option<Arc<Space>>,
+    /// The word that the kernel clears when the new thread ends.
+    cleared: Option<u64>,
+}
+
+/// The word that the kernel clears at the end of the thread that `parent` has
+/// just cloned: there joiners wait, or a list of threads is locked.
+fn cleared_word(parent: i32) -> Option<u64> {
+    let registers = ptrace::registers(parent).ok()?;
+    let wanted = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID) as u64;
+    let is_clone = registers.orig_rax == libc::SYS_clone as u64;
+    (is_clone && registers.rdi & wanted == wanted).then_some(registers.r10)
 }
 
 /// A parent that was killed inside its fork never announces the child.
@@ -68,6 +80,8 @@ pub(crate) struct Tracer {
     /// Thread to process.
     process_of: HashMap<i32, i32>,
     births: HashMap<i32, Birth>,
+    /// Words that the kernel clears when threads end; their pages are pinned.
+    cleared: HashMap<i32, u64>,
     guard: i32,
     own: PidFd,
     front: UnixStream,
@@ -90,6 +104,7 @@ impl Tracer {
             processes: HashMap::new(),
             process_of: HashMap::new(),
             births: HashMap::new(),
+            cleared: HashMap::new(),
             guard,
             own,
             front,
@@ -233,7 +248,11 @@ impl Tracer {
         let forked = space
             .as_ref()
             .and_then(|space| self.pager.take_forked(space, parent, child));
-        let parentage = Parentage { space, forked };
+        let parentage = Parentage {
+            space,
+            forked,
+            cleared: cleared_word(parent),
+        };
         match self.births.remove(&child) {
             Some(Birth::Stopped { .. }) => self.born(child, parentage),
             Some(Birth::Announced(_)) | None => {
@@ -275,6 +294,11 @@ impl Tracer {
         let group = thread_group(child).unwrap_or(child);
         if group != child {
             self.process_of.insert(child, group);
+            if let Some(address) = parentage.cleared {
+                // For that last write alone the kernel asks no pager.
+                parent_space.core().pin(Vpn::of(address));
+                self.cleared.insert(child, address);
+            }
             lock(&self.pager.threads).insert(child, parent_space);
             resume(child, 0);
             return;
@@ -321,6 +345,7 @@ impl Tracer {
             lock(&self.pager.threads).remove(&former);
         }
         lock(&self.pager.threads).remove(&pid);
+        self.cleared.remove(&former);
         let old = self
             .processes
             .get_mut(&pid)
@@ -370,6 +395,9 @@ impl Tracer {
         let space = lock(&self.pager.threads).remove(&pid);
         if let Some(space) = &space {
             self.pager.close_window(space, pid);
+            if let Some(address) = self.cleared.remove(&pid) {
+                space.core().unpin(Vpn::of(address));
+            }
         }
         let Some(process) = self.processes.remove(&pid) else {
             return;

@@ -57,3 +57,13 @@ fn way_9_storms_of_first_touches() {
 fn what_children_do_not_inherit_follows_the_mappings() {
     race("fork_marks", "64M", 32);
 }
+
+#[test]
+fn threads_that_end_on_evicted_pages_can_be_joined() {
+    let outcome = Job::new(compile::wrong_bytes("thread_ends"))
+        .args(["--seconds", SECONDS, "--bytes", "64M"])
+        .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+        .bound(Duration::from_secs(120))
+        .under(&Capped::ram_mib(24));
+    outcome.assert_success();
+}
