@@ -267,9 +267,7 @@ impl Evictor {
                 }
                 let resident = core.before_pinned(page, resident);
                 if resident == 0 {
-                    let stamp = self.pager.next_stamp();
-                    core.admit(page, 1, stamp, Standing::Protected);
-                    left = left.saturating_sub(1);
+                    // It comes back to the queue when it is unpinned.
                     ahead += 1;
                     continue;
                 }

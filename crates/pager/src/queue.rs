@@ -14,6 +14,9 @@ use crate::table::Vpn;
 const RUN_BITS: u32 = 12;
 const RUN_MAX: u64 = (1 << RUN_BITS) - 1;
 const SEGMENT_RUNS: usize = 512;
+/// A segment has the stamp of its oldest run, so none may be much younger: what
+/// came back to an idle space's queue would look old for ever.
+const SEGMENT_STAMPS: u64 = 1024;
 
 /// Which of a space's two queues a page is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,10 +70,9 @@ impl Queue {
     }
 
     fn push_run(&mut self, run: u64, stamp: u64) {
-        let full = self
-            .segments
-            .back()
-            .is_none_or(|last| last.runs.len() >= SEGMENT_RUNS);
+        let full = self.segments.back().is_none_or(|last| {
+            last.runs.len() >= SEGMENT_RUNS || stamp.saturating_sub(last.stamp) > SEGMENT_STAMPS
+        });
         if full {
             self.segments.push_back(Segment {
                 stamp,

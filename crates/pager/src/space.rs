@@ -107,11 +107,15 @@ impl Core {
         *self.pinned.entry(page.0).or_default() += 1;
     }
 
-    pub(crate) fn unpin(&mut self, page: Vpn) {
-        if let Some(reasons) = self.pinned.get_mut(&page.0) {
-            *reasons -= 1;
-            if *reasons == 0 {
-                self.pinned.remove(&page.0);
+    pub(crate) fn unpin(&mut self, page: Vpn, stamp: u64) {
+        let Some(reasons) = self.pinned.get_mut(&page.0) else {
+            return;
+        };
+        *reasons -= 1;
+        if *reasons == 0 {
+            self.pinned.remove(&page.0);
+            if self.table.get(page) == State::Resident {
+                self.admit(page, 1, stamp, Standing::Probation);
             }
         }
     }

@@ -396,7 +396,8 @@ impl Tracer {
         if let Some(space) = &space {
             self.pager.close_window(space, pid);
             if let Some(address) = self.cleared.remove(&pid) {
-                space.core().unpin(Vpn::of(address));
+                let stamp = self.pager.next_stamp();
+                space.core().unpin(Vpn::of(address), stamp);
             }
         }
         let Some(process) = self.processes.remove(&pid) else {
