@@ -27,6 +27,8 @@ const STEPS: i64 = 5;
 const STEP: u64 = 10;
 /// What a change has to save, as part of the cost.
 const WORTH: f64 = 0.02;
+/// What a fault costs the program beside the load itself.
+const ROUND_TRIP_NS: f64 = 10_000.0;
 /// Loads that a decision needs at least.
 const LOADS_LEAST: f64 = 200.0;
 
@@ -134,8 +136,8 @@ impl Balance {
             return;
         }
         let costs = Costs {
-            ram: self.ram_ns.load(Ordering::Relaxed) as f64 + 10_000.0,
-            tier: self.tier_ns.load(Ordering::Relaxed) as f64 + 10_000.0,
+            ram: self.ram_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
+            tier: self.tier_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
         };
         let step_pages = line.pageable_pages as f64 * STEP as f64 / 1000.0;
         let steps = best_steps(&Depths::new(&hits, &line.out), line, &costs, step_pages);

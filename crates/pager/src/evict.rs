@@ -207,10 +207,7 @@ impl Evictor {
         if moves.is_empty() {
             return 0;
         }
-        let mut results = move_pages(space, &moves, false);
-        for (one, done) in moves.iter().zip(&mut results) {
-            *done += landed_unreported(space, one, *done);
-        }
+        let results = move_pages(space, &moves, false);
         let mut left: Vec<Move> = Vec::new();
         let mut moved = 0;
         let mut core = space.core();
@@ -294,10 +291,7 @@ impl Evictor {
     fn retry(&self, space: &Space, left: &[Move]) -> u64 {
         let mut moved = 0;
         for part in left.chunks(64) {
-            let mut results = move_pages(space, part, true);
-            for (one, done) in part.iter().zip(&mut results) {
-                *done += landed_unreported(space, one, *done);
-            }
+            let results = move_pages(space, part, true);
             let mut core = space.core();
             for (one, result) in part.iter().zip(results) {
                 if result == 1 {
@@ -521,5 +515,9 @@ fn move_pages(space: &Space, moves: &[Move], populate: bool) -> Vec<u64> {
             .map(|index| moved(index).max(0) as u64 / PAGE_BYTES)
             .collect()
     };
-    space.serve_or_part(prepare, finish).unwrap_or_else(none)
+    let mut results: Vec<u64> = space.serve_or_part(prepare, finish).unwrap_or_else(none);
+    for (one, done) in moves.iter().zip(&mut results) {
+        *done += landed_unreported(space, one, *done);
+    }
+    results
 }
