@@ -10,7 +10,8 @@ fail() {
 # A command that the README gains must be tried here too.
 expected='zcache run --ram 512M -- PROGRAM ARGS…
 ./demo
-bash .ci/test'
+bash .ci/test
+zcache measure PID|FILE…'
 found=$(sed -n 's/^    \([^ ].*\)/\1/p' README.md)
 [ "$found" = "$expected" ] || fail "its commands are not those that are tried here:
 $found"
@@ -28,5 +29,6 @@ $said"
 
 zcache=${CARGO_TARGET_DIR:-target}/release/zcache
 [ "$("$zcache" run --ram 512M -- printf '%s-' one 'two three')" = 'one-two three-' ] || fail "zcache run does not run a program"
+[[ $("$zcache" measure $$ README.md) = *"--ram"*"README.md: "*"pages"*"together"* ]] || fail "zcache measure does not measure"
 grep -E '^ +peak|^output right' <<< "$said"
 echo "readme check: ok"

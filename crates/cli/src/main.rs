@@ -1,5 +1,6 @@
 //! The `zcache` command.
 
+mod measure;
 mod size;
 mod swap_options;
 
@@ -23,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Run),
+    Measure(measure::Measure),
 }
 
 /// Run a program and all its children within one hard RAM budget.
@@ -120,12 +122,18 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(run) => match run.config() {
             Ok(config) => code(zcache_pager::run(config)),
-            Err(error) => {
-                eprintln!("zcache: {error}");
-                code(EXIT_OWN)
-            }
+            Err(error) => fail(&error),
+        },
+        Command::Measure(measure) => match measure.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
         },
     }
+}
+
+fn fail(error: &str) -> ExitCode {
+    eprintln!("zcache: {error}");
+    code(EXIT_OWN)
 }
 
 /// A program or an option of it without `--` before it is the likely slip: the

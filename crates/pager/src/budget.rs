@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use zcache::Store;
 
+use crate::need;
+
 /// Bytes of a page.
 pub(crate) const PAGE_BYTES: u64 = 4096;
 
@@ -37,8 +39,8 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(ram_bytes: u64, store: Arc<Store>) -> Budget {
-        let reserve_bytes = (ram_bytes / 64).clamp(768 << 10, 2 << 20);
-        let low_bytes = (ram_bytes / 200).clamp(128 << 10, 4 << 20);
+        let reserve_bytes = need::reserve_bytes(ram_bytes);
+        let low_bytes = need::low_bytes(ram_bytes);
         Budget {
             ram_bytes,
             reserve_bytes,

@@ -13,7 +13,7 @@
 //! takes an address space into care; [`space`] is one; [`table`], [`queue`],
 //! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
 //! [`fork`] carry out what changes them; [`budget`] grants RAM, and [`starvation`] says when
-//! it cannot.
+//! it cannot; [`need`] turns the budget's equation around.
 
 mod balance;
 mod bereft;
@@ -27,6 +27,7 @@ mod fork;
 mod front;
 mod inject;
 mod mapping;
+mod need;
 mod pager;
 mod queue;
 mod ranges;
@@ -42,6 +43,7 @@ mod tree;
 
 pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
+pub use need::Need;
 pub use report::{Rejections, RunStats};
 pub use run::run;
 pub use zcache::{Allocator, Codec, SwapConfig};

@@ -17,6 +17,7 @@ use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
 use crate::fork::Forked;
+use crate::need;
 use crate::space::{Core, Space, SpaceId, handle_of};
 use crate::table::{State, Vpn};
 
@@ -247,7 +248,7 @@ impl Pager {
             .saturating_sub(self.budget.fixed_bytes());
         match self.config.swap {
             Some(_) => self.balance.share_of(pageable),
-            None => pageable.saturating_sub((pageable / 16).clamp(1 << 20, 16 << 20)),
+            None => pageable.saturating_sub(need::resident_bytes_least(pageable)),
         }
     }
 

@@ -9,6 +9,7 @@
 
 pub mod arena;
 pub mod fd;
+pub mod pagemap;
 pub mod process;
 pub mod ptrace;
 pub mod ring;

@@ -91,6 +91,17 @@ pub(crate) fn hold() -> PathBuf {
     )
 }
 
+/// The program whose pages can be counted by kind.
+pub(crate) fn contents() -> PathBuf {
+    c(
+        "contents",
+        "gcc",
+        "gcc",
+        &[],
+        &["programs/contents.c", "torture/content.c"],
+    )
+}
+
 /// The program that changes its memory map under many signals.
 pub(crate) fn interrupted() -> PathBuf {
     c(
