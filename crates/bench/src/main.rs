@@ -1,11 +1,14 @@
 //! `zcache-bench`: zcache beside zram, zswap and plain disk swap, in the same run and at equal RAM.
 //!
-//! Three commands: `workload` is the measured program, `compare` runs it under every contender, and
-//! `cleanup` undoes what an interrupted `compare` left behind. The folders follow the way of a
+//! `workload` is the measured program, `compare` runs it under every contender, `corpus` makes pages of
+//! live programs, `density` writes them into every contender, and `cleanup` undoes what an interrupted
+//! `compare` or `density` left behind. The folders follow the way of a
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
 mod compare;
+mod corpus;
+mod density;
 mod host;
 mod size;
 mod workload;
@@ -28,6 +31,13 @@ enum Command {
     Workload(workload::Options),
     /// Compare zcache with zram, zswap and disk swap; needs root
     Compare(compare::Options),
+    /// Make a corpus of real pages from live programs; may need root
+    Corpus(corpus::Options),
+    /// Write a corpus into zram, zswap and zcache and compare the memory that they use; needs root
+    Density(density::Options),
+    /// What `density` starts to be swapped out
+    #[command(hide = true)]
+    Hold(density::HoldOptions),
     /// Undo what a killed comparison left on the machine
     Cleanup,
 }
@@ -36,6 +46,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Workload(options) => workload::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Corpus(options) => corpus::run(&options),
+        Command::Density(options) => density::run(&options),
+        Command::Hold(options) => density::hold(&options),
         Command::Cleanup => compare::cleanup(),
     }
 }

@@ -1,4 +1,4 @@
-//! The commands as a user runs them, without root and without zcache.
+//! The commands as a user runs them; one test needs root and the packages of `tests/packages.txt`.
 
 use std::process::{Command, Output};
 
@@ -46,5 +46,91 @@ fn a_missing_zcache_is_named_with_the_way_out() {
     assert!(
         text.contains("/nonexistent/zcache") && text.contains("--contenders"),
         "{text}"
+    );
+}
+
+/// A folder that is removed at the end, whatever the end is.
+struct Folder(std::path::PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Pages of two live programs, stored in the kernel's zram and zswap and in zcache: needs root, python3 and sqlite3.
+#[test]
+fn pages_of_live_programs_come_back_from_every_contender() {
+    let folder = Folder(std::path::PathBuf::from(format!(
+        "/var/tmp/zcache-bench-test-{}",
+        std::process::id()
+    )));
+    let path = folder.0.to_str().expect("UTF-8");
+    let made = bench(&[
+        "corpus",
+        path,
+        "--programs",
+        "python3,sqlite3",
+        "--sample",
+        "4M",
+    ]);
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    let manifest = std::fs::read_to_string(folder.0.join("manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    let names: Vec<_> = std::fs::read_dir(&folder.0).expect("the folder").collect();
+    assert_eq!(names.len(), 3, "two programs and the manifest: {names:?}");
+    for source in manifest["sources"].as_array().expect("sources") {
+        assert_eq!(source["pages"], 1024, "{source}");
+    }
+    let json = folder.0.join("runs.json");
+    let json_path = json.to_str().expect("UTF-8");
+    let compare = || bench(&["density", path, "--repeats", "1", "--json", json_path]);
+    let mut compared = compare();
+    // One comparison at a time: somebody else's may be under way.
+    for _ in 0..60 {
+        if !String::from_utf8_lossy(&compared.stderr).contains("another comparison runs") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        compared = compare();
+    }
+    let said = String::from_utf8_lossy(&compared.stderr);
+    assert!(compared.status.success(), "{said}");
+    let text = std::fs::read_to_string(&json).expect("the runs");
+    let runs: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let runs = runs["runs"].as_array().expect("runs");
+    assert!(
+        runs.iter()
+            .any(|run| run["contender"] == "zcache-zstd-block"),
+        "{said}"
+    );
+    for run in runs {
+        assert_eq!(run["wrong_pages"], 0, "{run}");
+        assert_eq!(run["held_bytes"], 8 << 20, "{run}");
+        assert!(
+            run["ram_bytes"]
+                .as_u64()
+                .is_some_and(|bytes| bytes > 1 << 20 && bytes < 10 << 20),
+            "{run}"
+        );
+    }
+
+    // A page file that is not what the manifest says is refused, not measured.
+    std::fs::write(folder.0.join("python3.pages"), [1; 4097]).expect("a shorter file");
+    let refused = compare();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("python3.pages"));
+}
+
+#[test]
+fn a_corpus_is_not_written_over() {
+    let refused = bench(&["corpus", "/tmp"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let unknown = bench(&["corpus", "/nonexistent/corpus", "--programs", "emacs"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        said.contains("emacs") && said.contains("redis-server"),
+        "{said}"
     );
 }

@@ -9,6 +9,7 @@
 
 pub mod arena;
 pub mod fd;
+pub mod memory;
 pub mod pagemap;
 pub mod process;
 pub mod ptrace;

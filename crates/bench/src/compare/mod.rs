@@ -18,9 +18,9 @@
 mod contender;
 mod matrix;
 mod record;
-mod report;
+pub(crate) mod report;
 mod run;
-mod statistics;
+pub(crate) mod statistics;
 mod targets;
 
 use std::path::PathBuf;

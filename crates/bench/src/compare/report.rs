@@ -171,7 +171,7 @@ fn scaled(spread: Option<Spread>, factor: f64) -> Option<Spread> {
 }
 
 /// `median (min–max)` with a unit, or a dash.
-pub(super) fn spread(spread: Option<Spread>, unit: &str) -> String {
+pub(crate) fn spread(spread: Option<Spread>, unit: &str) -> String {
     match spread {
         Some(Spread { min, median, max }) => {
             format!("{}{unit} ({}–{})", number(median), number(min), number(max))
@@ -181,7 +181,7 @@ pub(super) fn spread(spread: Option<Spread>, unit: &str) -> String {
 }
 
 /// Three significant digits, or all digits before the point.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),

@@ -63,7 +63,8 @@ pub(crate) enum HostError {
 }
 
 impl HostError {
-    fn file(path: &Path) -> impl FnOnce(std::io::Error) -> HostError {
+    /// What to make of an error of a file.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> HostError {
         move |source| HostError::File {
             path: path.to_owned(),
             source,
@@ -77,7 +78,7 @@ impl fmt::Display for HostError {
             HostError::File { path, source } => {
                 write!(f, "{}: {source}", path.display())?;
                 match source.kind() {
-                    std::io::ErrorKind::PermissionDenied => write!(f, " (compare needs root)"),
+                    std::io::ErrorKind::PermissionDenied => write!(f, " (this needs root)"),
                     _ => Ok(()),
                 }
             }
@@ -103,3 +104,12 @@ impl fmt::Display for HostError {
 }
 
 impl std::error::Error for HostError {}
+
+/// A field of `/proc/PID/status` that is in kB, in bytes.
+///
+/// # Errors
+/// [`HostError::File`] when the process is gone, [`HostError::Format`] when it has no such field.
+pub(crate) fn status_bytes(pid: u32, field: &str) -> Result<u64, HostError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    files::read_field(&path, field).map(|kib| kib << 10)
+}

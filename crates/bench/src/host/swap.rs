@@ -10,19 +10,30 @@ use super::{HostError, Undo, files};
 
 const PRIORITY: &str = "32767";
 const ZRAM_CONTROL: &str = "/sys/class/zram-control";
+const MM_STAT_MEM_USED: usize = 2;
 const MM_STAT_MEM_USED_MAX: usize = 4;
 
-/// A zram device that serves as swap.
+/// A zram device.
 pub(crate) struct Zram {
-    sysfs: PathBuf,
+    number: u32,
 }
 
 impl Zram {
     /// Adds a device with the codec lz4 and swaps to it.
     ///
     /// # Errors
-    /// [`HostError::Missing`] when the kernel has no zram; others when it refuses a setting.
+    /// As [`Zram::add`].
     pub(crate) fn start(undo: &mut Undo, bytes: u64) -> Result<Zram, HostError> {
+        let zram = Zram::add(undo, bytes, "lz4")?;
+        turn_on(undo, &zram.device())?;
+        Ok(zram)
+    }
+
+    /// Adds a device with a codec.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`] when the kernel has no zram; others when it refuses a setting.
+    pub(crate) fn add(undo: &mut Undo, bytes: u64, codec: &str) -> Result<Zram, HostError> {
         let control = Path::new(ZRAM_CONTROL);
         if !control.exists() {
             // Where zram is a module, loading it makes the control directory; where it is missing,
@@ -36,12 +47,19 @@ impl Zram {
         }
         let number = files::read_number(&control.join("hot_add"))? as u32;
         undo.note(Entry::Zram(number))?;
-        let sysfs = PathBuf::from(format!("/sys/block/zram{number}"));
-        files::write(&sysfs.join("comp_algorithm"), "lz4")?;
-        files::write(&sysfs.join("disksize"), &bytes.to_string())?;
-        let device = PathBuf::from(format!("/dev/zram{number}"));
-        turn_on(undo, &device)?;
-        Ok(Zram { sysfs })
+        let zram = Zram { number };
+        files::write(&zram.sysfs().join("comp_algorithm"), codec)?;
+        files::write(&zram.sysfs().join("disksize"), &bytes.to_string())?;
+        Ok(zram)
+    }
+
+    /// The block device.
+    pub(crate) fn device(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/zram{}", self.number))
+    }
+
+    fn sysfs(&self) -> PathBuf {
+        PathBuf::from(format!("/sys/block/zram{}", self.number))
     }
 
     /// The most bytes of RAM that the device's pool has used, its allocator's overhead included.
@@ -49,9 +67,22 @@ impl Zram {
     /// # Errors
     /// [`HostError::File`] or [`HostError::Format`].
     pub(crate) fn pool_bytes_peak(&self) -> Result<u64, HostError> {
-        let path = self.sysfs.join("mm_stat");
+        self.mm_stat(MM_STAT_MEM_USED_MAX)
+    }
+
+    /// The bytes of RAM that its pool uses now, its allocator's overhead included; the table of its
+    /// pages is not.
+    ///
+    /// # Errors
+    /// [`HostError::File`] or [`HostError::Format`].
+    pub(crate) fn pool_bytes(&self) -> Result<u64, HostError> {
+        self.mm_stat(MM_STAT_MEM_USED)
+    }
+
+    fn mm_stat(&self, field: usize) -> Result<u64, HostError> {
+        let path = self.sysfs().join("mm_stat");
         let content = files::read(&path)?;
-        let field = content.split_whitespace().nth(MM_STAT_MEM_USED_MAX);
+        let field = content.split_whitespace().nth(field);
         let bytes = field.and_then(|number| number.parse().ok());
         bytes.ok_or(HostError::Format { path, content })
     }

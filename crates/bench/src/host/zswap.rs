@@ -56,9 +56,18 @@ impl Zswap {
 
     /// Reads the size of the pool now; to be called often during a run.
     pub(crate) fn sample(&mut self) {
-        if let Ok(kib) = files::read_field(Path::new("/proc/meminfo"), "Zswap:") {
-            self.pool_bytes_peak = self.pool_bytes_peak.max(kib << 10);
+        if let Ok((pool_bytes, _)) = Zswap::usage() {
+            self.pool_bytes_peak = self.pool_bytes_peak.max(pool_bytes);
         }
+    }
+
+    /// The bytes of RAM of the pool, and of the pages that it holds.
+    ///
+    /// # Errors
+    /// [`HostError::File`] or [`HostError::Format`].
+    pub(crate) fn usage() -> Result<(u64, u64), HostError> {
+        let field = |name| files::read_field(Path::new("/proc/meminfo"), name).map(|kib| kib << 10);
+        Ok((field("Zswap:")?, field("Zswapped:")?))
     }
 
     /// The largest size of the pool seen by [`Zswap::sample`].
