@@ -11,6 +11,7 @@ use zcache::codec::{self, Codec};
 use zcache::{PAGE_SIZE, Page};
 
 use crate::contents::is_same_filled;
+use crate::dictionary::Dictionary;
 use crate::error::MeasureError;
 use crate::report::CodecReport;
 
@@ -18,9 +19,45 @@ use crate::report::CodecReport;
 /// 95%.
 const DEVIATIONS_95: f64 = 1.96;
 
-/// Measures one codec. `total_pages` is how many the sample stands for.
+/// What is measured.
+pub(crate) enum Coder {
+    /// A codec as it is.
+    Plain(Codec),
+    /// Zstandard with a dictionary.
+    Trained(Dictionary),
+}
+
+impl Coder {
+    /// Compresses a page into `out`; its kind, if it has one, and its length.
+    fn encode(&mut self, page: &Page, out: &mut Page) -> (Option<codec::Kind>, usize) {
+        match self {
+            Coder::Plain(codec) => codec::encode(*codec, page, |zpage| {
+                out[..zpage.bytes.len()].copy_from_slice(zpage.bytes);
+                (Some(zpage.kind), zpage.bytes.len())
+            }),
+            Coder::Trained(dictionary) => (None, dictionary.encode(page, out)),
+        }
+    }
+
+    fn decode(&mut self, kind: Option<codec::Kind>, zpage: &[u8], out: &mut Page) -> bool {
+        match (self, kind) {
+            (Coder::Trained(dictionary), _) => dictionary.decode(zpage, out),
+            (Coder::Plain(_), Some(kind)) => codec::decode(kind, zpage, out).is_ok(),
+            (Coder::Plain(_), None) => false,
+        }
+    }
+
+    fn codec(&self) -> Codec {
+        match self {
+            Coder::Plain(codec) => *codec,
+            Coder::Trained(_) => Codec::Zstd,
+        }
+    }
+}
+
+/// Measures one coder. `total_pages` is how many the sample stands for.
 pub(crate) fn look(
-    codec: Codec,
+    mut coder: Coder,
     pages: &[&Page],
     total_pages: u64,
     mut tick: impl FnMut(u64),
@@ -32,17 +69,14 @@ pub(crate) fn look(
     for (number, page) in pages.iter().enumerate() {
         if !is_same_filled(page) {
             let clock = Instant::now();
-            let (kind, len, encoded) = codec::encode(codec, page, |found| {
-                let encoded = clock.elapsed();
-                zpage[..found.bytes.len()].copy_from_slice(found.bytes);
-                (found.kind, found.bytes.len(), encoded)
-            });
+            let (kind, len) = coder.encode(page, &mut zpage);
+            let encoded = clock.elapsed();
             let clock = Instant::now();
-            let decoded = codec::decode(kind, &zpage[..len], &mut out);
-            let decoded = decoded.is_ok().then(|| clock.elapsed());
+            let decoded = coder.decode(kind, &zpage[..len], &mut out);
+            let decoded = decoded.then(|| clock.elapsed());
             let decoded = decoded.filter(|_| out == **page);
             let decoded = decoded.ok_or_else(|| MeasureError::Store {
-                said: format!("{codec} does not give back page {number}"),
+                said: format!("{} does not give back page {number}", coder.codec()),
             })?;
             lengths.push(len as u32);
             encode_ns.push(encoded.as_nanos() as u64);
@@ -54,8 +88,15 @@ pub(crate) fn look(
     let (ratio, ratio_error) = ratio(&lengths, seen);
     let raw = |len: &&u32| **len as usize >= PAGE_SIZE;
     Ok(CodecReport {
-        codec: codec.name(),
-        dictionary_bytes: 0,
+        codec: coder.codec().name(),
+        level: match &coder {
+            Coder::Plain(_) => None,
+            Coder::Trained(dictionary) => Some(dictionary.level),
+        },
+        dictionary_bytes: match &coder {
+            Coder::Plain(_) => 0,
+            Coder::Trained(dictionary) => dictionary.bytes as u64,
+        },
         measured_pages: lengths.len() as u64,
         ratio,
         ratio_error,
@@ -136,7 +177,8 @@ mod tests {
         let text: [u8; PAGE_SIZE] = std::array::from_fn(|at| b"zcache keeps pages "[at % 19]);
         let same = [5; PAGE_SIZE];
         for codec in [Codec::Lz4, Codec::Zstd] {
-            let found = look(codec, &[&noise, &text, &same], 3, |_| ()).expect("it works");
+            let found =
+                look(Coder::Plain(codec), &[&noise, &text, &same], 3, |_| ()).expect("it works");
             assert_eq!((found.measured_pages, found.incompressible_pages), (2, 1));
             assert!(found.ratio > 1.8 && found.ratio < 2.0, "{found:?}");
         }

@@ -18,6 +18,7 @@
 mod codecs;
 mod contents;
 mod density;
+mod dictionary;
 mod error;
 mod measure;
 mod process;

@@ -9,14 +9,19 @@ use std::time::Duration;
 use zcache::{Allocator, Codec, PAGE_SIZE, Page};
 use zcache_pager::Need;
 
+use crate::codecs::Coder;
+use crate::dictionary::Dictionary;
 use crate::error::MeasureError;
 use crate::report::{CodecReport, Packing, Report, TargetReport};
 use crate::sample::{Sample, sample};
 use crate::source::{Kind, Source, Target};
-use crate::{codecs, contents, density};
+use crate::{codecs, contents, density, dictionary};
 
 /// The codecs that are compared; `raw` shrinks nothing.
 const CODECS: [Codec; 2] = [Codec::Lz4, Codec::Zstd];
+
+/// Lengths of dictionaries and the levels of zstd that each is used with.
+const DICTIONARIES: &[(usize, &[i32])] = &[(4 << 10, &[1]), (64 << 10, &[1, 6])];
 
 /// What to measure and how.
 #[derive(Clone, Debug)]
@@ -206,11 +211,15 @@ fn analyse(
     report.contents = contents::look(pages, |done| tick("sorting", done));
     for codec in CODECS {
         let stage = format!("compressing by {codec}");
-        let found = codecs::look(codec, pages, report.pages, |done| tick(&stage, done))?;
+        let coder = Coder::Plain(codec);
+        let found = codecs::look(coder, pages, report.pages, |done| tick(&stage, done))?;
         report.codecs.push(found);
     }
     let incompressible = |codec: &CodecReport| codec.incompressible_pages;
     report.incompressible_pages = report.codecs.iter().map(incompressible).min().unwrap_or(0);
+    for (bytes, levels) in DICTIONARIES {
+        with_dictionary(&mut report, pages, *bytes, levels, &mut tick)?;
+    }
     for allocator in Allocator::ALL {
         for codec in CODECS {
             let stage = format!("packing by {} and {codec}", allocator.name());
@@ -220,6 +229,42 @@ fn analyse(
         }
     }
     Ok(report)
+}
+
+/// Adds what the codecs make of the pages with a dictionary of so many bytes,
+/// if one can be trained.
+fn with_dictionary(
+    report: &mut TargetReport,
+    pages: &[&Page],
+    bytes: usize,
+    levels: &[i32],
+    tick: &mut dyn FnMut(&str, u64),
+) -> Result<(), MeasureError> {
+    let own: Vec<&Page> = pages
+        .iter()
+        .copied()
+        .filter(|page| !contents::is_same_filled(page))
+        .collect();
+    let Some((train, measure)) = dictionary::divide(&own, bytes) else {
+        return Ok(());
+    };
+    tick(&format!("training a dictionary of {}K", bytes >> 10), 0);
+    let Some(trained) = dictionary::train(&train, bytes) else {
+        return Ok(());
+    };
+    for level in levels {
+        let Some(dictionary) = Dictionary::new(&trained, *level) else {
+            continue;
+        };
+        let stage = format!(
+            "compressing by zstd {level} with a dictionary of {}K",
+            bytes >> 10
+        );
+        let coder = Coder::Trained(dictionary);
+        let found = codecs::look(coder, &measure, report.pages, |done| tick(&stage, done))?;
+        report.codecs.push(found);
+    }
+    Ok(())
 }
 
 fn packing(

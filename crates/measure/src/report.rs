@@ -69,6 +69,9 @@ pub struct Contents {
 pub struct CodecReport {
     /// Its name, as `--codec` takes it.
     pub codec: &'static str,
+    /// The compression level where it is not the codec's usual one or a
+    /// dictionary is used; null otherwise.
+    pub level: Option<i32>,
     /// The length of the dictionary; zero without one.
     pub dictionary_bytes: u64,
     /// Pages that it was measured on.

@@ -120,7 +120,7 @@ impl TargetReport {
             writeln!(
                 f,
                 "  {:<15}  {:<13}  {:>14}  {:>14.1}  {:>13.1}",
-                name(codec.codec, codec.dictionary_bytes),
+                leveled(codec),
                 ratio(codec),
                 codec.incompressible_pages,
                 codec.encode_ns_p50 as f64 / 1e3,
@@ -182,10 +182,18 @@ fn name(codec: &str, dictionary_bytes: u64) -> String {
     }
 }
 
+fn leveled(codec: &CodecReport) -> String {
+    let plain = match codec.level {
+        Some(level) => format!("{} {level}", codec.codec),
+        None => codec.codec.to_owned(),
+    };
+    name(&plain, codec.dictionary_bytes)
+}
+
 fn ratio(codec: &CodecReport) -> String {
     match (codec.measured_pages, codec.ratio_error) {
         (0, _) => "–".to_owned(),
-        (_, 0.0) => format!("{:.2}", codec.ratio),
+        (_, error) if error < 0.005 => format!("{:.2}", codec.ratio),
         (_, error) => format!("{:.2} ± {error:.2}", codec.ratio),
     }
 }

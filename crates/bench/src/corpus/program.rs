@@ -187,6 +187,7 @@ impl Program {
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .env("GOCACHE", folder.join("cache"))
+            .env("TMPDIR", &folder)
             .current_dir(&folder)
             .process_group(0)
             .stdin(Stdio::piped())

@@ -29,7 +29,7 @@ pub(super) const PROGRAMS: [Program; 8] = [
         name: "java",
         version: &["java", "--version"],
         work: "index of the words of C headers",
-        line: &["java", "{folder}/Index.java"],
+        line: &["java", "-XX:-UsePerfData", "{folder}/Index.java"],
         prepare: Work::Headers("Index.java", include_str!("../../programs/Index.java")),
         moment: Moment::Ready,
     },
