@@ -157,8 +157,14 @@ impl Program {
             .map_err(|error| self.failed(&error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let first = text.lines().next().unwrap_or("unknown");
-        // Some add the build's date and host.
-        let words: Vec<&str> = first.split_whitespace().take(3).collect();
+        // Some add the build's date, its hash and host.
+        let words = first
+            .split_whitespace()
+            .filter(|word| !word.starts_with('('));
+        let words: Vec<&str> = words
+            .map(|word| word.trim_end_matches(')'))
+            .take(3)
+            .collect();
         Ok(words.join(" "))
     }
 

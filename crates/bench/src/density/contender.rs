@@ -35,6 +35,11 @@ impl Contender {
         all
     }
 
+    /// Whether this is one of ours.
+    pub(super) fn is_zcache(self) -> bool {
+        matches!(self, Contender::Zcache(..))
+    }
+
     /// Stores the corpus, measures, loads it and compares.
     pub(super) fn run(
         self,

@@ -7,7 +7,7 @@
 //! - Every contender holds the pages of all programs at once, but for zcache, which has one store a
 //!   program, as each `zcache run` has; the sum counts.
 //! - One thread bound to one CPU stores and loads. zram is written and read by direct I/O of 64 KiB,
-//!   zswap by MADV_PAGEOUT and page faults of a process of its own, zcache by `put` and `get`.
+//!   zswap by MADV_PAGEOUT and page faults of a process of its own, zcache by `insert` and `load`, as `zcache run` does.
 //! - A page that does not come back as it was is an error of the whole comparison.
 //!
 //! Contenders run interleaved; a ratio is formed within one repeat.

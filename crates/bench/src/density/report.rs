@@ -12,6 +12,11 @@ use std::time::Duration;
 /// Peers to which densities are compared.
 const PEERS: [&str; 2] = ["zram-lz4", "zswap"];
 
+/// The aims on the default path.
+const DENSITY_OF_ZRAM: f64 = 1.45;
+const DENSITY_OF_ZSWAP: f64 = 1.4;
+const DECODE_US: f64 = 5.0;
+
 /// The whole report.
 pub(super) fn markdown(
     machine: &Machine,
@@ -25,6 +30,7 @@ pub(super) fn markdown(
     let _ = head(&mut text, machine, options, corpus);
     let _ = densities(&mut text, contenders, runs);
     let _ = details(&mut text, contenders, runs);
+    let _ = targets(&mut text, contenders, runs);
     let _ = by_program(&mut text, corpus, contenders, runs);
     text
 }
@@ -110,6 +116,33 @@ fn against(runs: &[Run], name: &str, peer: &str) -> Option<Spread> {
         .map(|run| run.repeat);
     let ratios = repeats.filter_map(|repeat| Some(of(name, repeat)? / of(peer, repeat)?));
     Spread::of(ratios.collect())
+}
+
+/// What zcache sets itself, and which of its ways reach it.
+fn targets(text: &mut String, contenders: &[Contender], runs: &[Run]) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n| contender | density ≥ {DENSITY_OF_ZRAM}x {} | ≥ {DENSITY_OF_ZSWAP}x {} | decompress p50 ≤ {DECODE_US} µs |\n|---|---|---|---|",
+        PEERS[0], PEERS[1]
+    )?;
+    for contender in contenders.iter().filter(|contender| contender.is_zcache()) {
+        let name = contender.to_string();
+        let decode = runs.iter().filter(|run| run.contender == name);
+        let decode = Spread::of(decode.map(|run| run.decode_ns_p50 as f64 / 1e3).collect());
+        let reached = |value: Option<Spread>, holds: &dyn Fn(f64) -> bool| match value {
+            Some(value) if holds(value.median) => "yes",
+            Some(_) => "no",
+            None => "–",
+        };
+        writeln!(
+            text,
+            "| {name} | {} | {} | {} |",
+            reached(against(runs, &name, PEERS[0]), &|x| x >= DENSITY_OF_ZRAM),
+            reached(against(runs, &name, PEERS[1]), &|x| x >= DENSITY_OF_ZSWAP),
+            reached(decode, &|x| x <= DECODE_US),
+        )?;
+    }
+    Ok(())
 }
 
 fn details(text: &mut String, contenders: &[Contender], runs: &[Run]) -> std::fmt::Result {

@@ -1,9 +1,10 @@
-//! The corpus in zcache: one store for each program, as each `zcache run` has one.
+//! The corpus in zcache: one store for each program, opened and used as each `zcache run` does: a shard
+//! for each CPU, pages by handle.
 
 use std::time::Instant;
 
 use zcache::codec;
-use zcache::{Allocator, Codec, Key, ObjectId, PoolKind, Store, StoreConfig};
+use zcache::{Allocator, Codec, Handle, Store, StoreConfig};
 
 use super::{Corpus, Page, Run};
 use crate::corpus::PAGE_BYTES;
@@ -12,7 +13,7 @@ use crate::host::HostError;
 /// One page in so many is decoded by itself, to know the time of a single one.
 const DECODE_STRIDE: usize = 16;
 
-/// Puts the corpus, looks at the stores, and gets it back.
+/// Stores the corpus, looks at the stores, and loads it again.
 pub(super) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result<Run, HostError> {
     let failed = |said: String| HostError::Command {
         line: format!("zcache with {codec} and {}", allocator.name()),
@@ -21,41 +22,37 @@ pub(super) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result
     let mut run = Run::new((corpus.pages() * PAGE_BYTES) as u64, corpus.pages() as u64);
     let mut load_ns = Vec::with_capacity(corpus.pages());
     let mut decode_ns = Vec::new();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = cpus.next_power_of_two().clamp(1, 16);
     for pages in &corpus.sources {
         let bytes = (pages.len() * PAGE_BYTES) as u64;
         let store = Store::open(StoreConfig {
             pool_bytes_max: bytes * 2,
             codec,
             allocator,
-            ..StoreConfig::default()
+            shards,
+            swap: None,
         });
         let store = store.map_err(|error| failed(error.to_string()))?;
-        let pool = store.create_pool(PoolKind::Persistent);
-        let key = |index: usize| Key {
-            pool,
-            object: ObjectId([0, 0, 1]),
-            index: index as u32,
-        };
+        let mut handles: Vec<Handle> = Vec::with_capacity(pages.len());
         let clock = Instant::now();
-        for (index, page) in pages.iter().enumerate() {
-            store
-                .put(&key(index), page)
-                .map_err(|error| failed(error.to_string()))?;
+        for page in pages {
+            let handle = store.insert(page);
+            handles.push(handle.map_err(|error| failed(error.to_string()))?);
         }
         run.store_seconds += clock.elapsed().as_secs_f64();
         let ram_bytes = store.ram_bytes();
         run.sources.push((bytes, ram_bytes));
         run.ram_bytes += ram_bytes;
         let mut out = [0; PAGE_BYTES];
-        for (index, page) in pages.iter().enumerate() {
+        for (handle, page) in handles.iter().zip(pages) {
             let clock = Instant::now();
-            let found = store
-                .get(&key(index), &mut out)
-                .map_err(|error| failed(error.to_string()))?;
+            let loaded = store.load(*handle, &mut out);
             let time = clock.elapsed();
+            loaded.map_err(|error| failed(error.to_string()))?;
             run.load_seconds += time.as_secs_f64();
             load_ns.push(time.as_nanos() as u64);
-            run.wrong_pages += u64::from(!found || out != *page);
+            run.wrong_pages += u64::from(out != *page);
         }
         decode_ns.extend(
             pages
