@@ -70,6 +70,9 @@ pub(super) const PROGRAMS: [Program; 8] = [
         version: &["redis-server", "--version"],
         work: "lines of C headers as hashes",
         line: &[
+            // It would outlive us if we were killed; the others end with their input or by themselves.
+            "timeout",
+            "300",
             "redis-server",
             "--port",
             "0",
