@@ -73,7 +73,7 @@ impl Handler {
         let mut tokens = Vec::new();
         loop {
             tokens.clear();
-            if let Err(error) = pager.epolls[self.index].wait(&mut tokens, None) {
+            if let Err(error) = pager.posts.epoll(self.index).wait(&mut tokens, None) {
                 say!("waiting for faults failed ({error}); the program cannot go on");
                 std::process::exit(125);
             }
@@ -91,6 +91,7 @@ impl Handler {
             match space.uffd.read() {
                 Ok(Some(Message::Fault { address, thread })) => {
                     self.fault(space, Vpn::of(address), thread);
+                    self.pager.posts.follow(space, thread);
                 }
                 Ok(Some(Message::Fork(child))) => self.pager.fork_announced(space, child),
                 // The pager moved it itself and brings the table up to date.

@@ -12,7 +12,7 @@
 //! The rooms: [`run`] starts all; [`tree`] traces births and ends; [`inject`]
 //! takes an address space into care; [`space`] is one; [`table`], [`queue`],
 //! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
-//! [`fork`] carry out what changes them; [`budget`] grants RAM, and [`starvation`] says when
+//! [`fork`] carry out what changes them; [`home`] says which handlers listen; [`budget`] grants RAM, and [`starvation`] says when
 //! it cannot; [`need`] turns the budget's equation around.
 
 mod balance;
@@ -25,6 +25,7 @@ mod evict;
 mod fault;
 mod fork;
 mod front;
+mod home;
 mod inject;
 mod mapping;
 mod need;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use zcache::Store;
-use zcache_sys::fd::Epoll;
 use zcache_sys::fd::PidFd;
 use zcache_sys::process::{GUARD_SLOTS, GuardTable};
 use zcache_sys::seccomp::Listener;
@@ -17,6 +16,7 @@ use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
 use crate::fork::Forked;
+use crate::home::Posts;
 use crate::need;
 use crate::space::{Core, Space, SpaceId, handle_of};
 use crate::table::{State, Vpn};
@@ -62,8 +62,8 @@ pub(crate) struct Pager {
     pub(crate) spaces: RwLock<HashMap<SpaceId, Arc<Space>>>,
     /// Thread number to address space.
     pub(crate) threads: Mutex<HashMap<i32, Arc<Space>>>,
-    /// One set of userfaultfds for each handler.
-    pub(crate) epolls: Vec<Epoll>,
+    /// Which handler listens to which space.
+    pub(crate) posts: Posts,
     pub(crate) listener: Listener,
     pub(crate) guard: GuardTable,
     guard_used: Mutex<Vec<bool>>,
@@ -103,11 +103,8 @@ impl Pager {
         store: Arc<Store>,
         listener: Listener,
         guard: GuardTable,
-        handlers: usize,
+        cpus: &[usize],
     ) -> std::io::Result<Pager> {
-        let epolls = (0..handlers)
-            .map(|_| Epoll::new())
-            .collect::<Result<_, _>>()?;
         Ok(Pager {
             sizes: Sizes::of(config.ram_bytes),
             budget: Arc::new(Budget::new(config.ram_bytes, Arc::clone(&store))),
@@ -117,7 +114,7 @@ impl Pager {
             counters: Counters::default(),
             spaces: RwLock::default(),
             threads: Mutex::default(),
-            epolls,
+            posts: Posts::new(cpus)?,
             listener,
             guard,
             guard_used: Mutex::new(vec![false; GUARD_SLOTS]),
@@ -183,10 +180,7 @@ impl Pager {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(space.id, Arc::clone(space));
-        for epoll in &self.epolls {
-            epoll.add(space.uffd.as_fd(), space.id.0)?;
-        }
-        Ok(())
+        self.posts.add(space)
     }
 
     /// One process less lives in `space`; the last one closes it.
@@ -202,10 +196,7 @@ impl Pager {
             // It may be dead already.
             let _ = servant.pidfd.signal(libc::SIGKILL);
         }
-        for epoll in &self.epolls {
-            // The kernel removes what is gone by itself.
-            let _ = epoll.remove(space.uffd.as_fd());
-        }
+        self.posts.remove(space);
         self.spaces
             .write()
             .unwrap_or_else(PoisonError::into_inner)

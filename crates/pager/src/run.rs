@@ -181,7 +181,7 @@ fn attach(
         Arc::new(store),
         Listener::from_fd(listener),
         guard_table,
-        cpus.len(),
+        cpus,
     )
     .map_err(StartError::Own)?;
     let pager = Arc::new(pager);

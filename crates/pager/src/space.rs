@@ -19,6 +19,7 @@ use zcache_sys::servant::{Command, Ring, ServantDied};
 use zcache_sys::uffd::Uffd;
 
 use crate::budget::PAGE_BYTES;
+use crate::home::Home;
 use crate::queue::{Queue, Standing};
 use crate::ranges::Ranges;
 use crate::shadow::Shadow;
@@ -166,6 +167,7 @@ pub(crate) struct Space {
     pub(crate) failed: AtomicBool,
     /// Handlers that read this space's messages now.
     serving: AtomicU32,
+    pub(crate) home: Home,
     pub(crate) ops: Mutex<()>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
@@ -188,6 +190,7 @@ impl Space {
             servant_gone: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             serving: AtomicU32::new(0),
+            home: Home::new(),
             ops: Mutex::new(()),
             core: Mutex::new(Core {
                 table: Table::default(),

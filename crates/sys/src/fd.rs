@@ -122,15 +122,32 @@ impl Epoll {
     /// # Errors
     /// EEXIST when it is there, ENOMEM, ENOSPC.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: token,
-        };
+        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token)
+    }
+
+    /// Listens to `fd`, which is in the set, or stops listening to it. What is
+    /// ready when listening begins is reported.
+    ///
+    /// # Errors
+    /// ENOENT when it is not there.
+    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, listens: bool) -> io::Result<()> {
+        let events = if listens { libc::EPOLLIN as u32 } else { 0 };
+        self.control(libc::EPOLL_CTL_MOD, fd, events, token)
+    }
+
+    fn control(
+        &self,
+        operation: libc::c_int,
+        fd: BorrowedFd<'_>,
+        events: u32,
+        token: u64,
+    ) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: token };
         // SAFETY: the event lives across the call.
         let result = unsafe {
             libc::epoll_ctl(
                 self.fd.as_raw_fd(),
-                libc::EPOLL_CTL_ADD,
+                operation,
                 fd.as_raw_fd(),
                 &raw mut event,
             )
