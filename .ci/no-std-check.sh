@@ -50,7 +50,7 @@ impl Frames for Home {
 pub extern "C" fn probe(len: usize, choice: u32) -> u64 {
     let mut home = Home { memory: [0; 1 << 20], used: 0 };
     let home = core::hint::black_box(&mut home);
-    let mut shard = Shard::new(if choice == 0 { Allocator::Block } else { Allocator::Zbud });
+    let mut shard = Shard::new(Allocator::ALL[choice as usize % Allocator::ALL.len()]);
     let bytes = [choice as u8; 4096];
     let page = Zpage::Bytes { bytes: &bytes[..len], codec: CodecId::new(1), checksum: choice };
     let key = Key { pool: PoolId::new(1, Kind::Ephemeral), object: ObjectId([len as u64; 3]), index: choice };

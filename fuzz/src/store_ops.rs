@@ -30,7 +30,7 @@ struct Run {
 pub fn fuzz_store_ops(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let Some(head) = bytes.next() else { return };
-    let mut run = Run::new(head);
+    let mut run = Run::new(head, bytes.next().unwrap_or(0));
     for _ in 0..STEPS_MAX {
         let Some(op) = bytes.next() else { break };
         let argument = bytes.next().unwrap_or(0);
@@ -42,12 +42,12 @@ pub fn fuzz_store_ops(data: &[u8]) {
 }
 
 impl Run {
-    fn new(head: u8) -> Run {
+    fn new(head: u8, allocator: u8) -> Run {
         let tier = Arc::new(MemoryTier::new(head.into()));
         let config = StoreConfig {
             pool_bytes_max: 256 << 10 << (head & 3),
             codec: Codec::ALL[usize::from(head >> 2) % 3],
-            allocator: Allocator::ALL[usize::from(head >> 4) % 2],
+            allocator: Allocator::ALL[usize::from(allocator) % Allocator::ALL.len()],
             shards: 1 << (head >> 6),
             swap: None,
         };

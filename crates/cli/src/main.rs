@@ -60,7 +60,8 @@ struct Run {
     #[arg(long, value_name = "NAME", default_value = "lz4")]
     codec: String,
 
-    /// How compressed pages are packed: block or zbud.
+    /// How compressed pages are packed: block (densest), or, for comparison,
+    /// zbud or ztri (two or three pages in a frame of 4 KiB).
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 

@@ -34,7 +34,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    for allocator in [Allocator::Block, Allocator::Zbud] {
+    for allocator in Allocator::ALL {
         measure(allocator);
     }
 }

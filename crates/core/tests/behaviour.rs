@@ -20,7 +20,7 @@ fn zpage(bytes: &[u8]) -> Zpage<'_> {
 
 #[test]
 fn every_length_is_stored_and_read_back() {
-    for allocator in [Allocator::Block, Allocator::Zbud] {
+    for allocator in Allocator::ALL {
         let mut random = Random(9);
         let mut arena = Arena::new(100_000);
         let mut shard = Shard::new(allocator);
@@ -111,7 +111,7 @@ fn reclaim_has_hysteresis() {
 
 #[test]
 fn persistent_displaces_ephemeral_and_never_the_reverse() {
-    for allocator in [Allocator::Block, Allocator::Zbud] {
+    for allocator in Allocator::ALL {
         let mut random = Random(4);
         let mut arena = Arena::new(200);
         let mut shard = Shard::new(allocator);
@@ -213,7 +213,7 @@ fn bytes_of_a_slot_the_block_has_left_are_not_readmitted() {
 
 #[test]
 fn damaged_tier_bytes_move_nothing_and_do_not_panic() {
-    for allocator in [Allocator::Block, Allocator::Zbud] {
+    for allocator in Allocator::ALL {
         let mut random = Random(6);
         let mut arena = Arena::new(1000);
         let mut shard = Shard::new(allocator);

@@ -81,16 +81,18 @@ fn blocks_are_dense_and_evacuation_restores_it() {
 }
 
 #[test]
-fn zbud_is_restored_too_as_far_as_two_in_a_frame_go() {
-    let [fresh, _, holed, evacuated] = densities(Allocator::Zbud);
-    assert!(
-        holed < 0.8 * fresh,
-        "half freed {holed}: the test has made no holes"
-    );
-    assert!(
-        evacuated > 0.97 * fresh,
-        "evacuated {evacuated}, fresh {fresh}"
-    );
+fn frames_of_two_and_three_are_restored_too_as_far_as_they_go() {
+    for allocator in [Allocator::Zbud, Allocator::Ztri] {
+        let [fresh, _, holed, evacuated] = densities(allocator);
+        assert!(
+            holed < 0.8 * fresh,
+            "half freed {holed}: the test has made no holes"
+        );
+        assert!(
+            evacuated > 0.97 * fresh,
+            "evacuated {evacuated}, fresh {fresh}"
+        );
+    }
 }
 
 /// Bytes of metadata a page at a million pages. Blocks are written back as they age, so that a million zpages need no

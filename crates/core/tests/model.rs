@@ -465,45 +465,55 @@ const SHORT_REACHED: [Reached; 4] = [
     ("writebacks_empty", |c| c.writebacks_empty),
 ];
 
+const COMPACTIONS: Reached = ("compactions", |c| c.compactions);
+
+fn plenty_of_frames(allocator: Allocator, moves_within_blocks: bool) {
+    let more = if moves_within_blocks {
+        &[COMPACTIONS][..]
+    } else {
+        &[]
+    };
+    let reached = [&ALWAYS_REACHED[..], more].concat();
+    run_seeds(allocator, 6, |_| 100_000, &reached);
+}
+
+fn short_of_frames(allocator: Allocator) {
+    run_seeds(allocator, 12, |seed| 60 + seed as u32 * 8, &SHORT_REACHED);
+}
+
 #[test]
 fn block_with_plenty_of_frames() {
-    let compactions: Reached = ("compactions", |c| c.compactions);
-    run_seeds(
-        Allocator::Block,
-        6,
-        |_| 100_000,
-        &[&ALWAYS_REACHED[..], &[compactions]].concat(),
-    );
+    plenty_of_frames(Allocator::Block, true);
 }
 
 #[test]
 fn block_short_of_frames() {
-    run_seeds(
-        Allocator::Block,
-        12,
-        |seed| 60 + seed as u32 * 8,
-        &SHORT_REACHED,
-    );
+    short_of_frames(Allocator::Block);
 }
 
 #[test]
 fn zbud_with_plenty_of_frames() {
-    run_seeds(Allocator::Zbud, 6, |_| 100_000, &ALWAYS_REACHED);
+    plenty_of_frames(Allocator::Zbud, false);
 }
 
 #[test]
 fn zbud_short_of_frames() {
-    run_seeds(
-        Allocator::Zbud,
-        12,
-        |seed| 60 + seed as u32 * 8,
-        &SHORT_REACHED,
-    );
+    short_of_frames(Allocator::Zbud);
+}
+
+#[test]
+fn ztri_with_plenty_of_frames() {
+    plenty_of_frames(Allocator::Ztri, true);
+}
+
+#[test]
+fn ztri_short_of_frames() {
+    short_of_frames(Allocator::Ztri);
 }
 
 #[test]
 fn each_allocation_may_fail() {
-    for allocator in [Allocator::Block, Allocator::Zbud] {
+    for allocator in Allocator::ALL {
         for kind in [Kind::Persistent, Kind::Ephemeral] {
             let (mut failures, mut no_frames, mut no_metadata) = (0, 0, 0);
             for nth in 0.. {

@@ -16,11 +16,13 @@ pub enum Allocator {
     /// At most two zpages in a frame of 4 KiB, the design of 2013. It is the
     /// reference that the block allocator is compared with.
     Zbud,
+    /// At most three zpages in a frame of 4 KiB.
+    Ztri,
 }
 
 impl Allocator {
     /// Every allocator, in the order in which help texts list them.
-    pub const ALL: [Allocator; 2] = [Allocator::Block, Allocator::Zbud];
+    pub const ALL: [Allocator; 3] = [Allocator::Block, Allocator::Zbud, Allocator::Ztri];
 
     /// The name by which users choose it.
     #[must_use]
@@ -28,6 +30,17 @@ impl Allocator {
         match self {
             Allocator::Block => "block",
             Allocator::Zbud => "zbud",
+            Allocator::Ztri => "ztri",
+        }
+    }
+}
+
+impl From<Allocator> for zcache_core::Allocator {
+    fn from(allocator: Allocator) -> Self {
+        match allocator {
+            Allocator::Block => zcache_core::Allocator::Block,
+            Allocator::Zbud => zcache_core::Allocator::Zbud,
+            Allocator::Ztri => zcache_core::Allocator::Ztri,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! prerequisite is a failure that names it, never a skip. With `ZCACHE_TESTS_PLAIN=1` most programs run without zcache, which
 //! checks the tests themselves: everything but what is about zcache itself must pass then as well.
 
+mod allocators;
 mod deaths;
 mod exits;
 mod measure;

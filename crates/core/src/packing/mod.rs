@@ -4,9 +4,8 @@
 //! the entries; a packing decides the size of a block, which bin a block belongs to, where in a block a zpage goes, and
 //! how to find the zpages again from the block's bytes alone.
 //!
-//! The seam is wide enough for what is to come. Three in a frame differs from zbud in `place` and `walk`. A zsmalloc
-//! makes each size class one bin (`bins_for` answers with a single bin, `bin_of` with the class of a block that is not
-//! full) and keeps class and free slots in the [`Fill`].
+//! - `granule`: the default, 16 KiB filled best-fit
+//! - `zbud`, `ztri`: two, or three, in a frame of 4 KiB
 //!
 //! Invariants:
 //! - a block in a bin of `bins_for(len)` has room for `len` bytes after at most one compaction of that block
@@ -15,8 +14,10 @@
 //!
 //! Does not: choose between blocks, or know about tiers.
 
+mod chunks;
 mod granule;
 mod zbud;
+mod ztri;
 
 use core::ops::Range;
 
@@ -103,6 +104,8 @@ pub enum Allocator {
     Block,
     /// At most two zpages in a 4 KiB frame, in 64-byte chunks, as zbud did in 2013: the reference.
     Zbud,
+    /// At most three zpages in a 4 KiB frame, in 64-byte chunks.
+    Ztri,
 }
 
 macro_rules! dispatch {
@@ -116,11 +119,18 @@ macro_rules! dispatch {
                 type $packing = zbud::Zbud;
                 $body
             }
+            Allocator::Ztri => {
+                type $packing = ztri::Ztri;
+                $body
+            }
         }
     };
 }
 
 impl Allocator {
+    /// Every allocator, the default first.
+    pub const ALL: [Allocator; 3] = [Allocator::Block, Allocator::Zbud, Allocator::Ztri];
+
     /// Size of a block.
     #[must_use]
     pub const fn order(self) -> Order {

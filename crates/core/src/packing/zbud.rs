@@ -1,12 +1,12 @@
 //! The zbud packing of 2013: at most two zpages in a 4 KiB frame.
 //!
-//! Stage on the data path: see `packing`. The first zpage is left-justified and the second right-justified, each behind
-//! its header and rounded up to 64-byte chunks. A frame with one zpage is unbuddied and lies in the bin of its free
-//! chunks; the tightest fit is taken first. Nothing ever moves within a frame.
+//! Stage on the data path: see `packing`. The first zpage is left-justified and the second right-justified. A frame
+//! with one zpage is unbuddied and lies in the bin of its free chunks; the tightest fit is taken first. Nothing ever
+//! moves within a frame.
 //!
 //! ```text
 //! fill: chunks of the first (bits 0..8), chunks of the second (bits 8..16)
-//!       or, with bit 31 set, the entry of a zpage that fills the frame and has no header (4089 to 4096 bytes)
+//!       or a whole frame, see `chunks`
 //! ```
 //!
 //! Invariants:
@@ -17,25 +17,13 @@
 
 use core::ops::Range;
 
+use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
 use super::{Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
 use crate::frames::{FRAME_SIZE, Frames, Order};
 
-/// Bytes in a chunk.
-const CHUNK: usize = 64;
-/// Chunks in a frame.
-const CHUNKS: usize = FRAME_SIZE / CHUNK;
-/// The longest zpage that leaves room for its header.
-const HEADED_MAX: usize = FRAME_SIZE - HEADER;
-/// Marks a frame filled by one zpage without a header.
-const WHOLE: u64 = 1 << 31;
-
 /// The zbud packing.
 pub(super) struct Zbud;
-
-fn chunks(len: usize) -> usize {
-    (HEADER + len).div_ceil(CHUNK)
-}
 
 fn parts(fill: Fill) -> (usize, usize) {
     ((fill.0 & 0xff) as usize, (fill.0 >> 8 & 0xff) as usize)
@@ -62,7 +50,7 @@ impl Packing for Zbud {
     }
 
     fn bin_of(fill: Fill) -> Option<usize> {
-        if fill.0 & WHOLE != 0 {
+        if whole_entry(fill).is_some() {
             return None;
         }
         let (first, second) = parts(fill);
@@ -70,7 +58,7 @@ impl Packing for Zbud {
     }
 
     fn used_bytes(fill: Fill) -> u32 {
-        if fill.0 & WHOLE != 0 {
+        if whole_entry(fill).is_some() {
             return FRAME_SIZE as u32;
         }
         let (first, second) = parts(fill);
@@ -87,7 +75,7 @@ impl Packing for Zbud {
     ) -> Placed {
         if len > HEADED_MAX {
             assert_eq!(*fill, Fill(0), "a whole frame was asked for");
-            *fill = Fill(WHOLE | u64::from(entry));
+            *fill = whole(entry);
             return Placed {
                 offset: 0,
                 compacted: false,
@@ -120,11 +108,8 @@ impl Packing for Zbud {
     }
 
     fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
-        if fill.0 & WHOLE != 0 {
-            let whole = Candidate {
-                entry: (fill.0 & !WHOLE) as u32,
-                offset: 0,
-            };
+        if let Some(entry) = whole_entry(fill) {
+            let whole = Candidate { entry, offset: 0 };
             return (cursor == 0).then_some((whole, FRAME_SIZE));
         }
         let (first, second) = parts(fill);
@@ -179,7 +164,7 @@ mod tests {
     fn bins_hold_the_unbuddied_only() {
         assert_eq!(Zbud::bin_of(fill_of(10, 20)), None);
         assert_eq!(Zbud::bin_of(fill_of(0, 20)), Some(44));
-        assert_eq!(Zbud::bin_of(Fill(WHOLE | 5)), None);
+        assert_eq!(Zbud::bin_of(whole(5)), None);
         assert!(Zbud::bins_for(4089).is_empty());
         assert!(Zbud::bins_for(4088).contains(&CHUNKS));
     }

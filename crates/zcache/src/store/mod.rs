@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use zcache_core::{CodecId, EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
 
 use crate::codec::{self, Codec, Encoded, Kind};
-use crate::config::{Allocator, SHARDS_MAX, StoreConfig};
+use crate::config::{SHARDS_MAX, StoreConfig};
 use crate::error::{OpenError, Rejected};
 use crate::frames::{Budget, ShardFrames, Shortage};
 use crate::page::{Handle, Page};
@@ -356,10 +356,7 @@ impl Part {
         let frames = space(space_bytes.saturating_add(SHARD_SPACE_MIN_BYTES))
             .or_else(|_| space(space_bytes.min(config.pool_bytes_max)))?;
         Ok(Part {
-            core: Shard::new(match config.allocator {
-                Allocator::Block => zcache_core::Allocator::Block,
-                Allocator::Zbud => zcache_core::Allocator::Zbud,
-            }),
+            core: Shard::new(config.allocator.into()),
             frames,
             whole_read: None,
         })

@@ -15,7 +15,7 @@ use zcache_core::{Order, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 use super::counts::add;
 use super::{Event, Part, Store, lock};
 use crate::codec;
-use crate::config::{Allocator, StoreConfig};
+use crate::config::StoreConfig;
 use crate::frames::Budget;
 use crate::tier::{Buffers, IDLE_MAX, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
 
@@ -93,10 +93,7 @@ impl Swap {
         config: &StoreConfig,
         budget: &Arc<Budget>,
     ) -> Swap {
-        let order = match config.allocator {
-            Allocator::Block => Order::BLOCK,
-            Allocator::Zbud => Order::FRAME,
-        };
+        let order = zcache_core::Allocator::from(config.allocator).order();
         let slots = bytes_max.map_or(u64::MAX, |bytes| bytes / order.bytes() as u64);
         Swap {
             tier,

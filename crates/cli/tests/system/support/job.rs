@@ -414,6 +414,16 @@ impl Outcome {
 /// that the budget held, and that faults were served (half of the memory had to be evicted
 /// then). Returns both outcomes; `between` prepares the second run.
 pub(crate) fn half(job: &Job, between: impl FnOnce()) -> (Outcome, Outcome) {
+    let (plain, capped, _) = half_with(job, &[], between);
+    (plain, capped)
+}
+
+/// The same with more options of `zcache run`; the statistics come along, which are empty without zcache.
+pub(crate) fn half_with(
+    job: &Job,
+    options: &[(&str, &str)],
+    between: impl FnOnce(),
+) -> (Outcome, Outcome, String) {
     let plain = job.plain();
     plain.assert_success();
     assert!(
@@ -426,7 +436,11 @@ pub(crate) fn half(job: &Job, between: impl FnOnce()) -> (Outcome, Outcome) {
     let files = TempDir::new("stats");
     let stats = files.file("stats.json");
     let ram_bytes = plain.peak_bytes / 2;
-    let capped = job.under(&Capped::ram(ram_bytes).option("--stats", &stats));
+    let mut budget = Capped::ram(ram_bytes).option("--stats", &stats);
+    for (name, value) in options {
+        budget = budget.option(name, *value);
+    }
+    let capped = job.under(&budget);
     capped.assert_success();
     assert_eq!(
         String::from_utf8_lossy(&plain.stdout),
@@ -434,8 +448,9 @@ pub(crate) fn half(job: &Job, between: impl FnOnce()) -> (Outcome, Outcome) {
         "stdout differs: {}",
         capped.report
     );
+    let mut text = String::new();
     if !plain_only() {
-        let text = std::fs::read_to_string(&stats).expect("zcache wrote its statistics");
+        text = std::fs::read_to_string(&stats).expect("zcache wrote its statistics");
         assert!(
             number(&text, "faults").is_some_and(|faults| faults > 0.0),
             "no fault was served: {text}"
@@ -447,7 +462,7 @@ pub(crate) fn half(job: &Job, between: impl FnOnce()) -> (Outcome, Outcome) {
         ram_bytes >> 10,
         capped.peak_bytes >> 10
     );
-    (plain, capped)
+    (plain, capped, text)
 }
 
 /// The number that a JSON text has under a key, wherever it stands.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) use job::{Capped, Ended, Job, Outcome, half};
+pub(crate) use job::{Capped, Ended, Job, Outcome, half, half_with};
 pub(crate) use temp::TempDir;
 
 /// The repository's root.

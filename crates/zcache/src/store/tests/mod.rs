@@ -10,6 +10,7 @@ use std::sync::Arc;
 use zcache_core::Key;
 
 use super::*;
+use crate::config::Allocator;
 use crate::error::LoadError;
 use crate::page::PAGE_SIZE;
 use crate::testing;

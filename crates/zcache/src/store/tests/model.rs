@@ -31,7 +31,7 @@ fn random_operations_do_what_the_model_says() {
     for round in 0..12 {
         let config = StoreConfig {
             codec: Codec::ALL[round % 3],
-            allocator: Allocator::ALL[round / 3 % 2],
+            allocator: Allocator::ALL[round / 3 % Allocator::ALL.len()],
             ..StoreConfig::default()
         };
         let swap = [None, Some(1 << 20)][rng.below(2) as usize];
