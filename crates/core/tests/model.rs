@@ -519,6 +519,16 @@ fn ztri_short_of_frames() {
 }
 
 #[test]
+fn zsmalloc_with_plenty_of_frames() {
+    plenty_of_frames(Allocator::Zsmalloc, false);
+}
+
+#[test]
+fn zsmalloc_short_of_frames() {
+    short_of_frames(Allocator::Zsmalloc);
+}
+
+#[test]
 fn each_allocation_may_fail() {
     for allocator in Allocator::ALL {
         for kind in [Kind::Persistent, Kind::Ephemeral] {

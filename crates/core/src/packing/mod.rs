@@ -6,6 +6,7 @@
 //!
 //! - `granule`: the default, 16 KiB filled best-fit
 //! - `zbud`, `ztri`: two, or three, in a frame of 4 KiB
+//! - `zsmalloc`: size classes in runs of 1 to 8 frames
 //!
 //! Invariants:
 //! - a block in a bin of `bins_for(len)` has room for `len` bytes after at most one compaction of that block
@@ -17,6 +18,7 @@
 mod chunks;
 mod granule;
 mod zbud;
+mod zsmalloc;
 mod ztri;
 
 use core::ops::Range;
@@ -116,6 +118,8 @@ pub enum Allocator {
     Zbud,
     /// At most three zpages in a 4 KiB frame, in 64-byte chunks.
     Ztri,
+    /// Size classes, each cut from runs of the 1 to 8 frames that waste least.
+    Zsmalloc,
 }
 
 macro_rules! dispatch {
@@ -133,13 +137,22 @@ macro_rules! dispatch {
                 type $packing = ztri::Ztri;
                 $body
             }
+            Allocator::Zsmalloc => {
+                type $packing = zsmalloc::Zsmalloc;
+                $body
+            }
         }
     };
 }
 
 impl Allocator {
     /// Every allocator, the default first.
-    pub const ALL: [Allocator; 3] = [Allocator::Block, Allocator::Zbud, Allocator::Ztri];
+    pub const ALL: [Allocator; 4] = [
+        Allocator::Block,
+        Allocator::Zbud,
+        Allocator::Ztri,
+        Allocator::Zsmalloc,
+    ];
 
     /// The runs that its blocks may be, the longest last.
     #[must_use]
