@@ -7,7 +7,7 @@
 //!      4  object    object token; NONE for a page with a handle
 //!      8  index     page index within the object; 0 for a handle
 //!     12  block     block token                          | low word of a same-filled page
-//!     16  packed    offset/8:12  len-1:12  codec:4  content:2  (from the low bit)
+//!     16  packed    offset/8:12  len-1:12  codec:6  content:2  (from the low bit)
 //!     20  checksum  as the home gave it                  | high word of a same-filled page
 //! ```
 //!
@@ -110,7 +110,7 @@ fn pack(span: Span, codec: CodecId) -> u32 {
     (span.offset / 8) as u32
         | (span.len as u32 - 1) << 12
         | u32::from(codec.get()) << 24
-        | CONTENT_BYTES << 28
+        | CONTENT_BYTES << 30
 }
 
 fn unpack(record: &[u8; SIZE], packed: u32) -> Content {
@@ -121,7 +121,7 @@ fn unpack(record: &[u8; SIZE], packed: u32) -> Content {
     };
     Content::Bytes {
         span,
-        codec: CodecId::new((packed >> 24 & 0xf) as u8),
+        codec: CodecId::new((packed >> 24 & 0x3f) as u8),
         checksum: read_word(record, CHECKSUM),
     }
 }
@@ -134,7 +134,7 @@ impl Entries {
         }
         let record = self.record(frames, token);
         let packed = read_word(record, PACKED);
-        let content = match packed >> 28 {
+        let content = match packed >> 30 {
             CONTENT_FREE => return None,
             CONTENT_SAME => Content::Same {
                 word: u64::from(read_word(record, BLOCK))
@@ -172,7 +172,7 @@ impl Entries {
         write_word(record, OBJECT, entry.object);
         write_word(record, INDEX, entry.index);
         let (block, packed, checksum) = match entry.content {
-            Content::Same { word } => (word as u32, CONTENT_SAME << 28, (word >> 32) as u32),
+            Content::Same { word } => (word as u32, CONTENT_SAME << 30, (word >> 32) as u32),
             Content::Bytes {
                 span,
                 codec,
@@ -186,7 +186,7 @@ impl Entries {
 
     /// Marks an entry free and takes its record back.
     pub(crate) fn release<F: Frames>(&mut self, frames: &mut F, token: u32) {
-        self.set_word(frames, token, PACKED, CONTENT_FREE << 28);
+        self.set_word(frames, token, PACKED, CONTENT_FREE << 30);
         self.free(frames, token);
     }
 
@@ -200,7 +200,7 @@ impl Entries {
     ) {
         let record = self.record_mut(frames, token);
         let packed = read_word(record, PACKED);
-        debug_assert!(packed >> 28 == CONTENT_BYTES && offset.is_multiple_of(8));
+        debug_assert!(packed >> 30 == CONTENT_BYTES && offset.is_multiple_of(8));
         write_word(record, BLOCK, block);
         write_word(record, PACKED, packed & !0xfff | (offset / 8) as u32);
     }
@@ -218,7 +218,7 @@ impl Entries {
         }
         let record = self.record(frames, token);
         let packed = read_word(record, PACKED);
-        let here = packed >> 28 == CONTENT_BYTES
+        let here = packed >> 30 == CONTENT_BYTES
             && read_word(record, BLOCK) == block
             && (packed & 0xfff) as usize * 8 == offset;
         here.then_some((packed >> 12 & 0xfff) as usize + 1)

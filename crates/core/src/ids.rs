@@ -110,13 +110,14 @@ pub struct Key {
     pub index: u32,
 }
 
-/// Which codec made the bytes: four bits that the core stores and gives back without interpreting them.
+/// Which codec made the bytes, and what it needs to read them again: six bits that the core stores, counts and gives back
+/// without interpreting them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CodecId(u8);
 
 impl CodecId {
     /// How many codecs can be told apart.
-    pub const COUNT: u8 = 16;
+    pub const COUNT: u8 = 64;
 
     /// The codec with this number.
     ///

@@ -29,7 +29,7 @@ fn every_length_is_stored_and_read_back() {
                 let bytes = random.bytes(len);
                 let page = Zpage::Bytes {
                     bytes: &bytes,
-                    codec: CodecId::new(15),
+                    codec: CodecId::new(63),
                     checksum: len as u32,
                 };
                 (shard.insert(&mut arena, page).unwrap(), bytes)

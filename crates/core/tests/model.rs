@@ -80,7 +80,7 @@ impl World {
             return Content::Same(self.random.next());
         }
         let len = (self.lens)(&mut self.random);
-        let codec = CodecId::new(self.random.below(16) as u8);
+        let codec = CodecId::new(self.random.below(CodecId::COUNT.into()) as u8);
         Content::Bytes(self.random.bytes(len), codec, self.random.next() as u32)
     }
 

@@ -30,7 +30,7 @@ use crate::block::{Blocks, State};
 use crate::counters::{Counters, KindUsage, Usage};
 use crate::entry::Entries;
 use crate::frames::Frames;
-use crate::ids::{Kind, Watermarks};
+use crate::ids::{CodecId, Kind, Watermarks};
 use crate::index::Index;
 use crate::list::List;
 use crate::object::Objects;
@@ -60,6 +60,8 @@ pub struct Shard {
     /// Whether the high watermark was passed and the low one not yet reached.
     reclaiming: bool,
     usage: Usage,
+    /// Zpages of each codec, wherever they are.
+    codec_zpages: [u32; CodecId::COUNT as usize],
     counters: Counters,
 }
 
@@ -84,6 +86,7 @@ impl Shard {
             },
             reclaiming: false,
             usage: Usage::default(),
+            codec_zpages: [0; CodecId::COUNT as usize],
             counters: Counters::default(),
         }
     }
@@ -126,6 +129,12 @@ impl Shard {
             metadata_frames: self.metadata_frames(),
             ..self.usage
         }
+    }
+
+    /// Zpages of this codec, in RAM and in tiers: while there are any, the home keeps what decodes them.
+    #[must_use]
+    pub fn zpages_of(&self, codec: CodecId) -> u32 {
+        self.codec_zpages[usize::from(codec.get())]
     }
 
     /// Bytes of metadata: the frames of all tables, and the shard itself.

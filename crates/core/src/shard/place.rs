@@ -183,7 +183,10 @@ impl Shard {
             }
         }
         self.usage.entries += 1;
-        self.usage.same_filled_pages += u32::from(matches!(content, Content::Same { .. }));
+        match content {
+            Content::Same { .. } => self.usage.same_filled_pages += 1,
+            Content::Bytes { codec, .. } => self.codec_zpages[usize::from(codec.get())] += 1,
+        }
     }
 
     /// Frees a page that is in use, with all that goes with it. The caller counts the event.
@@ -196,9 +199,12 @@ impl Shard {
             self.free_object_if_empty(frames, entry.object);
             self.usage.tmem_pages -= 1;
         }
-        match entry.span() {
-            None => self.usage.same_filled_pages -= 1,
-            Some(span) => self.detach(frames, span),
+        match entry.content {
+            Content::Same { .. } => self.usage.same_filled_pages -= 1,
+            Content::Bytes { span, codec, .. } => {
+                self.codec_zpages[usize::from(codec.get())] -= 1;
+                self.detach(frames, span);
+            }
         }
         self.usage.entries -= 1;
         self.entries.release(frames, token);

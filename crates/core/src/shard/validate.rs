@@ -10,7 +10,7 @@ use crate::block::{AGE_LINKS, BIN_LINKS, Block, State};
 use crate::counters::Usage;
 use crate::entry::Content;
 use crate::frames::{FrameId, Frames};
-use crate::ids::Kind;
+use crate::ids::{CodecId, Kind};
 use crate::list::List;
 use crate::packing::BINS;
 
@@ -68,6 +68,7 @@ impl Shard {
 
     fn walk_entries<F: Frames>(&self, frames: &F, walked: &mut Usage) -> Result<(), Broken> {
         let mut entry_zpages = 0u64;
+        let mut codec_zpages = [0u32; CodecId::COUNT as usize];
         for token in 0..self.entries.made() {
             let Some(entry) = self.entries.read(frames, token) else {
                 continue;
@@ -92,8 +93,9 @@ impl Shard {
             }
             match entry.content {
                 Content::Same { .. } => walked.same_filled_pages += 1,
-                Content::Bytes { span, .. } => {
+                Content::Bytes { span, codec, .. } => {
                     entry_zpages += 1;
+                    codec_zpages[usize::from(codec.get())] += 1;
                     let block = self.blocks.read(frames, span.block);
                     let holds =
                         block.is_some_and(|block| !matches!(block.state, State::SlotFreed(_)));
@@ -111,6 +113,8 @@ impl Shard {
                 }
             }
         }
+        let counted = codec_zpages == self.codec_zpages;
+        check("zpages of each codec == those counted", counted, true)?;
         let zpages =
             self.usage.persistent.zpages + self.usage.ephemeral.zpages + self.usage.tier_zpages;
         check(
