@@ -6,6 +6,8 @@
 //!
 //! Memory of another process is never turned into a reference: it is copied
 //! into owned pages first, or reached through atomics ([`shared`]).
+//!
+//! [`zdict`] is no system call: the one C function that has no safe wrapper.
 
 pub mod arena;
 pub mod fd;
@@ -19,3 +21,4 @@ pub mod servant;
 pub mod shared;
 pub mod swapfile;
 pub mod uffd;
+pub mod zdict;

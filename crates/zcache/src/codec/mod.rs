@@ -25,14 +25,17 @@
 //! ```
 
 mod checksum;
+mod dictionary;
 mod scratch;
 
 use std::str::FromStr;
 
 pub(crate) use checksum::block_checksum;
 pub use checksum::checksum;
+pub(crate) use dictionary::training_bytes;
+pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
 pub(crate) use scratch::context_bytes;
-pub use scratch::{Encoded, decode, encode};
+pub use scratch::{Encoded, decode, decode_with, encode, encode_with};
 
 use crate::config::UnknownName;
 

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
-use super::{Codec, DecodeError, Kind};
+use super::{Codec, DecodeError, Dictionary, Encoder, Kind};
 use crate::page::{PAGE_SIZE, Page};
 
 /// The compression level: level 3 gains 2% for 15% more time.
-const ZSTD_LEVEL: i32 = 1;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// Room for the worst expansion of either format on one page: lz4 documents
 /// `n + n / 255 + 16`, and lz4_flex asks for 1.1 n + 20.
@@ -32,6 +32,8 @@ pub(crate) fn context_bytes() -> u64 {
 struct Scratch {
     /// What this thread added to `CONTEXT_BYTES`.
     counted_bytes: u64,
+    /// Of that, what the compressor takes.
+    compress_bytes: u64,
     lz4: CompressTable,
     // Contexts are boxed by zstd itself; `None` until this thread needs one.
     compress: Option<CCtx<'static>>,
@@ -58,13 +60,30 @@ pub struct Encoded<'a> {
 /// # Panics
 /// When `take` calls `encode` on the same thread.
 pub fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
+    encode_by(page, take, |scratch| scratch.compress(codec, page))
+}
+
+/// The same by Zstandard with a dictionary: a zpage of [`Kind::Zstd`] is read by
+/// [`decode_with`] and that dictionary.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_with<R>(encoder: &Encoder, page: &Page, take: impl FnOnce(Encoded<'_>) -> R) -> R {
+    encode_by(page, take, |scratch| scratch.compress_with(encoder, page))
+}
+
+fn encode_by<R>(
+    page: &Page,
+    take: impl FnOnce(Encoded<'_>) -> R,
+    compress: impl FnOnce(&mut Scratch) -> Option<(Kind, usize)>,
+) -> R {
     if let Some(word) = repeated_word(page) {
         return take(Encoded {
             kind: Kind::Same,
             bytes: &word,
         });
     }
-    SCRATCH.with_borrow_mut(|scratch| match scratch.compress(codec, page) {
+    SCRATCH.with_borrow_mut(|scratch| match compress(scratch) {
         Some((kind, len)) => take(Encoded {
             kind,
             bytes: &scratch.out[..len],
@@ -82,6 +101,35 @@ pub fn encode<R>(codec: Codec, page: &Page, take: impl FnOnce(Encoded<'_>) -> R)
 /// [`DecodeError`] when the bytes are not a whole page under this kind; `out`
 /// then holds bytes of no meaning.
 pub fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeError> {
+    decode_by(kind, None, bytes, out)
+}
+
+/// Decompresses a zpage that was made with a dictionary.
+///
+/// With another dictionary than that it was made with, this may give another
+/// page: [`Dictionary::checksum`] tells.
+///
+/// # Errors
+/// As [`decode`], and for every kind but [`Kind::Zstd`], which alone has
+/// dictionaries.
+pub fn decode_with(
+    dictionary: &Dictionary,
+    kind: Kind,
+    bytes: &[u8],
+    out: &mut Page,
+) -> Result<(), DecodeError> {
+    match kind {
+        Kind::Zstd => decode_by(kind, Some(dictionary), bytes, out),
+        _ => Err(DecodeError),
+    }
+}
+
+fn decode_by(
+    kind: Kind,
+    dictionary: Option<&Dictionary>,
+    bytes: &[u8],
+    out: &mut Page,
+) -> Result<(), DecodeError> {
     let len = match kind {
         Kind::Same => fill(bytes, out)?,
         Kind::Raw => {
@@ -90,7 +138,7 @@ pub fn decode(kind: Kind, bytes: &[u8], out: &mut Page) -> Result<(), DecodeErro
         }
         Kind::Lz4 => decompress_into(bytes, out).map_err(|_| DecodeError)?,
         Kind::Zstd => SCRATCH
-            .with_borrow_mut(|scratch| scratch.zstd_decompress(bytes, out))
+            .with_borrow_mut(|scratch| scratch.zstd_decompress(dictionary, bytes, out))
             .ok_or(DecodeError)?,
     };
     if len == PAGE_SIZE {
@@ -104,6 +152,7 @@ impl Scratch {
     fn new() -> Scratch {
         let mut scratch = Scratch {
             counted_bytes: 0,
+            compress_bytes: 0,
             lz4: CompressTable::small(),
             compress: None,
             decompress: None,
@@ -134,30 +183,55 @@ impl Scratch {
     }
 
     fn zstd_compress(&mut self, page: &Page) -> Option<usize> {
-        let first = self.compress.is_none();
-        if first {
+        self.with_compressor(|context, out| context.compress2(out, page).ok())
+    }
+
+    fn compress_with(&mut self, encoder: &Encoder, page: &Page) -> Option<(Kind, usize)> {
+        let tables = &encoder.tables;
+        let len = self
+            .with_compressor(|context, out| context.compress_using_cdict(out, page, tables).ok())?;
+        (len < PAGE_SIZE).then_some((Kind::Zstd, len))
+    }
+
+    fn with_compressor(
+        &mut self,
+        compress: impl FnOnce(&mut CCtx<'static>, &mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        if self.compress.is_none() {
             self.compress = Some(compressor()?);
         }
         let context = self.compress.as_mut()?;
         // A page that needs more than this is kept raw, so zstd may give up
         // early.
-        let len = context.compress2(&mut self.out[..PAGE_SIZE], page).ok();
-        if first {
-            // Zstd sizes its tables at the first page; all pages are alike.
-            let bytes = context.sizeof() as u64;
-            self.count(bytes);
+        let len = compress(context, &mut self.out[..PAGE_SIZE]);
+        // Zstd sizes its tables at the first page of a level.
+        let bytes = context.sizeof() as u64;
+        if bytes > self.compress_bytes {
+            self.count(bytes - self.compress_bytes);
+            self.compress_bytes = bytes;
         }
         len
     }
 
-    fn zstd_decompress(&mut self, bytes: &[u8], out: &mut Page) -> Option<usize> {
+    fn zstd_decompress(
+        &mut self,
+        dictionary: Option<&Dictionary>,
+        bytes: &[u8],
+        out: &mut Page,
+    ) -> Option<usize> {
         if self.decompress.is_none() {
             self.decompress = DCtx::try_create();
             let bytes = self.decompress.as_ref().map_or(0, DCtx::sizeof);
             self.count(bytes as u64);
         }
         let context = self.decompress.as_mut()?;
-        context.decompress(&mut out[..], bytes).ok()
+        let out = &mut out[..];
+        match dictionary {
+            None => context.decompress(out, bytes).ok(),
+            Some(dictionary) => context
+                .decompress_using_ddict(out, bytes, dictionary.decoder())
+                .ok(),
+        }
     }
 }
 

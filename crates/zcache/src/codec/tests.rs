@@ -139,3 +139,142 @@ fn contexts_are_counted_while_their_thread_lives() {
     // one zstd context takes at least.
     assert!(inside.join().unwrap() > 16 << 10);
 }
+
+/// Pages of records whose words come from one vocabulary.
+fn records(count: u64) -> Vec<Page> {
+    let page = |number| {
+        let mut rng = Rng::new(number);
+        let mut page = [0; PAGE_SIZE];
+        for record in page.chunks_exact_mut(32) {
+            let word = Rng::new(rng.below(200)).next();
+            record[..8].copy_from_slice(&word.to_le_bytes());
+            record[8..16].copy_from_slice(&Rng::new(word).next().to_le_bytes());
+            record[16] = rng.below(256) as u8;
+        }
+        page
+    };
+    (0..count).map(page).collect()
+}
+
+fn encoder(pages: &[Page], bytes_max: usize, level: i32) -> Encoder {
+    let dictionary = Dictionary::train(pages, bytes_max).expect("a dictionary");
+    Encoder::new(dictionary.into(), level).expect("memory")
+}
+
+#[test]
+fn a_dictionary_helps_pages_that_it_has_not_seen_and_gives_them_back() {
+    let pages = records(600);
+    for (bytes_max, level) in [(4096, 1), (65536, 1), (65536, 6)] {
+        let encoder = encoder(&pages[..512], bytes_max, level);
+        assert!(encoder.dictionary().len() <= bytes_max);
+        let mut lens = [0, 0];
+        for page in &pages[512..] {
+            lens[0] += encode(Codec::Zstd, page, |zpage| zpage.bytes.len());
+            let (kind, bytes) = encode_with(&encoder, page, |z| (z.kind, z.bytes.to_vec()));
+            let mut out = [0; PAGE_SIZE];
+            decode_with(encoder.dictionary(), kind, &bytes, &mut out).unwrap();
+            assert!(out == *page);
+            lens[1] += bytes.len();
+        }
+        assert!(lens[1] * 10 < lens[0] * 9, "{lens:?}");
+    }
+}
+
+#[test]
+fn awkward_pages_survive_a_dictionary() {
+    let encoder = encoder(&records(256), 8192, 1);
+    for page in awkward() {
+        let (kind, bytes) = encode_with(&encoder, &page, |z| (z.kind, z.bytes.to_vec()));
+        let mut out = [0x5a; PAGE_SIZE];
+        match kind {
+            Kind::Zstd => decode_with(encoder.dictionary(), kind, &bytes, &mut out).unwrap(),
+            _ => decode(kind, &bytes, &mut out).unwrap(),
+        }
+        assert!(out == page);
+    }
+}
+
+#[test]
+fn another_dictionary_is_noticed_by_the_checksum() {
+    let pages = records(300);
+    let one = encoder(&pages[..256], 4096, 1);
+    let other = encoder(&pages[40..], 4096, 1);
+    let bytes = encode_with(&one, &pages[299], |zpage| zpage.bytes.to_vec());
+    let sum = one.dictionary().checksum(&bytes);
+    assert_ne!(sum, other.dictionary().checksum(&bytes));
+    assert_ne!(sum, checksum(Kind::Zstd, &bytes));
+    // Neither without it nor by kinds that have none.
+    let mut out = [0; PAGE_SIZE];
+    decode_with(other.dictionary(), Kind::Zstd, &bytes, &mut out).ok();
+    decode(Kind::Zstd, &bytes, &mut out).ok();
+    for kind in [Kind::Same, Kind::Raw, Kind::Lz4] {
+        assert_eq!(
+            decode_with(one.dictionary(), kind, &bytes, &mut out),
+            Err(DecodeError)
+        );
+    }
+}
+
+#[test]
+fn a_dictionary_is_saved_and_damage_to_it_is_an_error_that_says_what() {
+    let pages = records(257);
+    let one = encoder(&pages[..256], 4096, 1);
+    let saved = one.dictionary().save();
+    let again = Dictionary::from_saved(&saved).unwrap();
+    let bytes = encode_with(&one, &pages[256], |zpage| zpage.bytes.to_vec());
+    let mut out = [0; PAGE_SIZE];
+    decode_with(&again, Kind::Zstd, &bytes, &mut out).unwrap();
+    assert!(out == pages[256]);
+    assert_eq!(again.checksum(&bytes), one.dictionary().checksum(&bytes));
+
+    for len in 0..saved.len() {
+        let error = Dictionary::from_saved(&saved[..len]).unwrap_err();
+        let expected = match len {
+            0..16 => DictionaryError::NotOne,
+            _ => DictionaryError::Length {
+                expected: saved.len() - 16,
+                found: len - 16,
+            },
+        };
+        assert_eq!(error, expected);
+    }
+    let mut damaged = saved.clone();
+    for bit in 0..saved.len() * 8 {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(Dictionary::from_saved(&damaged).is_err(), "bit {bit}");
+        damaged[bit / 8] ^= 1 << (bit % 8);
+    }
+    // Well saved, but no dictionary.
+    let mut other = b"zcdict01\x08\0\0\0".to_vec();
+    other.extend(crc32c::crc32c(&[7; 8]).to_le_bytes());
+    other.extend([7; 8]);
+    assert_eq!(
+        Dictionary::from_saved(&other).unwrap_err(),
+        DictionaryError::NotOne
+    );
+}
+
+#[test]
+fn damaged_bytes_under_a_dictionary_are_an_error_or_a_whole_page() {
+    let rng = &mut Rng::from_env("dictionary damage");
+    let pages = records(300);
+    let encoder = encoder(&pages[..256], 4096, 1);
+    let mut out = [0; PAGE_SIZE];
+    for page in &pages[256..] {
+        let bytes = encode_with(&encoder, page, |zpage| zpage.bytes.to_vec());
+        for _ in 0..50 {
+            let mut damaged = bytes.clone();
+            let at = rng.below(bytes.len() as u64) as usize;
+            damaged[at] ^= 1 << rng.below(8);
+            decode_with(encoder.dictionary(), Kind::Zstd, &damaged, &mut out).ok();
+            decode_with(encoder.dictionary(), Kind::Zstd, &damaged[..at], &mut out).ok();
+        }
+    }
+}
+
+#[test]
+fn pages_without_anything_in_common_train_no_dictionary() {
+    assert!(Dictionary::train(&[], 4096).is_none());
+    assert!(Dictionary::train(&[[0; PAGE_SIZE]], 4096).is_none());
+    assert!(Dictionary::train(&records(64), 16).is_none());
+}
