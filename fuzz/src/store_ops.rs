@@ -49,6 +49,7 @@ impl Run {
             codec: Codec::ALL[usize::from(head >> 2) % 3],
             allocator: Allocator::ALL[usize::from(allocator) % Allocator::ALL.len()],
             shards: 1 << (head >> 6),
+            dictionaries: true,
             swap: None,
         };
         let limit = (head & 32 != 0).then_some(128 << 10);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use zcache_pager::SwapConfig;
 use zcache_pager::{EXIT_OWN, RunConfig, StatsTarget};
 
@@ -25,6 +25,13 @@ struct Cli {
 enum Command {
     Run(Run),
     Measure(measure::Measure),
+}
+
+/// Whether dictionaries are trained.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dictionaries {
+    Auto,
+    Off,
 }
 
 /// Run a program and all its children within one hard RAM budget.
@@ -60,6 +67,11 @@ struct Run {
     #[arg(long, value_name = "NAME", default_value = "lz4")]
     codec: String,
 
+    /// Dictionaries for zstd, trained on the program's own pages while it runs:
+    /// auto or off.
+    #[arg(long, value_name = "auto|off", default_value = "auto")]
+    dictionary: Dictionaries,
+
     /// How compressed pages are packed: block (densest), or, for comparison,
     /// zbud or ztri (two or three pages in a frame of 4 KiB) or zsmalloc (size
     /// classes, as zram and zswap have them).
@@ -94,6 +106,7 @@ impl Run {
                 .codec
                 .parse()
                 .map_err(|error| format!("--codec: {error}"))?,
+            dictionaries: self.dictionary == Dictionaries::Auto,
             allocator: self
                 .allocator
                 .parse()

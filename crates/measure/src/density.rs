@@ -34,6 +34,7 @@ pub(crate) fn look(
         codec,
         allocator,
         shards: 1,
+        dictionaries: false,
         swap: None,
     })
     .map_err(|error| failed(error.to_string()))?;

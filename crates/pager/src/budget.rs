@@ -228,6 +228,7 @@ mod tests {
             codec: Codec::Lz4,
             allocator: Allocator::Block,
             shards: 1,
+            dictionaries: false,
             swap: None,
         });
         Budget::new(

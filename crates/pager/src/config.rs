@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub swap: Option<SwapConfig>,
     /// How pages are compressed.
     pub codec: Codec,
+    /// Whether dictionaries are trained for zstd.
+    pub dictionaries: bool,
     /// How compressed pages are packed.
     pub allocator: Allocator,
     /// Whether and where statistics are written.

@@ -40,6 +40,7 @@ mod starvation;
 mod stream;
 mod table;
 mod tick;
+mod train;
 mod tree;
 
 pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};

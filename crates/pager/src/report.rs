@@ -34,6 +34,16 @@ pub struct RunStats {
     pub incompressible_pages: u64,
     /// Original bytes to compressed bytes of the stored pages.
     pub compression_ratio: f64,
+    /// Dictionaries that stored pages were made with, or new ones are.
+    pub dictionaries: u64,
+    /// Their RAM, part of `metadata_bytes`.
+    pub dictionary_bytes: u64,
+    /// Dictionaries trained or tried.
+    pub dictionary_trainings: u64,
+    /// Of these, dictionaries that were worth it.
+    pub dictionary_adoptions: u64,
+    /// Time spent on training.
+    pub dictionary_training_ns: u64,
     /// Faults that the pager answered.
     pub faults: u64,
     /// Median time to answer one.
@@ -101,6 +111,11 @@ impl Pager {
             same_filled_pages: store.same_filled_pages,
             incompressible_pages: store.incompressible_pages,
             compression_ratio: store.compression_ratio,
+            dictionaries: store.dictionaries,
+            dictionary_bytes: store.dictionary_bytes,
+            dictionary_trainings: store.dictionary_trainings,
+            dictionary_adoptions: store.dictionary_adoptions,
+            dictionary_training_ns: store.dictionary_training_ns,
             faults: c.faults.get(),
             fault_ns_p50: c.fault_ns.percentile_ns(0.5),
             fault_ns_p99: c.fault_ns.percentile_ns(0.99),

@@ -114,6 +114,7 @@ fn page(
         codec: config.codec,
         allocator: config.allocator,
         shards: cpus.len().next_power_of_two().clamp(1, 16),
+        dictionaries: config.dictionaries,
         swap: config.swap.clone(),
     })
     .map_err(StartError::Store)?;
@@ -219,6 +220,10 @@ fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
     for _ in 0..NOTICE_THREADS {
         let pager = Arc::clone(pager);
         spawn("mapping", Box::new(move || pager.answer_notices()))?;
+    }
+    if pager.config.dictionaries {
+        let training = Arc::clone(pager);
+        spawn("train", Box::new(move || training.train()))?;
     }
     let ticking = Arc::clone(pager);
     spawn("tick", Box::new(move || ticking.tick()))

@@ -203,6 +203,17 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
     check(result.into()).map(drop)
 }
 
+/// Makes the calling thread nicer to others by `niceness`, up to 19 in all. See
+/// `setpriority(2)`: on Linux it is a thread's own.
+///
+/// # Errors
+/// Whatever the system call reports.
+pub fn lower_priority(niceness: i32) -> io::Result<()> {
+    // SAFETY: takes three integers; zero is the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
+    check(result.into()).map(drop)
+}
+
 /// The processors that this thread may run on.
 #[must_use]
 pub fn cpus() -> Vec<usize> {

@@ -118,6 +118,9 @@ pub struct StoreConfig {
     /// How many independently locked parts the store has. Rounded up to a
     /// power of two and limited to [`SHARDS_MAX`].
     pub shards: usize,
+    /// Whether [`Store::train`](crate::Store::train) trains dictionaries for
+    /// [`Codec::Zstd`].
+    pub dictionaries: bool,
     /// Where cold blocks go; `None` keeps everything in RAM.
     pub swap: Option<SwapConfig>,
 }
@@ -126,13 +129,14 @@ pub struct StoreConfig {
 pub const SHARDS_MAX: usize = 64;
 
 impl Default for StoreConfig {
-    /// 64 MiB of RAM, zstd, blocks, four shards, no swap.
+    /// 64 MiB of RAM, zstd with dictionaries, blocks, four shards, no swap.
     fn default() -> Self {
         Self {
             pool_bytes_max: 64 << 20,
             codec: Codec::default(),
             allocator: Allocator::default(),
             shards: 4,
+            dictionaries: true,
             swap: None,
         }
     }

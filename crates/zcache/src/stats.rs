@@ -20,6 +20,16 @@ pub struct Stats {
     pub metadata_bytes: u64,
     /// Compressed bytes of the pages held now, without packing loss.
     pub compressed_bytes: u64,
+    /// Dictionaries that are kept for pages held now or to come.
+    pub dictionaries: u64,
+    /// RAM of these dictionaries, part of `metadata_bytes`.
+    pub dictionary_bytes: u64,
+    /// Dictionaries trained, or tried in vain.
+    pub dictionary_trainings: u64,
+    /// Of these, dictionaries that were worth it and were used.
+    pub dictionary_adoptions: u64,
+    /// Time spent on training, in nanoseconds.
+    pub dictionary_training_ns: u64,
     /// Page bytes divided by compressed bytes of the pages held now; same-filled
     /// pages are left out. Zero while there are none.
     pub compression_ratio: f64,

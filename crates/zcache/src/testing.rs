@@ -63,3 +63,19 @@ pub(crate) fn page(number: u64) -> Page {
     }
     page
 }
+
+/// Pages of records whose words come from one vocabulary.
+pub(crate) fn records(count: u64) -> Vec<Page> {
+    let page = |number| {
+        let mut rng = Rng::new(number);
+        let mut page = [0; PAGE_SIZE];
+        for record in page.chunks_exact_mut(32) {
+            let word = Rng::new(rng.below(200)).next();
+            record[..8].copy_from_slice(&word.to_le_bytes());
+            record[8..16].copy_from_slice(&Rng::new(word).next().to_le_bytes());
+            record[16] = rng.below(256) as u8;
+        }
+        page
+    };
+    (0..count).map(page).collect()
+}

@@ -31,6 +31,7 @@ pub(super) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result
             codec,
             allocator,
             shards,
+            dictionaries: false,
             swap: None,
         });
         let store = store.map_err(|error| failed(error.to_string()))?;

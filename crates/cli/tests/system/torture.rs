@@ -1,6 +1,6 @@
 //! The torturer under zcache: whatever Linux allows a program to do with its memory, and not one wrong byte.
 
-use crate::support::{Capped, Ended, Job, Outcome, compile, plain_only};
+use crate::support::{Capped, Ended, Job, Outcome, TempDir, compile, number, plain_only};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,4 +96,17 @@ fn a_spoiled_byte_is_noticed() {
     if !plain_only() {
         job.plain().assert_ended(Ended::Exit(1));
     }
+}
+
+/// zstd, whose dictionaries change while pages made with older ones are in RAM and on disk.
+#[test]
+fn every_operation_while_dictionaries_are_learned() {
+    let files = TempDir::new("dictionaries");
+    let path = files.file("stats.json");
+    let capped = Capped::ram_mib(40).option("--codec", "zstd");
+    let job = torture(compile::torture(), 15, "64M", &["--threads", "3"]);
+    assert_no_wrong_byte(&job.under(&capped.option("--stats", &path)));
+    let text = std::fs::read_to_string(&path).expect("the statistics");
+    let trained = number(&text, "dictionary_trainings");
+    assert!(trained.is_some_and(|n| n > 0.0), "{text}");
 }

@@ -70,6 +70,14 @@ pub enum DictionaryError {
     Checksum,
     /// The library does not accept their tables, or has no memory.
     Refused,
+    /// The store compresses by another codec than Zstandard, or was opened
+    /// without dictionaries.
+    NotUsed,
+    /// The pool is not open.
+    NoSuchPool,
+    /// Pages of a store were made with as many other dictionaries as it can tell
+    /// apart.
+    NoSlot,
 }
 
 impl std::fmt::Display for DictionaryError {
@@ -86,6 +94,13 @@ impl std::fmt::Display for DictionaryError {
             DictionaryError::Refused => {
                 f.write_str("zstd does not accept the dictionary, or has no memory for it")
             }
+            DictionaryError::NotUsed => f.write_str(
+                "the store uses no dictionaries; open it with the codec zstd and `dictionaries`",
+            ),
+            DictionaryError::NoSuchPool => f.write_str("the pool is not open"),
+            DictionaryError::NoSlot => f.write_str(
+                "pages made with seven other dictionaries are stored; try again when some are gone",
+            ),
         }
     }
 }

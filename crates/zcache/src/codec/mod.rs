@@ -34,8 +34,8 @@ pub(crate) use checksum::block_checksum;
 pub use checksum::checksum;
 pub(crate) use dictionary::training_bytes;
 pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
-pub(crate) use scratch::context_bytes;
 pub use scratch::{Encoded, decode, decode_with, encode, encode_with};
+pub(crate) use scratch::{ZSTD_LEVEL, context_bytes};
 
 use crate::config::UnknownName;
 

@@ -12,7 +12,7 @@ use super::{Codec, DecodeError, Dictionary, Encoder, Kind};
 use crate::page::{PAGE_SIZE, Page};
 
 /// The compression level: level 3 gains 2% for 15% more time.
-pub(super) const ZSTD_LEVEL: i32 = 1;
+pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 /// Room for the worst expansion of either format on one page: lz4 documents
 /// `n + n / 255 + 16`, and lz4_flex asks for 1.1 n + 20.

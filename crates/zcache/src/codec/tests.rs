@@ -140,22 +140,6 @@ fn contexts_are_counted_while_their_thread_lives() {
     assert!(inside.join().unwrap() > 16 << 10);
 }
 
-/// Pages of records whose words come from one vocabulary.
-fn records(count: u64) -> Vec<Page> {
-    let page = |number| {
-        let mut rng = Rng::new(number);
-        let mut page = [0; PAGE_SIZE];
-        for record in page.chunks_exact_mut(32) {
-            let word = Rng::new(rng.below(200)).next();
-            record[..8].copy_from_slice(&word.to_le_bytes());
-            record[8..16].copy_from_slice(&Rng::new(word).next().to_le_bytes());
-            record[16] = rng.below(256) as u8;
-        }
-        page
-    };
-    (0..count).map(page).collect()
-}
-
 fn encoder(pages: &[Page], bytes_max: usize, level: i32) -> Encoder {
     let dictionary = Dictionary::train(pages, bytes_max).expect("a dictionary");
     Encoder::new(dictionary.into(), level).expect("memory")
@@ -163,7 +147,7 @@ fn encoder(pages: &[Page], bytes_max: usize, level: i32) -> Encoder {
 
 #[test]
 fn a_dictionary_helps_pages_that_it_has_not_seen_and_gives_them_back() {
-    let pages = records(600);
+    let pages = testing::records(600);
     for (bytes_max, level) in [(4096, 1), (65536, 1), (65536, 6)] {
         let encoder = encoder(&pages[..512], bytes_max, level);
         assert!(encoder.dictionary().len() <= bytes_max);
@@ -182,7 +166,7 @@ fn a_dictionary_helps_pages_that_it_has_not_seen_and_gives_them_back() {
 
 #[test]
 fn awkward_pages_survive_a_dictionary() {
-    let encoder = encoder(&records(256), 8192, 1);
+    let encoder = encoder(&testing::records(256), 8192, 1);
     for page in awkward() {
         let (kind, bytes) = encode_with(&encoder, &page, |z| (z.kind, z.bytes.to_vec()));
         let mut out = [0x5a; PAGE_SIZE];
@@ -196,7 +180,7 @@ fn awkward_pages_survive_a_dictionary() {
 
 #[test]
 fn another_dictionary_is_noticed_by_the_checksum() {
-    let pages = records(300);
+    let pages = testing::records(300);
     let one = encoder(&pages[..256], 4096, 1);
     let other = encoder(&pages[40..], 4096, 1);
     let bytes = encode_with(&one, &pages[299], |zpage| zpage.bytes.to_vec());
@@ -217,7 +201,7 @@ fn another_dictionary_is_noticed_by_the_checksum() {
 
 #[test]
 fn a_dictionary_is_saved_and_damage_to_it_is_an_error_that_says_what() {
-    let pages = records(257);
+    let pages = testing::records(257);
     let one = encoder(&pages[..256], 4096, 1);
     let saved = one.dictionary().save();
     let again = Dictionary::from_saved(&saved).unwrap();
@@ -257,7 +241,7 @@ fn a_dictionary_is_saved_and_damage_to_it_is_an_error_that_says_what() {
 #[test]
 fn damaged_bytes_under_a_dictionary_are_an_error_or_a_whole_page() {
     let rng = &mut Rng::from_env("dictionary damage");
-    let pages = records(300);
+    let pages = testing::records(300);
     let encoder = encoder(&pages[..256], 4096, 1);
     let mut out = [0; PAGE_SIZE];
     for page in &pages[256..] {
@@ -276,5 +260,5 @@ fn damaged_bytes_under_a_dictionary_are_an_error_or_a_whole_page() {
 fn pages_without_anything_in_common_train_no_dictionary() {
     assert!(Dictionary::train(&[], 4096).is_none());
     assert!(Dictionary::train(&[[0; PAGE_SIZE]], 4096).is_none());
-    assert!(Dictionary::train(&records(64), 16).is_none());
+    assert!(Dictionary::train(&testing::records(64), 16).is_none());
 }

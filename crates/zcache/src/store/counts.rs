@@ -88,6 +88,11 @@ pub(crate) fn stats(store: &Store) -> Stats {
         stats.swap_bytes_peak = slots.used_bytes_peak();
         stats.metadata_bytes += slots.ram_bytes();
     }
+    let dictionaries = &store.dictionaries;
+    (stats.dictionaries, stats.dictionary_bytes) = dictionaries.kept();
+    stats.dictionary_trainings = get(&dictionaries.trainings);
+    stats.dictionary_adoptions = get(&dictionaries.adoptions);
+    stats.dictionary_training_ns = get(&dictionaries.training_ns);
     if stats.compressed_bytes > 0 {
         let pages = stats.stored_pages - stats.same_filled_pages;
         let bytes = pages * PAGE_SIZE as u64;

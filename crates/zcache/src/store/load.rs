@@ -6,13 +6,15 @@
 //! one that is still where two reads failed is lost.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use zcache_core::{CodecId, Found, Key, TierRange};
 
 use super::counts::add;
+use super::dictionaries::{Coding, Dictionaries};
 use super::reclaim::Swap;
 use super::{Part, Store};
-use crate::codec::{self, Kind};
+use crate::codec::{self, Dictionary};
 use crate::error::{LoadError, PageName};
 use crate::page::{Handle, PAGE_SIZE, Page};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
@@ -25,10 +27,12 @@ const READS_MAX: u32 = 2;
 pub(super) const RELOCATIONS_MAX: u32 = 64;
 
 /// A zpage's tags.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Tags {
     codec: CodecId,
     checksum: u32,
+    /// The dictionary that the codec id names, if there is one.
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 /// What a lookup found, with the bytes copied out.
@@ -83,7 +87,7 @@ impl Store {
         for _ in 0..RELOCATIONS_MAX {
             // The hook may call the store, so it runs when the copy is free.
             let seen = COPY.with_borrow_mut(|copy| match self.look(name, copy) {
-                Seen::Copied { tags, len } => Err(unpack(name, tags, None, &copy[..len], out)),
+                Seen::Copied { tags, len } => Err(unpack(name, &tags, None, &copy[..len], out)),
                 seen => Ok(seen),
             });
             let (tags, at) = match seen {
@@ -98,7 +102,7 @@ impl Store {
             if let Some(error) = self.verdict(&mut suspect, at) {
                 return Err(self.lose(error));
             }
-            match self.read_zpage(name, tags, at, out) {
+            match self.read_zpage(name, &tags, at, out) {
                 Ok(()) => return Ok(()),
                 Err(error) => suspect.failed(at, error),
             }
@@ -122,11 +126,12 @@ impl Store {
         match name {
             PageName::Handle(handle) => {
                 let (part, token) = self.part_of(handle);
-                seen(part.core.load(&part.frames, token), copy)
+                let found = part.core.load(&part.frames, token);
+                seen(found, &self.dictionaries, copy)
             }
             PageName::Key(key) => {
                 let mut part = self.part(self.shard_of_key(&key));
-                part.look_key(&key, copy)
+                part.look_key(&key, &self.dictionaries, copy)
             }
         }
     }
@@ -135,7 +140,7 @@ impl Store {
     pub(super) fn finish(
         &self,
         page: PageName,
-        tags: Tags,
+        tags: &Tags,
         bytes: &[u8],
         out: &mut Page,
     ) -> Result<(), LoadError> {
@@ -162,7 +167,7 @@ impl Store {
     pub(super) fn read_zpage(
         &self,
         page: PageName,
-        tags: Tags,
+        tags: &Tags,
         at: TierRange,
         out: &mut Page,
     ) -> Result<(), LoadError> {
@@ -205,8 +210,13 @@ impl Store {
 
 impl Part {
     /// Looks up the page of a key; a hit makes its block the youngest.
-    pub(super) fn look_key(&mut self, key: &Key, copy: &mut Page) -> Seen {
-        let seen = seen(self.core.get(&self.frames, key), copy);
+    pub(super) fn look_key(
+        &mut self,
+        key: &Key,
+        dictionaries: &Dictionaries,
+        copy: &mut Page,
+    ) -> Seen {
+        let seen = seen(self.core.get(&self.frames, key), dictionaries, copy);
         if matches!(seen, Seen::Copied { .. }) {
             self.core.touch_page(&mut self.frames, key);
         }
@@ -227,7 +237,12 @@ impl Swap {
 }
 
 /// Copies what a lookup found, so that the lock can go.
-fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
+fn seen(found: Option<Found<'_>>, dictionaries: &Dictionaries, copy: &mut Page) -> Seen {
+    let tags = |codec, checksum| Tags {
+        codec,
+        checksum,
+        dictionary: Coding::of(codec).and_then(|coding| dictionaries.of_slot(coding.slot)),
+    };
     match found {
         None => Seen::Gone,
         Some(Found::Same { word }) => Seen::Same { word },
@@ -238,7 +253,7 @@ fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
         }) => {
             copy[..bytes.len()].copy_from_slice(bytes);
             Seen::Copied {
-                tags: Tags { codec, checksum },
+                tags: tags(codec, checksum),
                 len: bytes.len(),
             }
         }
@@ -247,7 +262,7 @@ fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
             codec,
             checksum,
         }) => Seen::InTier {
-            tags: Tags { codec, checksum },
+            tags: tags(codec, checksum),
             at,
         },
     }
@@ -257,13 +272,21 @@ fn seen(found: Option<Found<'_>>, copy: &mut Page) -> Seen {
 /// tier or from RAM.
 pub(super) fn unpack(
     page: PageName,
-    tags: Tags,
+    tags: &Tags,
     offset_bytes: Option<u64>,
     bytes: &[u8],
     out: &mut Page,
 ) -> Result<(), LoadError> {
-    let kind = Kind::from_bits(tags.codec.get()).ok_or(LoadError::Corrupt { page })?;
-    let found = codec::checksum(kind, bytes);
+    let corrupt = LoadError::Corrupt { page };
+    let Coding { kind, slot } = Coding::of(tags.codec).ok_or(corrupt)?;
+    let dictionary = tags.dictionary.as_deref();
+    if dictionary.is_none() && slot != 0 {
+        return Err(corrupt);
+    }
+    let found = match dictionary {
+        Some(dictionary) => dictionary.checksum(bytes),
+        None => codec::checksum(kind, bytes),
+    };
     if found != tags.checksum {
         return Err(LoadError::Checksum {
             page,
@@ -272,5 +295,9 @@ pub(super) fn unpack(
             offset_bytes,
         });
     }
-    codec::decode(kind, bytes, out).map_err(|_| LoadError::Corrupt { page })
+    let decoded = match dictionary {
+        Some(dictionary) => codec::decode_with(dictionary, kind, bytes, out),
+        None => codec::decode(kind, bytes, out),
+    };
+    decoded.map_err(|_| corrupt)
 }

@@ -58,7 +58,7 @@ impl Store {
             let name = PageName::Handle(*handle);
             results[index] = match (self.look(name, &mut copy), &self.swap) {
                 (Seen::Copied { tags, len }, _) => {
-                    self.finish(name, tags, &copy[..len], &mut out[index])
+                    self.finish(name, &tags, &copy[..len], &mut out[index])
                 }
                 (Seen::Same { word }, _) => {
                     out[index].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
@@ -141,7 +141,7 @@ impl Store {
                 let name = PageName::Handle(handles[page.index]);
                 done.push(
                     read.result.is_ok()
-                        && unpack(name, page.tags, None, bytes, &mut out[page.index]).is_ok(),
+                        && unpack(name, &page.tags, None, bytes, &mut out[page.index]).is_ok(),
                 );
             }
         }

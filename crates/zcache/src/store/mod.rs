@@ -10,28 +10,32 @@
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
 //!
-//! Lock order: pools, then one shard, then the slots of the tier. No tier is
+//! Lock order: pools, then one shard, then the slots of the tier or the
+//! dictionaries. No tier is
 //! called, nothing is encoded and no hook runs under any of them.
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
 mod counts;
+mod dictionaries;
 mod events;
 mod load;
 mod load_many;
 mod reclaim;
 mod swap_compaction;
 mod tmem;
+mod training;
 
 pub use events::Event;
 pub use reclaim::Reclaimed;
+pub use training::Trained;
 
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use zcache_core::{CodecId, EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
+use zcache_core::{EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
 
 use crate::codec::{self, Codec, Encoded, Kind};
 use crate::config::{SHARDS_MAX, StoreConfig};
@@ -42,6 +46,7 @@ use crate::stats::Stats;
 use crate::tier::{self, Tier};
 
 use counts::Counts;
+use dictionaries::{Coding, Current, Dictionaries, Scope};
 use events::Events;
 use reclaim::Swap;
 
@@ -64,6 +69,9 @@ pub struct Store {
     shards: Box<[Mutex<Part>]>,
     shard_bits: u32,
     budget: Arc<Budget>,
+    /// The limit that it was opened with.
+    pool_bytes_first: u64,
+    dictionaries: Dictionaries,
     /// The tmem pools that are open, and the next pool's number.
     pools: RwLock<(HashSet<PoolId>, u32)>,
     swap: Option<Swap>,
@@ -149,6 +157,8 @@ impl Store {
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
             swap_name: None,
+            pool_bytes_first: config.pool_bytes_max,
+            dictionaries: Dictionaries::new(config.codec, config.dictionaries, &budget),
             budget,
             pools: RwLock::default(),
             next_shard: AtomicUsize::new(0),
@@ -164,25 +174,50 @@ impl Store {
     /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room.
     pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
         let number = self.shard_of_thread();
-        codec::encode(self.codec, page, |encoded| {
-            let result = self.insert_encoded(number, encoded);
+        self.encode(Some(&self.dictionaries.handles), page, |kind, zpage| {
+            let result = self.insert_encoded(number, zpage);
             let result = match result {
                 Err(Rejected::PoolFull)
                     if self.displace_ephemeral(number, PoolKind::Persistent) =>
                 {
-                    self.insert_encoded(number, encoded)
+                    self.insert_encoded(number, zpage)
                 }
                 result => result,
             };
-            self.counts.attempt(encoded.kind, &result);
+            self.counts.attempt(kind, &result);
             result
         })
     }
 
-    fn insert_encoded(&self, number: usize, encoded: Encoded<'_>) -> Result<Handle, Rejected> {
-        let zpage = zpage(encoded);
+    /// Encodes a page as its scope's pages are now, and has `take` store it.
+    fn encode<R>(
+        &self,
+        scope: Option<&Scope>,
+        page: &Page,
+        take: impl FnOnce(Kind, Zpage<'_>) -> R,
+    ) -> R {
+        let current = scope.and_then(Scope::current);
+        let take = |encoded: Encoded<'_>| {
+            if self.dictionaries.enabled
+                && encoded.kind != Kind::Same
+                && let Some(scope) = scope
+            {
+                scope.training.offer(page, encoded.bytes.len());
+            }
+            take(encoded.kind, zpage(encoded, current.as_deref()))
+        };
+        match &current {
+            Some(current) => codec::encode_with(&current.encoder, page, take),
+            None => codec::encode(self.codec, page, take),
+        }
+    }
+
+    fn insert_encoded(&self, number: usize, zpage: Zpage<'_>) -> Result<Handle, Rejected> {
         let mut part = self.part(number);
-        part.frames.shrinks = encoded.bytes.len() <= SHRUNK_BYTES;
+        part.frames.shrinks = match zpage {
+            Zpage::Same { .. } => true,
+            Zpage::Bytes { bytes, .. } => bytes.len() <= SHRUNK_BYTES,
+        };
         let token = part.place(|core, frames| core.insert(frames, zpage));
         part.frames.shrinks = false;
         let token = token?;
@@ -386,8 +421,10 @@ impl Part {
     }
 }
 
-/// A zpage in the core's words, with its checksum.
-fn zpage(encoded: Encoded<'_>) -> Zpage<'_> {
+/// A zpage in the core's words, with its checksum. `current` is the dictionary
+/// that it was made with, if it is of a kind that has one.
+fn zpage<'a>(encoded: Encoded<'a>, current: Option<&Current>) -> Zpage<'a> {
+    let current = current.filter(|_| encoded.kind == Kind::Zstd);
     match encoded.kind {
         Kind::Same => {
             let mut word = [0; 8];
@@ -398,8 +435,15 @@ fn zpage(encoded: Encoded<'_>) -> Zpage<'_> {
         }
         kind => Zpage::Bytes {
             bytes: encoded.bytes,
-            codec: CodecId::new(kind as u8),
-            checksum: codec::checksum(kind, encoded.bytes),
+            codec: Coding {
+                kind,
+                slot: current.map_or(0, |current| current.slot),
+            }
+            .id(),
+            checksum: match current {
+                Some(current) => current.encoder.dictionary().checksum(encoded.bytes),
+                None => codec::checksum(kind, encoded.bytes),
+            },
         },
     }
 }

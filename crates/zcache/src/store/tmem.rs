@@ -10,12 +10,11 @@
 
 use std::sync::PoisonError;
 
-use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange};
+use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange, Zpage};
 
 use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
-use super::{Part, Store, lock, zpage};
-use crate::codec::{self, Encoded};
+use super::{Part, Store, lock};
 use crate::error::{LoadError, PageName, Rejected};
 use crate::page::{PAGE_SIZE, Page};
 
@@ -36,6 +35,7 @@ impl Store {
         let pool = PoolId::new(pools.1, kind);
         pools.1 += 1;
         pools.0.insert(pool);
+        self.dictionaries.open_pool(pool);
         pool
     }
 
@@ -47,6 +47,7 @@ impl Store {
         // Puts check their pool under the read lock and hold it until they have
         // stored, so none can come after this.
         drop(pools);
+        self.dictionaries.close_pool(pool);
         self.flush_pool(pool)
     }
 
@@ -59,30 +60,30 @@ impl Store {
     /// [`Rejected`] says why the page was not stored. The older page is gone
     /// all the same.
     pub fn put(&self, key: &Key, page: &Page) -> Result<(), Rejected> {
-        codec::encode(self.codec, page, |encoded| {
+        let scope = self.dictionaries.of_pool(key.pool);
+        self.encode(scope.as_deref(), page, |kind, zpage| {
             let number = self.shard_of_key(key);
-            let mut result = self.put_encoded(number, key, encoded);
+            let mut result = self.put_encoded(number, key, zpage);
             if result == Err(Rejected::PoolFull) && self.displace_ephemeral(number, key.pool.kind())
             {
-                result = self.put_encoded(number, key, encoded);
+                result = self.put_encoded(number, key, zpage);
             }
             if result == Err(Rejected::PoolFull)
                 && key.pool.kind() == PoolKind::Persistent
                 && self.reclaim(PUT_RECLAIM_BYTES).bytes > 0
             {
-                result = self.put_encoded(number, key, encoded);
+                result = self.put_encoded(number, key, zpage);
             }
-            self.counts.attempt(encoded.kind, &result);
+            self.counts.attempt(kind, &result);
             result
         })
     }
 
-    fn put_encoded(&self, number: usize, key: &Key, page: Encoded<'_>) -> Result<(), Rejected> {
+    fn put_encoded(&self, number: usize, key: &Key, zpage: Zpage<'_>) -> Result<(), Rejected> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         if !pools.0.contains(&key.pool) {
             return Err(Rejected::NoSuchPool);
         }
-        let zpage = zpage(page);
         let mut part = self.part(number);
         let result = part.place(|core, frames| core.put(frames, key, zpage));
         self.free_slots(&mut part);
@@ -122,14 +123,14 @@ impl Store {
                     return Ok(true);
                 }
                 Seen::Copied { tags, len } => {
-                    return self.finish(name, tags, &copy[..len], out).map(|()| true);
+                    return self.finish(name, &tags, &copy[..len], out).map(|()| true);
                 }
                 Seen::InTier { tags, at } => (tags, at),
             };
             if let Some(error) = self.verdict(&mut suspect, at) {
                 return Err(self.lose(error));
             }
-            match self.read_zpage(name, tags, at, out) {
+            match self.read_zpage(name, &tags, at, out) {
                 Ok(()) if self.flush_page_at(key, at) => return Ok(true),
                 Ok(()) => add(&self.counts.relocations, 1),
                 Err(error) => suspect.failed(at, error),
@@ -141,7 +142,7 @@ impl Store {
     /// Copies a page that is in RAM and frees it under the same lock.
     fn take(&self, key: &Key, copy: &mut Page) -> Seen {
         let mut part = self.part(self.shard_of_key(key));
-        let seen = part.look_key(key, copy);
+        let seen = part.look_key(key, &self.dictionaries, copy);
         if matches!(seen, Seen::Copied { .. } | Seen::Same { .. }) {
             let Part { core, frames, .. } = &mut *part;
             core.flush_page(frames, key);

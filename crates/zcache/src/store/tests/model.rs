@@ -1,7 +1,9 @@
 //! A naive model beside the store: maps of what must be there, driven by the
 //! same random operations over a tier with random faults.
 
+use super::super::dictionaries::SLOTS;
 use super::*;
+use crate::codec::{Dictionary, DictionaryError};
 use crate::testing::Rng;
 use crate::tier::memory::Faults;
 use std::collections::HashMap;
@@ -88,7 +90,8 @@ impl Run<'_> {
             71..72 => {
                 self.store.compact(8);
             }
-            72..84 => self.put(),
+            72 => self.change_dictionary(),
+            73..84 => self.put(),
             84..88 => self.get(),
             88..92 => self.get_exclusive(),
             92..96 => {
@@ -113,6 +116,22 @@ impl Run<'_> {
             _ => self
                 .store
                 .set_pool_bytes_max((1 << 20) + self.rng.below(3 << 20)),
+        }
+    }
+
+    /// A dictionary from other pages takes the place of the current one.
+    fn change_dictionary(&mut self) {
+        let from = self.rng.below(1000) as usize;
+        let dictionary = Dictionary::train(&testing::records(1064)[from..from + 64], 4096);
+        let dictionary = Arc::new(dictionary.expect("records train a dictionary"));
+        let pool = [None, Some(self.pools[0]), Some(self.pools[1])][self.rng.below(3) as usize];
+        match self.store.use_dictionary(pool, dictionary) {
+            Ok(()) => {}
+            Err(DictionaryError::NoSlot) => {
+                assert_eq!(self.store.stats().dictionaries, SLOTS as u64);
+            }
+            Err(DictionaryError::NotUsed) => assert_ne!(self.store.codec, Codec::Zstd),
+            Err(other) => panic!("{other}"),
         }
     }
 

@@ -1,0 +1,312 @@
+//! The dictionaries that pages of a store were made with, and which one new
+//! pages get.
+//!
+//! Stage on the data path: beside the codec. The pages of the pager's handles
+//! share one current dictionary, and each tmem pool has its own. A codec id
+//! names a slot here:
+//!
+//! ```text
+//! bits 0-1  kind (raw 1, lz4 2, zstd 3)
+//!      2    zero
+//!      3-5  slot of the dictionary, 0 for none
+//! ```
+//!
+//! - A slot keeps its dictionary while a page of any shard, in RAM or in the
+//!   tier, names it; the shards count these. One that is not current and that
+//!   no page names is dropped by the next [`Store::train`].
+//! - Who reads takes its reference while the shard that holds the page is
+//!   locked, and who writes holds its own until the page is in: so no slot is
+//!   emptied between a look at a page and its decoding.
+//!
+//! Lock order: after a shard.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zcache_core::{CodecId, PoolId};
+
+use super::Store;
+use super::training::Training;
+use crate::codec::{Codec, Dictionary, DictionaryError, Encoder, Kind, ZSTD_LEVEL};
+use crate::frames::Budget;
+
+/// Dictionaries that pages may name at a time.
+pub(super) const SLOTS: usize = 7;
+
+/// What a codec id says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Coding {
+    pub(super) kind: Kind,
+    /// Slot of the dictionary; zero for none.
+    pub(super) slot: u8,
+}
+
+impl Coding {
+    pub(super) fn id(self) -> CodecId {
+        CodecId::new(self.kind as u8 | self.slot << 3)
+    }
+
+    /// `None` for an id that this version does not make.
+    pub(super) fn of(id: CodecId) -> Option<Coding> {
+        let (bits, slot) = (id.get() & 7, id.get() >> 3);
+        let kind = Kind::from_bits(bits).filter(|kind| *kind != Kind::Same)?;
+        (slot == 0 || kind == Kind::Zstd).then_some(Coding { kind, slot })
+    }
+}
+
+/// RAM that is counted while this lives.
+#[derive(Debug)]
+pub(super) struct Charge {
+    bytes: u64,
+    budget: Arc<Budget>,
+}
+
+impl Charge {
+    pub(super) fn new(budget: &Arc<Budget>, bytes: u64) -> Charge {
+        budget.charge_overhead(bytes);
+        Charge {
+            bytes,
+            budget: Arc::clone(budget),
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.discharge_overhead(self.bytes);
+    }
+}
+
+/// A dictionary that pages may name.
+struct Kept {
+    dictionary: Arc<Dictionary>,
+    charge: Charge,
+}
+
+/// What new pages are made with.
+pub(super) struct Current {
+    pub(super) encoder: Encoder,
+    pub(super) slot: u8,
+    // Held for its drop.
+    _charge: Charge,
+}
+
+/// Pages that share a dictionary: those of handles, or those of a pool.
+pub(super) struct Scope {
+    current: RwLock<Option<Arc<Current>>>,
+    pub(super) training: Training,
+}
+
+impl Scope {
+    fn new() -> Scope {
+        Scope {
+            current: RwLock::new(None),
+            training: Training::default(),
+        }
+    }
+
+    /// What a new page is made with; `None` is the codec alone.
+    pub(super) fn current(&self) -> Option<Arc<Current>> {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_current(&self, current: Arc<Current>) {
+        let mut place = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(current);
+    }
+}
+
+/// All dictionaries of a store.
+pub(super) struct Dictionaries {
+    slots: RwLock<[Option<Kept>; SLOTS]>,
+    pub(super) handles: Arc<Scope>,
+    pools: RwLock<HashMap<PoolId, Arc<Scope>>>,
+    pub(super) budget: Arc<Budget>,
+    /// Whether dictionaries are trained at all.
+    pub(super) enabled: bool,
+    pub(super) trainings: AtomicU64,
+    pub(super) adoptions: AtomicU64,
+    pub(super) training_ns: AtomicU64,
+}
+
+impl Dictionaries {
+    pub(super) fn new(codec: Codec, wanted: bool, budget: &Arc<Budget>) -> Dictionaries {
+        Dictionaries {
+            slots: RwLock::default(),
+            handles: Arc::new(Scope::new()),
+            pools: RwLock::default(),
+            budget: Arc::clone(budget),
+            enabled: wanted && codec == Codec::Zstd,
+            trainings: AtomicU64::new(0),
+            adoptions: AtomicU64::new(0),
+            training_ns: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn open_pool(&self, pool: PoolId) {
+        if self.enabled {
+            let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            pools.insert(pool, Arc::new(Scope::new()));
+        }
+    }
+
+    pub(super) fn close_pool(&self, pool: PoolId) {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        pools.remove(&pool);
+    }
+
+    pub(super) fn of_pool(&self, pool: PoolId) -> Option<Arc<Scope>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(&pool).cloned()
+    }
+
+    fn scope(&self, pool: Option<PoolId>) -> Option<Arc<Scope>> {
+        match pool {
+            None => Some(Arc::clone(&self.handles)),
+            Some(pool) => self.of_pool(pool),
+        }
+    }
+
+    /// Every scope: that of the handles first.
+    pub(super) fn scopes(&self) -> Vec<Arc<Scope>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let first = Arc::clone(&self.handles);
+        std::iter::once(first)
+            .chain(pools.values().cloned())
+            .collect()
+    }
+
+    /// The dictionary of a slot. Call it with the shard locked whose page names
+    /// the slot.
+    pub(super) fn of_slot(&self, slot: u8) -> Option<Arc<Dictionary>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = slots.get(usize::from(slot).checked_sub(1)?)?.as_ref()?;
+        Some(Arc::clone(&kept.dictionary))
+    }
+
+    pub(super) fn has_free_slot(&self) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().any(Option::is_none)
+    }
+
+    /// Gives a dictionary a slot and makes it the scope's. False when no slot is
+    /// free.
+    pub(super) fn adopt(&self, scope: &Scope, encoder: Encoder) -> bool {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(free) = slots.iter().position(Option::is_none) else {
+            return false;
+        };
+        let dictionary = Arc::clone(encoder.dictionary());
+        let charge = Charge::new(&self.budget, dictionary.ram_bytes());
+        slots[free] = Some(Kept { dictionary, charge });
+        drop(slots);
+        self.adoptions.fetch_add(1, Relaxed);
+        scope.set_current(Arc::new(Current {
+            slot: free as u8 + 1,
+            _charge: Charge::new(&self.budget, encoder.ram_bytes()),
+            encoder,
+        }));
+        true
+    }
+
+    /// How many dictionaries are kept, and their RAM with that of the tables
+    /// that write with them.
+    pub(super) fn kept(&self) -> (u64, u64) {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = slots.iter().flatten().map(|kept| kept.charge.bytes);
+        let (count, bytes) = kept.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        drop(slots);
+        let current = self
+            .scopes()
+            .into_iter()
+            .filter_map(|scope| scope.current());
+        let tables = current.map(|current| current.encoder.ram_bytes());
+        (count, bytes + tables.sum::<u64>())
+    }
+}
+
+impl Store {
+    /// Has pages that come from now on, of handles or of a pool, be made with
+    /// this dictionary, as one that was saved by an earlier process. Training
+    /// goes on and may replace it.
+    ///
+    /// # Errors
+    /// [`DictionaryError::NotUsed`], [`DictionaryError::NoSuchPool`],
+    /// [`DictionaryError::NoSlot`], [`DictionaryError::Refused`].
+    pub fn use_dictionary(
+        &self,
+        pool: Option<PoolId>,
+        dictionary: Arc<Dictionary>,
+    ) -> Result<(), DictionaryError> {
+        if !self.dictionaries.enabled {
+            return Err(DictionaryError::NotUsed);
+        }
+        let scope = self.dictionaries.scope(pool);
+        let scope = scope.ok_or(DictionaryError::NoSuchPool)?;
+        let encoder = Encoder::new(dictionary, ZSTD_LEVEL)?;
+        self.retire_dictionaries();
+        match self.dictionaries.adopt(&scope, encoder) {
+            true => Ok(()),
+            false => Err(DictionaryError::NoSlot),
+        }
+    }
+
+    /// The dictionary that pages of handles, or of a pool, are made with now.
+    #[must_use]
+    pub fn dictionary(&self, pool: Option<PoolId>) -> Option<Arc<Dictionary>> {
+        let current = self.dictionaries.scope(pool)?.current()?;
+        Some(Arc::clone(current.encoder.dictionary()))
+    }
+
+    /// Drops dictionaries that are not current and that no page names.
+    pub(super) fn retire_dictionaries(&self) {
+        for slot in 1..=SLOTS as u8 {
+            if self.is_out_of_use(slot) {
+                let all = &self.dictionaries.slots;
+                let mut slots = all.write().unwrap_or_else(PoisonError::into_inner);
+                slots[usize::from(slot) - 1] = None;
+            }
+        }
+    }
+
+    fn is_out_of_use(&self, slot: u8) -> bool {
+        let slots = self.dictionaries.slots.read();
+        let slots = slots.unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = &slots[usize::from(slot) - 1] else {
+            return false;
+        };
+        // Scopes and whoever is writing a page hold a reference; once only the
+        // slot has one, no page can come to name it any more.
+        if Arc::strong_count(&kept.dictionary) > 1 {
+            return false;
+        }
+        drop(slots);
+        fence(std::sync::atomic::Ordering::Acquire);
+        let id = Coding {
+            kind: Kind::Zstd,
+            slot,
+        };
+        (0..self.shards.len()).all(|number| self.part(number).core.zpages_of(id.id()) == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codec_ids_are_what_they_say_and_those_of_the_future_are_nothing() {
+        let mut known = 0;
+        for bits in 0..CodecId::COUNT {
+            let id = CodecId::new(bits);
+            if let Some(coding) = Coding::of(id) {
+                assert_eq!(coding.id(), id);
+                known += 1;
+            }
+        }
+        // Raw, lz4 and zstd without a dictionary, zstd with each of seven.
+        assert_eq!(known, 3 + SLOTS);
+    }
+}
