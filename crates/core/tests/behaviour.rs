@@ -47,7 +47,7 @@ fn every_length_is_stored_and_read_back() {
             };
             assert_eq!(
                 (bytes, codec.get(), checksum),
-                (&expected[..], 15, expected.len() as u32)
+                (&expected[..], 63, expected.len() as u32)
             );
         }
         shard.validate(&arena).unwrap();

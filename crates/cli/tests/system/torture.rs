@@ -1,6 +1,6 @@
 //! The torturer under zcache: whatever Linux allows a program to do with its memory, and not one wrong byte.
 
-use crate::support::{Capped, Ended, Job, Outcome, TempDir, compile, number, plain_only};
+use crate::support::{Capped, Ended, Job, Outcome, TempDir, compile, job::number, plain_only};
 use std::path::PathBuf;
 use std::time::Duration;
 
