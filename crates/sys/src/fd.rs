@@ -1,7 +1,7 @@
 //! Descriptors: adoption of raw numbers, pidfds, epoll, eventfd-like pipes.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Takes ownership of a descriptor number that the kernel has just handed out.
@@ -16,6 +16,16 @@ pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
         return Err(io::Error::last_os_error());
     }
     Ok(result)
+}
+
+/// Closes a descriptor and says what the filesystem thinks of it: some report
+/// only here that something written before is lost. See `close(2)`.
+///
+/// # Errors
+/// EIO, ENOSPC, EDQUOT.
+pub fn close(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: the number is ours, and into_raw_fd keeps it from being closed twice.
+    check(unsafe { libc::close(fd.into_raw_fd()) }.into()).map(drop)
 }
 
 /// A pidfd: names a process beyond reuse of its number. See `pidfd_open(2)`.

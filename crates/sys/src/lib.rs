@@ -11,6 +11,8 @@
 
 pub mod arena;
 pub mod fd;
+pub mod filehandle;
+pub mod fuse;
 pub mod memory;
 pub mod pagemap;
 pub mod process;
