@@ -1,0 +1,96 @@
+//! Files and folders that are open through the mount.
+//!
+//! Stage: READ, WRITE and the like name what they work on by a number from
+//! here. A number is not used again.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rustix::io::Errno;
+
+use crate::inodes::Inode;
+
+/// An open file of the source.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) inode: Arc<Inode>,
+    pub(crate) fd: OwnedFd,
+    /// Opened with O_DIRECT: no page of it is looked for or kept.
+    pub(crate) direct: bool,
+    pub(crate) writable: bool,
+    /// Keeps the inode's descriptor: an unlinked file is not found by its handle.
+    _place: Arc<OwnedFd>,
+}
+
+impl OpenFile {
+    pub(crate) fn new(
+        inode: Arc<Inode>,
+        place: Arc<OwnedFd>,
+        fd: OwnedFd,
+        direct: bool,
+        writable: bool,
+    ) -> OpenFile {
+        inode.opens.fetch_add(1, Relaxed);
+        OpenFile {
+            inode,
+            fd,
+            direct,
+            writable,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.inode.opens.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An open folder. Its position belongs to one reader at a time.
+#[derive(Debug)]
+pub(crate) struct OpenFolder(pub(crate) Mutex<OwnedFd>);
+
+/// What is open, by number.
+#[derive(Debug)]
+pub(crate) struct Handles<T> {
+    open: RwLock<HashMap<u64, Arc<T>>>,
+    next: AtomicU64,
+}
+
+impl<T> Default for Handles<T> {
+    fn default() -> Handles<T> {
+        Handles {
+            open: RwLock::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+impl<T> Handles<T> {
+    pub(crate) fn add(&self, opened: T) -> u64 {
+        let number = self.next.fetch_add(1, Relaxed);
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(number, Arc::new(opened));
+        number
+    }
+
+    /// # Errors
+    /// EBADF when nothing is open under this number.
+    pub(crate) fn get(&self, number: u64) -> Result<Arc<T>, Errno> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(&number).cloned().ok_or(Errno::BADF)
+    }
+
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<T>> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&number)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.len()
+    }
+}

@@ -1,0 +1,273 @@
+//! The inodes that the kernel knows, by number and by identity.
+//!
+//! Stage: every request names an inode by its number here.
+//!
+//! - An inode has one number as long as the kernel remembers it, and a number
+//!   is never used again.
+//! - An identity is the file's handle in its filesystem (which the filesystem
+//!   never gives to another file), or its device, number and time of birth with
+//!   a descriptor held open where there are no handles.
+//! - At most `descriptors_max` descriptors of inodes with handles are kept
+//!   beyond those of open files.
+//!
+//! Lock order: the table, then one inode's place. No call into the source is
+//! made under either.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, StatxFlags};
+use rustix::io::Errno;
+use zcache_sys::filehandle::FileHandle;
+
+use crate::cache::Coherence;
+use crate::source::{self, Look};
+use crate::wire::abi::ROOT;
+
+/// What makes an inode itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+    pub(crate) name: Lasting,
+}
+
+/// What tells an inode from a later one of the same number.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Lasting {
+    /// The handle, by which it can be opened again.
+    Handle(FileHandle),
+    /// Seconds and nanoseconds of its birth, where the filesystem tells. While a
+    /// descriptor is open the number is not given to another inode anyway.
+    Birth(i64, u32),
+}
+
+/// An inode that the kernel knows.
+#[derive(Debug)]
+pub(crate) struct Inode {
+    pub(crate) node: u64,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) kind: FileType,
+    /// Open files of it; while there are any, its descriptor stays.
+    pub(crate) opens: AtomicU32,
+    place: Mutex<Option<Arc<OwnedFd>>>,
+    coherence: OnceLock<Box<Coherence>>,
+}
+
+impl Inode {
+    /// What is known of the cached pages of this file, begun by the first open.
+    pub(crate) fn coherence(&self) -> &Coherence {
+        self.coherence.get_or_init(Box::default)
+    }
+
+    /// The same if the file was ever opened.
+    pub(crate) fn coherence_if_any(&self) -> Option<&Coherence> {
+        self.coherence.get().map(|coherence| &**coherence)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_node: HashMap<u64, Known>,
+    by_identity: HashMap<Arc<Identity>, u64>,
+}
+
+#[derive(Debug)]
+struct Known {
+    inode: Arc<Inode>,
+    /// Times that the kernel was told of it and has not forgotten it.
+    lookups: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Inodes {
+    table: RwLock<Table>,
+    next_node: AtomicU64,
+    /// Inodes whose place may be closed, the oldest first.
+    placed: Mutex<VecDeque<u64>>,
+    descriptors_max: usize,
+    /// A descriptor of the source's filesystem, if handles can be opened.
+    mount: Option<OwnedFd>,
+    device: u64,
+}
+
+impl Inodes {
+    /// A table that knows the root only.
+    pub(crate) fn new(root: OwnedFd, descriptors_max: usize) -> Result<Inodes, Errno> {
+        let look = source::look(&root)?;
+        let mount = source::open_again(&root, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let usable = FileHandle::of(root.as_fd())
+            .and_then(|handle| handle.open(mount.as_fd(), OFlags::PATH.bits().cast_signed()))
+            .is_ok();
+        let inodes = Inodes {
+            table: RwLock::default(),
+            next_node: AtomicU64::new(ROOT),
+            placed: Mutex::default(),
+            descriptors_max,
+            mount: usable.then_some(mount),
+            device: look.stat.st_dev,
+        };
+        // Without a name in the queue the root's descriptor is never closed.
+        let identity = Arc::new(inodes.identify(&root, &look.stat)?);
+        inodes.insert(identity, &look.stat, root);
+        Ok(inodes)
+    }
+
+    /// Whether files are found again without keeping them open.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.mount.is_some()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().by_node.len()
+    }
+
+    /// The inode of a number.
+    ///
+    /// # Errors
+    /// ESTALE when the kernel was not told of it.
+    pub(crate) fn get(&self, node: u64) -> Result<Arc<Inode>, Errno> {
+        let table = self.read();
+        let known = table.by_node.get(&node).ok_or(Errno::STALE)?;
+        Ok(Arc::clone(&known.inode))
+    }
+
+    /// Counts one more time that the kernel is told of what `fd` stands for.
+    pub(crate) fn enter(&self, fd: OwnedFd, look: &Look) -> Result<Arc<Inode>, Errno> {
+        let identity = Arc::new(self.identify(&fd, &look.stat)?);
+        let evictable = matches!(identity.name, Lasting::Handle(_));
+        let inode = self.insert(identity, &look.stat, fd);
+        if let Some(inode) = &inode.1
+            && evictable
+        {
+            self.queue(inode.node);
+        }
+        Ok(inode.0)
+    }
+
+    fn insert(
+        &self,
+        identity: Arc<Identity>,
+        stat: &Stat,
+        fd: OwnedFd,
+    ) -> (Arc<Inode>, Option<Arc<Inode>>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = table.by_identity.get(&identity).copied() {
+            let known = table.by_node.get_mut(&node).expect("both maps agree");
+            known.lookups += 1;
+            return (Arc::clone(&known.inode), None);
+        }
+        let node = self.next_node.fetch_add(1, Relaxed);
+        let inode = Arc::new(Inode {
+            node,
+            identity: Arc::clone(&identity),
+            kind: FileType::from_raw_mode(stat.st_mode),
+            opens: AtomicU32::new(0),
+            place: Mutex::new(Some(Arc::new(fd))),
+            coherence: OnceLock::new(),
+        });
+        table.by_identity.insert(identity, node);
+        let known = Known {
+            inode: Arc::clone(&inode),
+            lookups: 1,
+        };
+        table.by_node.insert(node, known);
+        (Arc::clone(&inode), Some(inode))
+    }
+
+    /// Takes back what [`Inodes::enter`] counted. Gives the inode when the
+    /// kernel does not know it any more.
+    pub(crate) fn forget(&self, node: u64, times: u64) -> Option<Arc<Inode>> {
+        if node == ROOT {
+            return None;
+        }
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let known = table.by_node.get_mut(&node)?;
+        known.lookups = known.lookups.saturating_sub(times);
+        if known.lookups > 0 {
+            return None;
+        }
+        let known = table.by_node.remove(&node)?;
+        table.by_identity.remove(&known.inode.identity);
+        Some(known.inode)
+    }
+
+    /// A descriptor (`O_PATH`) of an inode.
+    ///
+    /// # Errors
+    /// ESTALE when the file is gone.
+    pub(crate) fn place(&self, inode: &Inode) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(fd) = &*lock(&inode.place) {
+            return Ok(Arc::clone(fd));
+        }
+        let (Lasting::Handle(handle), Some(mount)) = (&inode.identity.name, &self.mount) else {
+            return Err(Errno::STALE);
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let fd = handle
+            .open(mount.as_fd(), flags.bits().cast_signed())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::STALE))?;
+        let fd = Arc::new(fd);
+        let mut place = lock(&inode.place);
+        let fresh = place.is_none();
+        let fd = Arc::clone(place.get_or_insert(fd));
+        drop(place);
+        if fresh {
+            self.queue(inode.node);
+        }
+        Ok(fd)
+    }
+
+    /// Notes an inode with a descriptor, and closes the oldest when there are
+    /// too many.
+    fn queue(&self, node: u64) {
+        let mut placed = lock(&self.placed);
+        placed.push_back(node);
+        let mut tries = placed.len();
+        while placed.len() > self.descriptors_max && tries > 0 {
+            tries -= 1;
+            let Some(oldest) = placed.pop_front() else {
+                return;
+            };
+            let Ok(inode) = self.get(oldest) else {
+                continue;
+            };
+            if inode.opens.load(Relaxed) > 0 {
+                // An unlinked file lives by this descriptor.
+                placed.push_back(oldest);
+            } else {
+                drop(lock(&inode.place).take());
+            }
+        }
+    }
+
+    fn identify(&self, fd: &OwnedFd, stat: &Stat) -> Result<Identity, Errno> {
+        let handle = (self.has_handles() && stat.st_dev == self.device)
+            .then(|| FileHandle::of(fd.as_fd()).ok())
+            .flatten();
+        let name = match handle {
+            Some(handle) => Lasting::Handle(handle),
+            None => {
+                let flags = AtFlags::EMPTY_PATH;
+                let birth = rustix::fs::statx(fd, c"", flags, StatxFlags::BTIME)?.stx_btime;
+                Lasting::Birth(birth.tv_sec, birth.tv_nsec)
+            }
+        };
+        Ok(Identity {
+            device: stat.st_dev,
+            number: stat.st_ino,
+            name,
+        })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

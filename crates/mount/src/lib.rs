@@ -1,0 +1,37 @@
+//! `zcache mount`: shows a tree a second time, and keeps the pages that the page
+//! cache drops compressed in RAM.
+//!
+//! What Linux drops from the page cache it reads again from slow storage. Below
+//! a mount of this kind the dropped page is asked for here, and comes from the
+//! store: an ephemeral pool of the engine, so any page may be dropped at any
+//! time and nothing can be lost, since the source has it.
+//!
+//! The filesystem is a passthrough by the FUSE protocol. Everything that is
+//! changed goes to the source before it is answered; only reads of whole pages
+//! meet the cache.
+//!
+//! What it does not do: write late, or keep pages across an unmount.
+
+mod budget;
+mod cache;
+mod config;
+mod daemon;
+mod device;
+mod error;
+mod handles;
+mod inodes;
+mod mount;
+mod mountpoint;
+mod report;
+mod serve;
+mod session;
+mod source;
+mod wire;
+
+pub use config::{Admit, MountConfig, MountFlags, RAM_BYTES_MIN};
+pub use daemon::{leave_terminal, system_ram_bytes};
+pub use error::MountError;
+pub use mount::mount;
+pub use mountpoint::unmount;
+pub use report::MountStats;
+pub use zcache::{Allocator, Codec};

@@ -1,0 +1,217 @@
+//! A mount from its beginning to its end.
+//!
+//! Stage: around everything. The calling thread mounts, then waits for signals,
+//! keeps the budget, and takes the mount away; workers serve meanwhile.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit};
+use zcache_sys::process::{Signals, block_signals};
+
+use crate::budget::{self, Budget};
+use crate::cache::Cache;
+use crate::config::{MountConfig, RAM_BYTES_MIN};
+use crate::device::Device;
+use crate::error::MountError;
+use crate::inodes::Inodes;
+use crate::mountpoint;
+use crate::report::MountStats;
+use crate::serve::Filesystem;
+use crate::session::{self, Requests, Worker};
+
+/// Descriptors kept for inodes that are not open, at most and as a part of
+/// those that the system allows.
+const DESCRIPTORS_MAX: u64 = 4096;
+const DESCRIPTORS_PART: u64 = 4;
+
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGUSR1: i32 = 10;
+const SIGTERM: i32 = 15;
+
+/// Writes a line to standard error, whose absence is no reason to stop.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "zcache: {}", format_args!($($arg)*));
+    }};
+}
+
+/// Mounts and serves until the mount is gone: by `zcache umount` or umount(8),
+/// or by SIGTERM, SIGINT or SIGHUP. `mounted` is called once the tree is there.
+///
+/// # Errors
+/// [`MountError`] when it could not be mounted.
+pub fn mount(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), MountError> {
+    let mut serving = Serving::begin(config)?;
+    mounted();
+    serving.wait();
+    Ok(())
+}
+
+/// What serves a mount.
+struct Serving {
+    target: PathBuf,
+    stats: Option<PathBuf>,
+    filesystem: Arc<Filesystem>,
+    requests: Arc<Requests>,
+    budget: Budget,
+    signals: Signals,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Serving {
+    fn begin(config: &MountConfig) -> Result<Serving, MountError> {
+        let system = |what| move |error| MountError::System { what, error };
+        if config.ram_bytes < RAM_BYTES_MIN {
+            let ram_bytes = config.ram_bytes;
+            return Err(MountError::RamTooSmall { ram_bytes });
+        }
+        let (source, target) = mountpoint::resolve(config)?;
+        let cache = Cache::open(config).map_err(MountError::Store)?;
+        let inodes = open_source(&source).map_err(|error| MountError::Path {
+            role: "SOURCE",
+            path: source.clone(),
+            error,
+        })?;
+        let filesystem = Arc::new(Filesystem::new(inodes, cache));
+        // Files get the mode that was asked for less the asker's mask.
+        rustix::process::umask(Mode::empty());
+        let _ = block_signals();
+        let signals = Signals::new().map_err(system("signals"))?;
+        let device = Device::open().map_err(MountError::Device)?;
+        mountpoint::mount(&device, &source, &target, config.flags)?;
+        let begun = Serving {
+            target,
+            stats: config.stats.clone(),
+            filesystem,
+            requests: Arc::default(),
+            budget: Budget::new(config.ram_bytes),
+            signals,
+            workers: Vec::new(),
+        };
+        begun.start(device, config.threads)
+    }
+
+    /// Makes the mount live; on failure it is taken away again.
+    fn start(mut self, device: Device, threads: Option<usize>) -> Result<Serving, MountError> {
+        let started = session::agree(&device).and_then(|()| {
+            let threads = threads.unwrap_or_else(default_threads).max(1);
+            self.start_workers(device, threads)
+                .map_err(|error| MountError::System {
+                    what: "the threads that serve the mount",
+                    error,
+                })
+        });
+        match started {
+            Ok(()) => {
+                self.budget.enforce(&self.filesystem.cache);
+                Ok(self)
+            }
+            Err(error) => {
+                let _ = mountpoint::detach(&self.target, true);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_workers(&mut self, device: Device, threads: usize) -> io::Result<()> {
+        for number in 1..threads {
+            let worker = Worker::new(device.another()?, &self.filesystem, &self.requests);
+            self.workers.push(worker.start(number)?);
+        }
+        let worker = Worker::new(device, &self.filesystem, &self.requests);
+        self.workers.push(worker.start(0)?);
+        Ok(())
+    }
+
+    /// Keeps the budget and minds signals until the mount is gone.
+    fn wait(&mut self) {
+        while !self.workers.iter().all(JoinHandle::is_finished) {
+            let _ = zcache_sys::fd::wait_readable(self.signals.as_fd(), budget::PERIOD);
+            while let Some(arrived) = self.signals.next() {
+                self.mind(arrived.signal);
+            }
+            self.budget.enforce(&self.filesystem.cache);
+        }
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => say!("a request could not be received or answered: {error}"),
+                Err(_) => say!("a thread that served the mount failed"),
+            }
+        }
+        self.write_stats();
+    }
+
+    fn mind(&self, signal: i32) {
+        match signal {
+            SIGTERM | SIGINT | SIGHUP | SIGQUIT => self.leave(),
+            SIGUSR1 => self.write_stats(),
+            _ => {}
+        }
+    }
+
+    /// Takes the mount away; files that are open stay usable until they are
+    /// closed, and end the mount then.
+    fn leave(&self) {
+        match mountpoint::detach(&self.target, false) {
+            Ok(()) => {}
+            Err(MountError::Busy { .. }) => {
+                say!(
+                    "{} is in use; it is taken away now and ends when it is not",
+                    self.target.display()
+                );
+                if let Err(error) = mountpoint::detach(&self.target, true) {
+                    say!("{error}");
+                }
+            }
+            Err(error) => say!("{error}"),
+        }
+    }
+
+    fn write_stats(&self) {
+        let Some(path) = &self.stats else {
+            return;
+        };
+        self.budget.enforce(&self.filesystem.cache);
+        let stats = MountStats::gather(&self.filesystem, &self.requests, &self.budget);
+        if path.as_os_str() == "-" {
+            say!("{}", stats.to_json());
+        } else if let Err(error) = std::fs::write(path, stats.to_json()) {
+            say!(
+                "the statistics cannot be written to {}: {error}",
+                path.display()
+            );
+        }
+    }
+}
+
+/// The source's root, and room for descriptors.
+fn open_source(source: &std::path::Path) -> io::Result<Inodes> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it may not be raised, it stays as it is.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
+    let kept = allowed.map_or(DESCRIPTORS_MAX, |allowed| allowed / DESCRIPTORS_PART);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(source, flags, Mode::empty())?;
+    Ok(Inodes::new(root, kept.min(DESCRIPTORS_MAX) as usize)?)
+}
+
+/// Two for each processor, so that one can wait for the source while another
+/// answers from RAM.
+fn default_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    (processors * 2).clamp(4, 16)
+}

@@ -1,0 +1,208 @@
+//! The mount itself: made, found in the kernel's list, taken away.
+//!
+//! Stage: before the first request and after the last.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags as KernelFlags, UnmountFlags};
+
+use crate::config::{MountConfig, MountFlags};
+use crate::device::Device;
+use crate::error::MountError;
+
+/// The type in the kernel's list.
+const TYPE: &str = "fuse.zcache";
+
+/// Source and target as the kernel will name them, checked.
+pub(crate) fn resolve(config: &MountConfig) -> Result<(PathBuf, PathBuf), MountError> {
+    let source = directory("SOURCE", &config.source)?;
+    let target = directory("TARGET", &config.target)?;
+    if source.starts_with(&target) {
+        return Err(MountError::Hidden { source, target });
+    }
+    Ok((source, target))
+}
+
+fn directory(role: &'static str, path: &Path) -> Result<PathBuf, MountError> {
+    let failed = |error| MountError::Path {
+        role,
+        path: path.to_owned(),
+        error,
+    };
+    let whole = path.canonicalize().map_err(failed)?;
+    match whole.metadata().map_err(failed)?.is_dir() {
+        true => Ok(whole),
+        false => Err(MountError::NotADirectory {
+            role,
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Mounts what `device` serves.
+pub(crate) fn mount(
+    device: &Device,
+    source: &Path,
+    target: &Path,
+    flags: MountFlags,
+) -> Result<(), MountError> {
+    let refused = |error: io::Error| MountError::Refused {
+        target: target.to_owned(),
+        error,
+    };
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_file().as_raw_fd(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let options = CString::new(options).expect("no zero byte in it");
+    rustix::mount::mount(
+        source,
+        target,
+        TYPE,
+        kernel_flags(flags),
+        options.as_c_str(),
+    )
+    .map_err(|error| refused(error.into()))
+}
+
+fn kernel_flags(flags: MountFlags) -> KernelFlags {
+    let chosen = [
+        (flags.read_only, KernelFlags::RDONLY),
+        (!flags.suid, KernelFlags::NOSUID),
+        (!flags.devices, KernelFlags::NODEV),
+        (!flags.exec, KernelFlags::NOEXEC),
+        (!flags.access_times, KernelFlags::NOATIME),
+    ];
+    let set = chosen.into_iter().filter(|(set, _)| *set);
+    set.fold(KernelFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+/// What is mounted at a path, if anything: the topmost, for mounts can hide
+/// each other.
+pub(crate) fn kind_at(target: &Path) -> io::Result<Option<String>> {
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    let lines = mounts.split(|byte| *byte == b'\n');
+    Ok(lines
+        .filter_map(parse)
+        .rfind(|(at, _)| at == target)
+        .map(|(_, kind)| kind))
+}
+
+/// Where a line's mount is and its type.
+fn parse(line: &[u8]) -> Option<(PathBuf, String)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let target = unescape(fields.nth(4)?);
+    // Optional fields end with a dash.
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some((target, String::from_utf8_lossy(kind).into_owned()))
+}
+
+/// Blanks and the like are written in octal.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let octal = (*first == b'\\').then(|| tail.get(..3)).flatten();
+        let code = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                path.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                path.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(path))
+}
+
+/// Takes a mount of zcache's away; `lazy` hides it at once and ends it when
+/// nobody uses it any more.
+///
+/// # Errors
+/// [`MountError::NotMounted`], [`MountError::Busy`], or what the system says.
+pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
+    let target = absolute(target);
+    let found = kind_at(&target).map_err(|error| MountError::System {
+        what: "/proc/self/mountinfo",
+        error,
+    })?;
+    if found.as_deref() != Some(TYPE) {
+        return Err(MountError::NotMounted { target, found });
+    }
+    detach(&target, lazy)
+}
+
+/// Takes away what is mounted there.
+pub(crate) fn detach(target: &Path, lazy: bool) -> Result<(), MountError> {
+    let flags = match lazy {
+        true => UnmountFlags::DETACH,
+        false => UnmountFlags::empty(),
+    };
+    rustix::mount::unmount(target, flags | UnmountFlags::NOFOLLOW).map_err(|error| match error {
+        rustix::io::Errno::BUSY => MountError::Busy {
+            target: target.to_owned(),
+        },
+        error => MountError::Path {
+            role: "TARGET",
+            path: target.to_owned(),
+            error: error.into(),
+        },
+    })
+}
+
+/// The path as the kernel lists it. A mount whose server is dead cannot be
+/// looked at, so only the folder that it lies in is.
+fn absolute(target: &Path) -> PathBuf {
+    if let Ok(whole) = target.canonicalize() {
+        return whole;
+    }
+    let bytes = target.as_os_str().as_bytes();
+    let trimmed = bytes.strip_suffix(b"/").unwrap_or(bytes);
+    let target = Path::new(std::ffi::OsStr::from_bytes(trimmed));
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match (folder.canonicalize(), target.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => target.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_list_is_read() {
+        let line = b"36 35 98:0 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.zcache /src rw";
+        let (target, kind) = parse(line).expect("a line");
+        assert_eq!(target, Path::new("/mnt/a b"));
+        assert_eq!(kind, "fuse.zcache");
+        assert_eq!(parse(b""), None);
+        assert_eq!(unescape(b"end\\"), Path::new("end\\"));
+    }
+
+    #[test]
+    fn what_is_mounted_is_told() {
+        assert_eq!(
+            kind_at(Path::new("/proc")).expect("the list").as_deref(),
+            Some("proc")
+        );
+        let error = unmount(Path::new("/proc/"), false).expect_err("not ours");
+        assert!(error.to_string().contains("type proc"), "{error}");
+        let error = unmount(Path::new("/nonexistent"), false).expect_err("nothing");
+        assert!(error.to_string().contains("no mount"), "{error}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Attributes of inodes and of the filesystem.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use super::{Done, Filesystem, LIFETIMES};
+use crate::handles::OpenFile;
+use crate::inodes::Inode;
+use crate::source;
+use crate::wire::abi::{GETATTR_HANDLE, set};
+use crate::wire::{Answer, Attributes, Fields, Header};
+
+/// The body of SETATTR, whose `valid` says which of the others count.
+#[derive(Clone, Copy, Debug)]
+struct Changes {
+    valid: u32,
+    handle: u64,
+    size: u64,
+    atime: (u64, u32),
+    mtime: (u64, u32),
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Changes {
+    fn parse(mut fields: Fields<'_>) -> Result<Changes, Errno> {
+        let valid = fields.u32()?;
+        fields.skip(4)?;
+        let (handle, size) = (fields.u64()?, fields.u64()?);
+        fields.skip(8)?;
+        let (atime, mtime, _ctime) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let (atime_ns, mtime_ns, _ctime_ns) = (fields.u32()?, fields.u32()?, fields.u32()?);
+        let mode = fields.u32()?;
+        fields.skip(4)?;
+        Ok(Changes {
+            valid,
+            handle,
+            size,
+            atime: (atime, atime_ns),
+            mtime: (mtime, mtime_ns),
+            mode,
+            uid: fields.u32()?,
+            gid: fields.u32()?,
+        })
+    }
+
+    fn has(&self, what: u32) -> bool {
+        self.valid & what != 0
+    }
+
+    /// One time: now, as told, or as it is.
+    fn time(&self, told: u32, now: u32, (seconds, nanoseconds): (u64, u32)) -> Timespec {
+        let (tv_sec, tv_nsec) = match (self.has(told), self.has(now)) {
+            (_, true) => (0, rustix::fs::UTIME_NOW),
+            (true, false) => (seconds.cast_signed(), nanoseconds.into()),
+            (false, false) => (0, rustix::fs::UTIME_OMIT),
+        };
+        Timespec { tv_sec, tv_nsec }
+    }
+}
+
+impl Filesystem {
+    pub(super) fn get_attributes(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let flags = fields.u32()?;
+        fields.skip(4)?;
+        let handle = fields.u64()?;
+        let (inode, look) = match flags & GETATTR_HANDLE != 0 && self.files.get(handle).is_ok() {
+            true => {
+                let file = self.files.get(handle)?;
+                (Arc::clone(&file.inode), source::look(&file.fd)?)
+            }
+            false => {
+                let (inode, place) = self.place(header.node)?;
+                (inode, source::look(&place)?)
+            }
+        };
+        self.note(&inode, &look);
+        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        Ok(())
+    }
+
+    pub(super) fn set_attributes(
+        &self,
+        header: &Header,
+        fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let changes = Changes::parse(fields)?;
+        let (inode, place) = self.place(header.node)?;
+        if changes.has(set::MODE) {
+            let mode = Mode::from_raw_mode(changes.mode & 0o7777);
+            rustix::fs::chmodat(CWD, source::path_of(&place), mode, AtFlags::empty())?;
+        }
+        if changes.has(set::UID | set::GID) {
+            let uid = changes.has(set::UID).then(|| Uid::from_raw(changes.uid));
+            let gid = changes.has(set::GID).then(|| Gid::from_raw(changes.gid));
+            rustix::fs::chownat(&place, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        if changes.has(set::SIZE) {
+            self.set_size(&inode, &place, &changes)?;
+        }
+        if changes.has(set::ATIME | set::MTIME | set::ATIME_NOW | set::MTIME_NOW) {
+            let times = Timestamps {
+                last_access: changes.time(set::ATIME, set::ATIME_NOW, changes.atime),
+                last_modification: changes.time(set::MTIME, set::MTIME_NOW, changes.mtime),
+            };
+            rustix::fs::utimensat(&place, c"", &times, AtFlags::EMPTY_PATH)?;
+        }
+        let look = source::look(&place)?;
+        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        Ok(())
+    }
+
+    fn set_size(&self, inode: &Inode, place: &Arc<OwnedFd>, changes: &Changes) -> Done {
+        if inode.kind != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        if changes.has(set::KILL_PRIVILEGES) {
+            kill_privileges(place)?;
+        }
+        let file = self.file_of(changes).filter(|file| file.writable);
+        let result = match file {
+            Some(file) => rustix::fs::ftruncate(&file.fd, changes.size),
+            None => source::open_again(place, OFlags::WRONLY | OFlags::NONBLOCK)
+                .and_then(|fd| rustix::fs::ftruncate(&fd, changes.size)),
+        };
+        if let Some(coherence) = inode.coherence_if_any() {
+            self.cache.changed_all(coherence);
+        }
+        result
+    }
+
+    fn file_of(&self, changes: &Changes) -> Option<Arc<OpenFile>> {
+        changes
+            .has(set::HANDLE)
+            .then(|| self.files.get(changes.handle).ok())
+            .flatten()
+    }
+
+    pub(super) fn stat_filesystem(&self, header: &Header, answer: &mut Answer) -> Done {
+        let (_, place) = self.place(header.node)?;
+        let StatVfs {
+            f_bsize,
+            f_frsize,
+            f_blocks,
+            f_bfree,
+            f_bavail,
+            f_files,
+            f_ffree,
+            f_namemax,
+            ..
+        } = rustix::fs::fstatvfs(&place)?;
+        for number in [f_blocks, f_bfree, f_bavail, f_files, f_ffree] {
+            answer.u64(number);
+        }
+        for number in [f_bsize, f_namemax, f_frsize] {
+            answer.u32(number as u32);
+        }
+        answer.zeros(28);
+        Ok(())
+    }
+}
+
+/// Takes set-user-id away, and set-group-id where it is not a mark of locking:
+/// what a change by somebody else does to a file.
+pub(super) fn kill_privileges(fd: impl AsFd) -> Done {
+    let mode = source::look(&fd)?.stat.st_mode;
+    let lost = 0o4000 | if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    if mode & lost == 0 {
+        return Ok(());
+    }
+    let kept = Mode::from_raw_mode(mode & 0o7777 & !lost);
+    rustix::fs::chmodat(CWD, source::path_of(&fd), kept, AtFlags::empty())
+}

@@ -1,0 +1,161 @@
+//! Files: opened, made, closed, synced.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::attributes::kill_privileges;
+use super::names::masked;
+use super::{Done, Filesystem, LIFETIMES};
+use crate::cache::Verdict;
+use crate::handles::OpenFile;
+use crate::inodes::Inode;
+use crate::source::{self, Look};
+use crate::wire::abi::{self, FSYNC_DATA_ONLY, OPEN_KILL_PRIVILEGES};
+use crate::wire::{Answer, Fields, Header};
+
+/// What a file is opened with in the source. The kernel has placed appended
+/// bytes itself, and its page cache may hand us pages of a file that somebody
+/// opened for appending, so the source must not append again; and O_DIRECT is
+/// between the program and the kernel, not between us and the source.
+fn flags_in_source(flags: OFlags) -> OFlags {
+    let not_ours = OFlags::APPEND | OFlags::DIRECT | OFlags::NOFOLLOW;
+    (flags - not_ours) | OFlags::CLOEXEC
+}
+
+fn is_writable(flags: OFlags) -> bool {
+    flags.intersects(OFlags::WRONLY | OFlags::RDWR)
+}
+
+impl Filesystem {
+    pub(super) fn open(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let flags = OFlags::from_bits_retain(fields.u32()?);
+        let open_flags = fields.u32()?;
+        let (inode, place) = self.place(header.node)?;
+        let truncates = flags.contains(OFlags::TRUNC);
+        if truncates && open_flags & OPEN_KILL_PRIVILEGES != 0 {
+            kill_privileges(&place)?;
+        }
+        let made = OFlags::CREATE | OFlags::EXCL;
+        let fd = source::open_again(&place, flags_in_source(flags) - made);
+        if truncates {
+            self.cache.changed_all(inode.coherence());
+        }
+        let fd = fd?;
+        let look = source::look(&fd)?;
+        self.answer_open(inode, place, fd, flags, &look, answer);
+        Ok(())
+    }
+
+    pub(super) fn create(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let (flags, mode) = (OFlags::from_bits_retain(fields.u32()?), fields.u32()?);
+        let (umask, open_flags) = (fields.u32()?, fields.u32()?);
+        let name = fields.name()?;
+        let (_, folder) = self.place(header.node)?;
+        let permissions = masked(folder.as_fd(), mode, umask);
+        // Not through a link that somebody made meanwhile.
+        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
+        let fd = self.rights.acting_as(header.uid, header.gid, || {
+            rustix::fs::openat(&folder, name, how, permissions)
+        })?;
+        if flags.contains(OFlags::TRUNC) && open_flags & OPEN_KILL_PRIVILEGES != 0 {
+            kill_privileges(&fd)?;
+        }
+        self.answer_made(fd, flags, answer)
+    }
+
+    /// A file without a name in a folder (O_TMPFILE).
+    pub(super) fn make_unnamed(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let (flags, mode) = (OFlags::from_bits_retain(fields.u32()?), fields.u32()?);
+        let umask = fields.u32()?;
+        let (_, folder) = self.place(header.node)?;
+        let permissions = masked(folder.as_fd(), mode, umask);
+        let how = flags_in_source(flags) | OFlags::TMPFILE;
+        let fd = self.rights.acting_as(header.uid, header.gid, || {
+            rustix::fs::openat(&folder, c".", how, permissions)
+        })?;
+        self.answer_made(fd, flags, answer)
+    }
+
+    fn answer_made(&self, fd: OwnedFd, flags: OFlags, answer: &mut Answer) -> Done {
+        let place = source::open_again(&fd, OFlags::PATH)?;
+        let look = source::look(&fd)?;
+        let (inode, entry) = self.enter(place, &look)?;
+        answer.entry(LIFETIMES, &entry);
+        // The file may have been there before.
+        if flags.contains(OFlags::TRUNC) {
+            self.cache.changed_all(inode.coherence());
+        }
+        let place = self.inodes.place(&inode)?;
+        self.answer_open(inode, place, fd, flags, &look, answer);
+        Ok(())
+    }
+
+    fn answer_open(
+        &self,
+        inode: Arc<Inode>,
+        place: Arc<OwnedFd>,
+        fd: OwnedFd,
+        flags: OFlags,
+        look: &Look,
+        answer: &mut Answer,
+    ) {
+        let keep = match inode.coherence().compare(&inode.identity, look, true) {
+            Verdict::Right => abi::open::KEEP_CACHE,
+            Verdict::Unknown => 0,
+            Verdict::Stale(object) => {
+                self.cache.flush(object);
+                0
+            }
+        };
+        let writable = is_writable(flags);
+        let no_flush = if writable { 0 } else { abi::open::NO_FLUSH };
+        let direct = flags.contains(OFlags::DIRECT);
+        let file = OpenFile::new(inode, place, fd, direct, writable);
+        answer.open(self.files.add(file), keep | no_flush);
+    }
+
+    pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {
+        self.files
+            .remove(fields.u64()?)
+            .map(drop)
+            .ok_or(Errno::BADF)
+    }
+
+    /// A descriptor was closed. Filesystems that write late (NFS) say at a close
+    /// what went wrong.
+    pub(super) fn flush(&self, mut fields: Fields<'_>) -> Done {
+        let file = self.files.get(fields.u64()?)?;
+        if !file.writable {
+            return Ok(());
+        }
+        let copy = rustix::io::fcntl_dupfd_cloexec(&file.fd, 0)?;
+        zcache_sys::fd::close(copy)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    pub(super) fn sync(&self, mut fields: Fields<'_>) -> Done {
+        let file = self.files.get(fields.u64()?)?;
+        match fields.u32()? & FSYNC_DATA_ONLY != 0 {
+            true => rustix::fs::fdatasync(&file.fd),
+            false => rustix::fs::fsync(&file.fd),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The filesystem: what each request does to the source and to the cache.
+//!
+//! Stage: behind the protocol. Parents branch here; the leaves are by subject:
+//! names, attributes, files, data, folders.
+//!
+//! - Who may do what was decided by the kernel that asks (it checks modes and
+//!   access lists); what is made belongs to the user who asked.
+//! - An error of the source is the answer, unchanged.
+//! - No lock is held while the source works.
+
+mod attributes;
+mod data;
+mod extended;
+mod files;
+mod folders;
+mod names;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use zcache::Page;
+
+use crate::cache::{Cache, Verdict};
+use crate::handles::{Handles, OpenFile, OpenFolder};
+use crate::inodes::{Inode, Inodes};
+use crate::source::{Look, Rights};
+use crate::wire::abi::opcode;
+use crate::wire::{Answer, Attributes, Entry, Fields, Header, Lifetimes};
+
+/// How long the kernel believes names and attributes: so late it may see what
+/// is changed beside us in a file that is open already.
+pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
+    entry: Duration::from_secs(1),
+    attributes: Duration::from_secs(1),
+};
+
+/// What a worker uses again for every request.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) answer: Answer,
+    /// Room for the longest read.
+    pub(crate) pages: Vec<Page>,
+    /// Bytes of each of these pages that exist, where known.
+    pub(crate) lens: Vec<Option<usize>>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Filesystem {
+    pub(crate) inodes: Inodes,
+    pub(crate) files: Handles<OpenFile>,
+    pub(crate) folders: Handles<OpenFolder>,
+    pub(crate) cache: Cache,
+    rights: Rights,
+    /// The source's filesystem reads without leaving pages in the page cache.
+    reads_uncached: AtomicBool,
+}
+
+type Done = Result<(), Errno>;
+
+impl Filesystem {
+    pub(crate) fn new(inodes: Inodes, cache: Cache) -> Filesystem {
+        Filesystem {
+            inodes,
+            files: Handles::default(),
+            folders: Handles::default(),
+            cache,
+            rights: Rights::of_this_process(),
+            reads_uncached: AtomicBool::new(true),
+        }
+    }
+
+    /// Carries a request out and writes what it is answered. READ and the
+    /// requests without an answer do not come here.
+    pub(crate) fn serve(&self, header: &Header, fields: Fields<'_>, answer: &mut Answer) -> Done {
+        match header.opcode {
+            opcode::LOOKUP => self.lookup(header, fields, answer),
+            opcode::GETATTR => self.get_attributes(header, fields, answer),
+            opcode::SETATTR => self.set_attributes(header, fields, answer),
+            opcode::READLINK => self.read_link(header, answer),
+            opcode::SYMLINK => self.make_symlink(header, fields, answer),
+            opcode::MKNOD => self.make_node(header, fields, answer),
+            opcode::MKDIR => self.make_folder(header, fields, answer),
+            opcode::UNLINK => self.unlink(header, fields, false),
+            opcode::RMDIR => self.unlink(header, fields, true),
+            opcode::RENAME => self.rename(header, fields, false),
+            opcode::RENAME2 => self.rename(header, fields, true),
+            opcode::LINK => self.link(header, fields, answer),
+            opcode::OPEN => self.open(header, fields, answer),
+            opcode::CREATE => self.create(header, fields, answer),
+            opcode::TMPFILE => self.make_unnamed(header, fields, answer),
+            opcode::RELEASE => self.release(fields),
+            opcode::FLUSH => self.flush(fields),
+            opcode::FSYNC => self.sync(fields),
+            opcode::WRITE => self.write(fields, answer),
+            opcode::FALLOCATE => self.allocate(fields),
+            opcode::LSEEK => self.seek(fields, answer),
+            opcode::COPY_FILE_RANGE => self.copy_range(fields, answer),
+            opcode::STATFS => self.stat_filesystem(header, answer),
+            opcode::SETXATTR => self.set_extended(header, fields),
+            opcode::GETXATTR => self.get_extended(header, fields, answer),
+            opcode::LISTXATTR => self.list_extended(header, fields, answer),
+            opcode::REMOVEXATTR => self.remove_extended(header, fields),
+            opcode::OPENDIR => self.open_folder(header, answer),
+            opcode::READDIR => self.read_folder(fields, answer, false),
+            opcode::READDIRPLUS => self.read_folder(fields, answer, true),
+            opcode::RELEASEDIR => self.release_folder(fields),
+            opcode::FSYNCDIR => self.sync_folder(fields),
+            opcode::IOCTL => Err(Errno::NOTTY),
+            opcode::DESTROY => Ok(()),
+            _ => Err(Errno::NOSYS),
+        }
+    }
+
+    /// The kernel forgets inodes; it waits for no answer.
+    pub(crate) fn forget(&self, header: &Header, mut fields: Fields<'_>) -> Done {
+        if header.opcode == opcode::FORGET {
+            self.forget_one(header.node, fields.u64()?);
+            return Ok(());
+        }
+        let count = fields.u32()?;
+        fields.skip(4)?;
+        for _ in 0..count {
+            let node = fields.u64()?;
+            self.forget_one(node, fields.u64()?);
+        }
+        Ok(())
+    }
+
+    fn forget_one(&self, node: u64, times: u64) {
+        let Some(inode) = self.inodes.forget(node, times) else {
+            return;
+        };
+        let object = inode.coherence_if_any().and_then(|c| c.not_to_be_kept());
+        if let Some(object) = object {
+            self.cache.flush(object);
+        }
+    }
+
+    /// The inode of a request and a descriptor of it.
+    fn place(&self, node: u64) -> Result<(Arc<Inode>, Arc<OwnedFd>), Errno> {
+        let inode = self.inodes.get(node)?;
+        let place = self.inodes.place(&inode)?;
+        Ok((inode, place))
+    }
+
+    /// Tells the kernel of an inode, which counts as its having looked it up.
+    fn enter(&self, fd: OwnedFd, look: &Look) -> Result<(Arc<Inode>, Entry), Errno> {
+        let inode = self.inodes.enter(fd, look)?;
+        self.note(&inode, look);
+        let entry = Entry {
+            node: inode.node,
+            attributes: Attributes(look.stat),
+        };
+        Ok((inode, entry))
+    }
+
+    /// Drops the pages of a file that was changed beside us.
+    fn note(&self, inode: &Inode, look: &Look) {
+        if let Some(coherence) = inode.coherence_if_any()
+            && let Verdict::Stale(object) = coherence.compare(&inode.identity, look, false)
+        {
+            self.cache.flush(object);
+        }
+    }
+}
