@@ -1,6 +1,7 @@
 //! The `zcache` command.
 
 mod measure;
+mod mount;
 mod size;
 mod swap_options;
 
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     Run(Run),
     Measure(measure::Measure),
+    Mount(mount::Mount),
+    Umount(mount::Umount),
 }
 
 /// Whether dictionaries are trained.
@@ -73,8 +76,7 @@ struct Run {
     dictionary: Dictionaries,
 
     /// How compressed pages are packed: block (densest), or, for comparison,
-    /// zbud or ztri (two or three pages in a frame of 4 KiB) or zsmalloc (size
-    /// classes, as zram and zswap have them).
+    /// zbud or ztri (two or three pages in a frame of 4 KiB).
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 
@@ -121,7 +123,7 @@ impl Run {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(mount::as_helper(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(mut error) => {
             advise(&mut error);
@@ -139,10 +141,16 @@ fn main() -> ExitCode {
             Ok(config) => code(zcache_pager::run(config)),
             Err(error) => fail(&error),
         },
-        Command::Measure(measure) => match measure.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        },
+        Command::Measure(measure) => ended(measure.run()),
+        Command::Mount(mount) => ended(mount.run()),
+        Command::Umount(umount) => ended(umount.run()),
+    }
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
 }
 

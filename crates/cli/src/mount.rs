@@ -1,0 +1,257 @@
+//! `zcache mount` and `zcache umount`: read the command line, and become a
+//! daemon if asked to.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use zcache_mount::{MountConfig, MountFlags};
+use zcache_sys::process::{self, Side};
+
+use crate::size;
+
+/// Show a tree a second time, and keep what the page cache drops of it.
+///
+/// TARGET shows the tree SOURCE. Pages of files that are read through TARGET,
+/// dropped by the page cache and read again are kept compressed in RAM, so that
+/// the next time they come from there and not from slow storage. What is
+/// written goes to SOURCE before the write returns; nothing can be lost here.
+///
+/// Returns when the tree is there; `zcache umount TARGET`, umount(8) or SIGTERM
+/// take it away. SIGUSR1 writes the statistics. What is guaranteed when SOURCE
+/// is changed beside the mount is in docs/mount.md.
+///
+/// Ends with 0, or with 125 when it cannot mount. Needs root.
+#[derive(Args)]
+pub(crate) struct Mount {
+    /// The budget for compressed pages and zcache's own memory, for example 512M
+    /// or 2G (K, M, G, T: powers of 1024). Without it an eighth of the machine's.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    ram: Option<u64>,
+
+    /// Which pages are kept: seen-again, those that are read a second time, so
+    /// that a stream displaces nothing; or all.
+    #[arg(long, value_name = "POLICY", default_value = "seen-again")]
+    admit: String,
+
+    /// Nothing can be changed through TARGET.
+    #[arg(long)]
+    read_only: bool,
+
+    /// How pages are compressed: lz4 (faster), zstd (smaller) or raw (not at
+    /// all, for measurements).
+    #[arg(long, value_name = "NAME", default_value = "lz4")]
+    codec: String,
+
+    /// How compressed pages are packed: block or zbud.
+    #[arg(long, value_name = "NAME", default_value = "block")]
+    allocator: String,
+
+    /// Write statistics as JSON to this file at the end and on SIGUSR1.
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+
+    /// How many requests are served at once; without it two for each processor.
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<usize>,
+
+    /// Stay in the foreground, and end with the mount.
+    #[arg(long, short)]
+    foreground: bool,
+
+    /// Options as mount(8) and /etc/fstab have them: ro, suid, dev, noexec,
+    /// noatime, and ram=, admit=, codec=, allocator=, stats=, threads= as above.
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    options: Vec<String>,
+
+    /// The directory to be shown.
+    source: PathBuf,
+
+    /// The directory where it is shown.
+    target: PathBuf,
+}
+
+/// Take a mount of `zcache mount` away, also one whose zcache was killed.
+///
+/// Ends with 0, or with 125 when there is no such mount or it is in use.
+#[derive(Args)]
+pub(crate) struct Umount {
+    /// Hide it now, and end it when nobody uses it any more.
+    #[arg(long, short)]
+    lazy: bool,
+
+    /// Where the tree is shown.
+    target: PathBuf,
+}
+
+impl Umount {
+    /// Unmounts.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub(crate) fn run(&self) -> Result<(), String> {
+        zcache_mount::unmount(&self.target, self.lazy).map_err(|error| error.to_string())
+    }
+}
+
+impl Mount {
+    /// Mounts; returns when the mount is there, or in the foreground when it is
+    /// gone.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        let flags = self.take_options()?;
+        let foreground = self.foreground;
+        let config = self.config(flags)?;
+        match foreground {
+            true => serve(&config, || ()),
+            false => serve_in_background(&config),
+        }
+    }
+
+    /// Reads what `-o` says into the options proper.
+    fn take_options(&mut self) -> Result<MountFlags, String> {
+        let mut flags = MountFlags::default();
+        for option in std::mem::take(&mut self.options) {
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            match (name, value) {
+                ("ro", None) => self.read_only = true,
+                ("rw", None) => self.read_only = false,
+                ("suid", None) => flags.suid = true,
+                ("nosuid", None) => flags.suid = false,
+                ("dev", None) => flags.devices = true,
+                ("nodev", None) => flags.devices = false,
+                ("exec", None) => flags.exec = true,
+                ("noexec", None) => flags.exec = false,
+                ("atime", None) => flags.access_times = true,
+                ("noatime", None) => flags.access_times = false,
+                ("ram", Some(value)) => self.ram = Some(size::parse(value)?),
+                ("admit", Some(value)) => self.admit = value.to_owned(),
+                ("codec", Some(value)) => self.codec = value.to_owned(),
+                ("allocator", Some(value)) => self.allocator = value.to_owned(),
+                ("stats", Some(value)) => self.stats = Some(value.into()),
+                ("threads", Some(value)) => {
+                    let number = value
+                        .parse()
+                        .map_err(|_| format!("threads={value}: no number"));
+                    self.threads = Some(number?);
+                }
+                // What only mount(8) and systemd read.
+                (
+                    "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser"
+                    | "async" | "relatime",
+                    None,
+                ) => {}
+                (name, _) if name.starts_with("x-") || name.starts_with("comment") => {}
+                _ => {
+                    return Err(format!(
+                        "-o {option}: no such option; zcache mount --help lists them"
+                    ));
+                }
+            }
+        }
+        flags.read_only = self.read_only;
+        Ok(flags)
+    }
+
+    fn config(self, flags: MountFlags) -> Result<MountConfig, String> {
+        let default_ram = || zcache_mount::system_ram_bytes() / 8;
+        Ok(MountConfig {
+            source: self.source,
+            target: self.target,
+            ram_bytes: self.ram.unwrap_or_else(default_ram),
+            admit: self
+                .admit
+                .parse()
+                .map_err(|error| format!("--admit: {error}"))?,
+            codec: self
+                .codec
+                .parse()
+                .map_err(|error| format!("--codec: {error}"))?,
+            allocator: self
+                .allocator
+                .parse()
+                .map_err(|error| format!("--allocator: {error}"))?,
+            flags,
+            // A daemon's working directory is the root.
+            stats: self
+                .stats
+                .map(|path| std::path::absolute(&path).unwrap_or(path)),
+            threads: self.threads,
+        })
+    }
+}
+
+fn serve(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), String> {
+    zcache_mount::mount(config, mounted).map_err(|error| error.to_string())
+}
+
+/// Leaves a child behind that serves, and returns when it does.
+fn serve_in_background(config: &MountConfig) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot go to the background: {error}");
+    let (mut said, mut say) = std::io::pipe().map_err(failed)?;
+    match process::fork().map_err(failed)? {
+        Side::Parent(_) => {
+            drop(say);
+            let mut word = [0];
+            match said.read(&mut word) {
+                Ok(1) => Ok(()),
+                // The child has told the user why.
+                _ => std::process::exit(zcache_pager::EXIT_OWN),
+            }
+        }
+        Side::Child => {
+            drop(said);
+            serve(config, || {
+                zcache_mount::leave_terminal();
+                let _ = say.write_all(b"!");
+                drop(say);
+            })
+        }
+    }
+}
+
+/// mount(8) calls /sbin/mount.zcache for the type zcache, in its own way: source,
+/// target, switches, and options behind `-o`. A link of that name to this
+/// program makes it the helper.
+pub(crate) fn as_helper(arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().map(|name| Path::new(name).file_name());
+    if name.flatten() != Some("mount.zcache".as_ref()) {
+        return arguments;
+    }
+    let mut translated: Vec<OsString> = vec!["zcache".into(), "mount".into()];
+    let mut rest = arguments.into_iter().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.to_str() {
+            // Verbose, sloppy, and not to be listed: nothing that changes here.
+            Some("-v" | "-s" | "-n") => {}
+            // The type, which the name says already.
+            Some("-t") => drop(rest.next()),
+            _ => translated.push(argument),
+        }
+    }
+    translated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn helper(arguments: &[&str]) -> Vec<OsString> {
+        as_helper(arguments.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn mount_calls_the_helper_in_its_own_way() {
+        let said = ["/sbin/mount.zcache", "/a", "/b", "-n", "-o", "rw,ram=64M"];
+        let wanted = ["zcache", "mount", "/a", "/b", "-o", "rw,ram=64M"];
+        assert_eq!(helper(&said), wanted.map(OsString::from));
+        let plain = ["zcache", "mount", "-n"];
+        assert_eq!(helper(&plain), plain.map(OsString::from));
+    }
+}
