@@ -1,4 +1,4 @@
-//! System tests of `zcache run` and `zcache measure`: the command as built, around real programs, measured and judged from outside.
+//! System tests of `zcache run`, `zcache measure` and `zcache mount`: the command as built, around real programs, measured and judged from outside.
 //!
 //! What: exit status, streams, job control, statistics, refusals, deaths and full disks (by theme, one file each); real programs at
 //! half of their memory (`programs`); the torturer and the nine known ways to wrong bytes (`torture`, `wrong_bytes`).
@@ -15,6 +15,7 @@ mod allocators;
 mod deaths;
 mod exits;
 mod measure;
+mod mount;
 mod processes;
 mod programs;
 mod refusals;

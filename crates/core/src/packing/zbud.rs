@@ -18,9 +18,9 @@
 use core::ops::Range;
 
 use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
+use super::{Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Run};
+use crate::frames::{FRAME_SIZE, Frames, Order};
 
 /// The zbud packing.
 pub(super) struct Zbud;
@@ -39,16 +39,7 @@ fn second_start(second: usize) -> usize {
 }
 
 impl Packing for Zbud {
-    const RUNS: &'static [Run] = &[Run::FRAME];
-    const GROUP_BINS: usize = BINS;
-
-    fn empty(_len: usize) -> Fill {
-        Fill(0)
-    }
-
-    fn run(_fill: Fill) -> Run {
-        Run::FRAME
-    }
+    const ORDER: Order = Order::FRAME;
 
     fn bins_for(len: usize) -> Range<usize> {
         if len > HEADED_MAX {
@@ -100,7 +91,7 @@ impl Packing for Zbud {
             *fill = fill_of(first, need);
             second_start(need)
         };
-        write_header(frames.bytes_mut(site.frame, Run::FRAME), start, entry, len);
+        write_header(frames.bytes_mut(site.frame, Self::ORDER), start, entry, len);
         Placed {
             offset: start + HEADER,
             compacted: false,

@@ -21,9 +21,9 @@
 use core::ops::Range;
 
 use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
+use super::{Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Run};
+use crate::frames::{FRAME_SIZE, Frames, Order};
 
 /// The three-in-a-frame packing.
 pub(super) struct Ztri;
@@ -145,16 +145,7 @@ fn middle_end(parts: Parts) -> usize {
 }
 
 impl Packing for Ztri {
-    const RUNS: &'static [Run] = &[Run::FRAME];
-    const GROUP_BINS: usize = BINS;
-
-    fn empty(_len: usize) -> Fill {
-        Fill(0)
-    }
-
-    fn run(_fill: Fill) -> Run {
-        Run::FRAME
-    }
+    const ORDER: Order = Order::FRAME;
 
     fn bins_for(len: usize) -> Range<usize> {
         if len > HEADED_MAX {
@@ -200,7 +191,7 @@ impl Packing for Ztri {
         });
         *fill = with.fill();
         let at = start * CHUNK;
-        write_header(frames.bytes_mut(site.frame, Run::FRAME), at, entry, len);
+        write_header(frames.bytes_mut(site.frame, Self::ORDER), at, entry, len);
         Placed {
             offset: at + HEADER,
             compacted: direct.is_none(),
@@ -250,7 +241,7 @@ fn move_middle<F: Frames>(
 ) -> Parts {
     let (start, moved) = parts.with_middle_moved();
     let from = parts.middle_start * CHUNK;
-    let bytes = frames.bytes_mut(site.frame, Run::FRAME);
+    let bytes = frames.bytes_mut(site.frame, Order::FRAME);
     let (entry, _) = read_header(bytes, from).expect("a live zpage has a header");
     bytes.copy_within(from..from + parts.middle * CHUNK, start * CHUNK);
     entries.set_place(frames, entry, site.block, start * CHUNK + HEADER);

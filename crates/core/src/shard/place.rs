@@ -13,7 +13,7 @@
 use super::{Shard, TIER_BINS};
 use crate::block::{AGE_LINKS, Block, State};
 use crate::entry::{Content, Entry, Span};
-use crate::frames::{FrameId, Frames, Run};
+use crate::frames::{FrameId, Frames};
 use crate::ids::{
     BlockToken, Found, Key, Kind, NONE, Refused, Slot, TierRange, ZPAGE_LEN_MAX, Zpage,
 };
@@ -27,20 +27,6 @@ const DROPS_PER_PUT_MAX: u32 = 8;
 pub(super) enum Owner<'k> {
     Handle,
     Key(&'k Key),
-}
-
-/// Room that a zpage was given.
-pub(super) struct Room {
-    pub(super) span: Span,
-    frame: FrameId,
-    run: Run,
-}
-
-impl Room {
-    /// The bytes of the zpage, to be written.
-    pub(super) fn bytes_mut<'f, F: Frames>(&self, frames: &'f mut F) -> &'f mut [u8] {
-        &mut frames.bytes_mut(self.frame, self.run)[self.span.offset..][..self.span.len]
-    }
 }
 
 impl Owner<'_> {
@@ -137,11 +123,13 @@ impl Shard {
                 codec,
                 checksum,
             } => {
-                let room = self.place(frames, kind, token, bytes.len())?;
-                room.bytes_mut(frames).copy_from_slice(bytes);
-                self.refresh(frames, room.span.block);
+                let (span, frame) = self.place(frames, kind, token, bytes.len())?;
+                let order = self.allocator.order();
+                frames.bytes_mut(frame, order)[span.offset..span.offset + span.len]
+                    .copy_from_slice(bytes);
+                self.refresh(frames, span.block);
                 Ok(Content::Bytes {
-                    span: room.span,
+                    span,
                     codec,
                     checksum,
                 })
@@ -220,10 +208,9 @@ impl Shard {
                 checksum,
             } => (span, codec, checksum),
         };
-        let block = self.blocks.expect(frames, span.block);
-        match block.state {
+        match self.blocks.expect(frames, span.block).state {
             State::InRam(frame) | State::Writing(frame) => {
-                let bytes = &frames.bytes(frame, self.allocator.run(block.fill))
+                let bytes = &frames.bytes(frame, self.allocator.order())
                     [span.offset..span.offset + span.len];
                 Found::InRam {
                     bytes,
@@ -246,11 +233,11 @@ impl Shard {
         kind: Kind,
         entry: u32,
         len: usize,
-    ) -> Result<Room, Refused> {
+    ) -> Result<(Span, FrameId), Refused> {
         match self.place_in_existing(frames, kind, entry, len) {
             Some(placed) => Ok(placed),
             None => {
-                let token = self.new_block(frames, kind, len)?;
+                let token = self.new_block(frames, kind)?;
                 Ok(self.place_in(frames, token, entry, len))
             }
         }
@@ -263,12 +250,18 @@ impl Shard {
         kind: Kind,
         entry: u32,
         len: usize,
-    ) -> Option<Room> {
+    ) -> Option<(Span, FrameId)> {
         let token = self.bins[kind as usize].lowest(self.allocator.bins_for(len))?;
         Some(self.place_in(frames, token, entry, len))
     }
 
-    fn place_in<F: Frames>(&mut self, frames: &mut F, token: u32, entry: u32, len: usize) -> Room {
+    fn place_in<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: u32,
+        entry: u32,
+        len: usize,
+    ) -> (Span, FrameId) {
         let before = self.blocks.expect(frames, token);
         let State::InRam(frame) = before.state else {
             panic!("bins hold blocks in RAM only")
@@ -288,42 +281,34 @@ impl Shard {
         let usage = self.kind_usage(before.kind);
         usage.zpages += 1;
         usage.zbytes += len as u64;
-        Room {
-            span: Span {
+        (
+            Span {
                 block: token,
                 offset: placed.offset,
                 len,
             },
             frame,
-            run: self.allocator.run(after.fill),
-        }
+        )
     }
 
-    /// An empty block with room for `len` bytes.
-    fn new_block<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        kind: Kind,
-        len: usize,
-    ) -> Result<u32, Refused> {
-        let fill = self.allocator.empty(len);
-        let run = self.allocator.run(fill);
-        let frame = frames.alloc(run).ok_or(Refused::NoFrames)?;
+    fn new_block<F: Frames>(&mut self, frames: &mut F, kind: Kind) -> Result<u32, Refused> {
+        let order = self.allocator.order();
+        let frame = frames.alloc(order).ok_or(Refused::NoFrames)?;
         let Some(token) = self.blocks.alloc(frames) else {
-            frames.free(frame, run);
+            frames.free(frame, order);
             return Err(Refused::NoMetadata);
         };
         let block = Block {
             state: State::InRam(frame),
             kind,
             live: 0,
-            fill,
+            fill: Fill(0),
         };
         self.blocks.write(frames, token, &block);
         self.ages[kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
         self.bin(frames, token, &block);
         self.kind_usage(kind).blocks += 1;
-        self.usage.block_frames += run.frames();
+        self.usage.block_frames += order.frames();
         Ok(token)
     }
 
@@ -377,16 +362,16 @@ impl Shard {
     ) {
         self.ages[block.kind as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
         self.unbin(frames, token, block);
-        self.free_frames(frames, block, frame);
+        self.free_frames(frames, block.kind, frame);
         self.blocks.release(frames, token);
     }
 
     /// Frees the frames of a block that is in no list of RAM any more.
-    pub(super) fn free_frames<F: Frames>(&mut self, frames: &mut F, block: &Block, frame: FrameId) {
-        let run = self.allocator.run(block.fill);
-        frames.free(frame, run);
-        self.kind_usage(block.kind).blocks -= 1;
-        self.usage.block_frames -= run.frames();
+    pub(super) fn free_frames<F: Frames>(&mut self, frames: &mut F, kind: Kind, frame: FrameId) {
+        let order = self.allocator.order();
+        frames.free(frame, order);
+        self.kind_usage(kind).blocks -= 1;
+        self.usage.block_frames -= order.frames();
     }
 
     pub(super) fn count_out_of_ram(&mut self, kind: Kind, len: usize) {
@@ -397,15 +382,15 @@ impl Shard {
 
     pub(super) fn bin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
         if let Some(bin) = self.allocator.bin_of(block.fill) {
-            let free = self.allocator.free_bytes(block.fill);
-            self.bins[block.kind as usize].add(frames, &mut self.blocks, bin, token, free);
+            let used = self.allocator.used_bytes(block.fill);
+            self.bins[block.kind as usize].add(frames, &mut self.blocks, bin, token, used);
         }
     }
 
     pub(super) fn unbin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
         if let Some(bin) = self.allocator.bin_of(block.fill) {
-            let free = self.allocator.free_bytes(block.fill);
-            self.bins[block.kind as usize].remove(frames, &mut self.blocks, bin, token, free);
+            let used = self.allocator.used_bytes(block.fill);
+            self.bins[block.kind as usize].remove(frames, &mut self.blocks, bin, token, used);
         }
     }
 
@@ -415,17 +400,17 @@ impl Shard {
     }
 
     pub(super) fn bin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
-        let free = self.allocator.free_bytes(block.fill);
-        let bin = self.tier_bin(block.fill);
+        let used = self.allocator.used_bytes(block.fill);
+        let bin = self.tier_bin(used);
         self.tier_bins
-            .add(frames, &mut self.blocks, bin, token, free);
+            .add(frames, &mut self.blocks, bin, token, used);
     }
 
     pub(super) fn unbin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
-        let free = self.allocator.free_bytes(block.fill);
-        let bin = self.tier_bin(block.fill);
+        let used = self.allocator.used_bytes(block.fill);
+        let bin = self.tier_bin(used);
         self.tier_bins
-            .remove(frames, &mut self.blocks, bin, token, free);
+            .remove(frames, &mut self.blocks, bin, token, used);
     }
 
     fn rebin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, before: &Block, after: &Block) {
@@ -434,9 +419,9 @@ impl Shard {
     }
 
     /// The bin of a block in a tier: the highest are the emptiest.
-    pub(super) fn tier_bin(&self, fill: Fill) -> usize {
-        let free = self.allocator.free_bytes(fill) as usize;
-        free * (TIER_BINS - 1) / self.allocator.run(fill).bytes()
+    pub(super) fn tier_bin(&self, used_bytes: u32) -> usize {
+        let bytes = self.allocator.order().bytes();
+        ((bytes - used_bytes as usize) * (TIER_BINS - 1)) / bytes
     }
 
     /// Queues the slot of an empty block for the home; the block record is the queue's link.

@@ -1,0 +1,14 @@
+//! System tests of `zcache mount`: real trees on a real disk, used by programs that know nothing of it, judged beside the same
+//! tree without it.
+//!
+//! What: the same random operations here and on the source's own filesystem (`alike`); what changes beside the mount (`beside`);
+//! sources that fail, fill up or vanish, and a zcache that is killed (`failures`); real programs (`programs`); mounting,
+//! unmounting, options and refusals (`lifecycle`).
+//! Invariant, for every test: what is read is what was written last, through whichever path.
+
+mod alike;
+mod beside;
+mod failures;
+mod lifecycle;
+mod programs;
+mod support;

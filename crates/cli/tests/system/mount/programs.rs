@@ -1,0 +1,60 @@
+//! Real programs in a mounted tree, with their own checks.
+
+use super::support::Mounted;
+use crate::support::{repository, tool};
+use std::process::Command;
+
+fn shell(mounted: &Mounted, script: &str) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["200", "bash", "-euo", "pipefail", "-c", script]);
+    tool("bash", command.current_dir(mounted.target()))
+}
+
+#[test]
+fn git_clones_and_checks_and_a_clone_builds() {
+    let mounted = Mounted::new("git", &["--ram", "64M"]);
+    let root = repository();
+    let script = format!(
+        "git -c safe.directory='*' clone -q --no-hardlinks {root} repo
+         cd repo
+         git fsck --no-progress
+         test -z \"$(git status --porcelain)\"
+         git gc -q
+         cc -std=c11 -O1 -pthread -o torture tests/torture/*.c
+         ./torture --seconds 1 --threads 2 --bytes 8M --ops write,verify > /dev/null
+         git checkout -q -b other && git commit -q --allow-empty -m x --author 'a <a@b>'
+         git fsck --no-progress",
+        root = root.display()
+    );
+    let script = script.replace("git commit", "git -c user.name=a -c user.email=a@b commit");
+    shell(&mounted, &script);
+}
+
+#[test]
+fn sqlite_finds_its_database_whole() {
+    let mounted = Mounted::new("sqlite", &["--ram", "16M", "--admit", "all"]);
+    for mode in ["delete", "wal", "truncate"] {
+        let script = format!(
+            "rm -f db*; sqlite3 db <<'SQL'
+             pragma journal_mode={mode};
+             pragma mmap_size=33554432;
+             create table t(id integer primary key, word text, number integer);
+             create index i on t(number);
+             with recursive n(x) as (select 1 union all select x + 1 from n where x < 60000)
+             insert into t select x, hex(randomblob(40)), x * 7919 % 60013 from n;
+             update t set word = word || 'x' where id % 3 = 0;
+             delete from t where id % 7 = 0;
+             vacuum;
+SQL
+             sync db; dd if=db of=/dev/null iflag=nocache status=none
+             sqlite3 db 'pragma integrity_check; select count(*) from t;'"
+        );
+        assert_eq!(
+            shell(&mounted, &script).lines().last(),
+            Some("51429"),
+            "{mode}"
+        );
+        let check = shell(&mounted, "sqlite3 db 'pragma integrity_check'");
+        assert_eq!(check.trim(), "ok", "{mode}");
+    }
+}
