@@ -17,7 +17,7 @@ cat > "$work/probe.rs" <<'PROBE'
 #![no_std]
 #![no_main]
 
-use zcache_core::{Allocator, CodecId, FrameId, Frames, Key, Kind, ObjectId, Order, PoolId, Shard, Slot, Zpage};
+use zcache_core::{Allocator, CodecId, FrameId, Frames, Key, Kind, ObjectId, PoolId, Run, Shard, Slot, Zpage};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -30,19 +30,19 @@ struct Home {
 }
 
 impl Frames for Home {
-    fn alloc(&mut self, order: Order) -> Option<FrameId> {
+    fn alloc(&mut self, run: Run) -> Option<FrameId> {
         let frame = self.used;
-        (frame + order.bytes() <= self.memory.len()).then(|| {
-            self.used += order.bytes();
+        (frame + run.bytes() <= self.memory.len()).then(|| {
+            self.used += run.bytes();
             FrameId(frame as u32)
         })
     }
-    fn free(&mut self, _: FrameId, _: Order) {}
-    fn bytes(&self, frame: FrameId, order: Order) -> &[u8] {
-        &self.memory[frame.0 as usize..][..order.bytes()]
+    fn free(&mut self, _: FrameId, _: Run) {}
+    fn bytes(&self, frame: FrameId, run: Run) -> &[u8] {
+        &self.memory[frame.0 as usize..][..run.bytes()]
     }
-    fn bytes_mut(&mut self, frame: FrameId, order: Order) -> &mut [u8] {
-        &mut self.memory[frame.0 as usize..][..order.bytes()]
+    fn bytes_mut(&mut self, frame: FrameId, run: Run) -> &mut [u8] {
+        &mut self.memory[frame.0 as usize..][..run.bytes()]
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - bit `b` of the bitmap is set exactly when list `b` has a member
-//! - `blocks == sum(len of each list)`, `used_bytes == sum(used bytes of each member)`
+//! - `blocks == sum(len of each list)`, `free_bytes == sum(free bytes of each member)`
 //!
 //! Does not: decide which bin a block belongs to; the packing does.
 
@@ -22,8 +22,8 @@ pub(crate) struct Bins<const N: usize> {
     bits: [u64; 6],
     /// Members of all bins.
     pub(crate) blocks: u32,
-    /// Their used bytes.
-    pub(crate) used_bytes: u64,
+    /// Their free bytes.
+    pub(crate) free_bytes: u64,
 }
 
 impl<const N: usize> Bins<N> {
@@ -33,7 +33,7 @@ impl<const N: usize> Bins<N> {
             lists: [List::new(); N],
             bits: [0; 6],
             blocks: 0,
-            used_bytes: 0,
+            free_bytes: 0,
         }
     }
 
@@ -47,12 +47,12 @@ impl<const N: usize> Bins<N> {
         blocks: &mut Blocks,
         bin: usize,
         token: u32,
-        used_bytes: u32,
+        free_bytes: u32,
     ) {
         self.lists[bin].push(frames, blocks, BIN_LINKS, token);
         self.bits[bin / 64] |= 1 << (bin % 64);
         self.blocks += 1;
-        self.used_bytes += u64::from(used_bytes);
+        self.free_bytes += u64::from(free_bytes);
     }
 
     pub(crate) fn remove<F: Frames>(
@@ -61,14 +61,14 @@ impl<const N: usize> Bins<N> {
         blocks: &mut Blocks,
         bin: usize,
         token: u32,
-        used_bytes: u32,
+        free_bytes: u32,
     ) {
         self.lists[bin].remove(frames, blocks, BIN_LINKS, token);
         if self.lists[bin].len == 0 {
             self.bits[bin / 64] &= !(1 << (bin % 64));
         }
         self.blocks -= 1;
-        self.used_bytes -= u64::from(used_bytes);
+        self.free_bytes -= u64::from(free_bytes);
     }
 
     /// The youngest member of the lowest bin of the range that has any.
@@ -89,11 +89,20 @@ impl<const N: usize> Bins<N> {
         None
     }
 
-    /// The oldest member of the highest bin that has any.
-    pub(crate) fn highest(&self) -> Option<u32> {
-        let word = (0..N / 64).rev().find(|word| self.bits[*word] != 0)?;
-        let bin = word * 64 + 63 - self.bits[word].leading_zeros() as usize;
-        Some(self.lists[bin].head)
+    /// The oldest member of the highest bin of the range that has any.
+    pub(crate) fn highest(&self, range: Range<usize>) -> Option<u32> {
+        let last = range.end.checked_sub(1)?;
+        for word in (range.start / 64..=last / 64).rev() {
+            let mut bits = self.bits[word];
+            if word == last / 64 {
+                bits &= u64::MAX >> (63 - last % 64);
+            }
+            if bits != 0 {
+                let bin = word * 64 + 63 - bits.leading_zeros() as usize;
+                return (bin >= range.start).then(|| self.lists[bin].head);
+            }
+        }
+        None
     }
 
     /// Whether the bitmap says that a bin has members.

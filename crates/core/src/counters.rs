@@ -95,6 +95,8 @@ pub struct Usage {
     pub ephemeral: KindUsage,
     /// Blocks being written.
     pub writing_blocks: u32,
+    /// Frames that they take.
+    pub writing_frames: u32,
     /// Blocks that live in a tier.
     pub tier_blocks: u32,
     /// Zpages in them.

@@ -17,7 +17,7 @@
 //!
 //! Does not: say whether a block is in RAM or in a tier; the block record does, for all its zpages at once.
 
-use crate::frames::Frames;
+use crate::frames::{FRAME_SIZE, Frames, Run};
 use crate::ids::{CodecId, NONE};
 use crate::index::Chained;
 use crate::object::page_hash;
@@ -35,6 +35,10 @@ const CHECKSUM: usize = 20;
 pub const ENTRIES_MAX: u32 = (ROOT * 1024) as u32 * (4096 / SIZE) as u32;
 
 const _: () = assert!(Table::<SIZE, LINK>::RECORDS_MAX == ENTRIES_MAX);
+const _: () = assert!(
+    Run::FRAMES_MAX as usize * FRAME_SIZE / 8 <= 1 << 12,
+    "an offset in any block fits its 12 bits"
+);
 const _: () = assert!(
     ENTRIES_MAX < 1 << 31,
     "a packing may keep a flag beside a token"

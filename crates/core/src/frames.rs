@@ -12,7 +12,7 @@
 /// Bytes in one frame and in one page.
 pub const FRAME_SIZE: usize = 4096;
 
-/// A run of `1 << order` contiguous frames, named by its home with a number that only the home interprets.
+/// A run of contiguous frames, named by its home with a number that only the home interprets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FrameId(pub u32);
 
@@ -22,50 +22,56 @@ impl core::fmt::Debug for FrameId {
     }
 }
 
-/// The size of a run of frames as a power of two: 0 is one frame, 2 is four frames (16 KiB).
+/// The length of a run of frames, 1 to 8.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Order(u8);
+pub struct Run(u8);
 
-impl Order {
-    /// One frame, 4 KiB: all metadata, and the blocks of zbud.
-    pub const FRAME: Order = Order(0);
-    /// Four contiguous frames, 16 KiB: the blocks of the default allocator.
-    pub const BLOCK: Order = Order(2);
+impl Run {
+    /// One frame, 4 KiB: all metadata, and the blocks of zbud and ztri.
+    pub const FRAME: Run = Run(1);
+    /// Four frames, 16 KiB: the blocks of the default allocator.
+    pub const BLOCK: Run = Run(4);
+    /// Frames of the longest run. An entry's offset reaches no further.
+    pub const FRAMES_MAX: u32 = 8;
+
+    /// The run of so many frames.
+    ///
+    /// # Panics
+    /// When there are none, or more than [`Run::FRAMES_MAX`].
+    #[must_use]
+    pub const fn of_frames(frames: u32) -> Run {
+        assert!(1 <= frames && frames <= Self::FRAMES_MAX);
+        Run(frames as u8)
+    }
 
     /// Frames in the run.
     #[must_use]
     pub const fn frames(self) -> u32 {
-        1 << self.0
+        self.0 as u32
     }
 
     /// Bytes in the run.
     #[must_use]
     pub const fn bytes(self) -> usize {
-        FRAME_SIZE << self.0
-    }
-
-    /// The power of two itself.
-    #[must_use]
-    pub const fn get(self) -> u8 {
-        self.0
+        FRAME_SIZE * self.0 as usize
     }
 }
 
 /// What a home provides: runs of frames, and access to their bytes.
 ///
-/// `order` is always the order the run was allocated with. A slice given out has exactly `order.bytes()` bytes. The core
+/// `run` is always the length that the run was allocated with. A slice given out has exactly `run.bytes()` bytes. The core
 /// calls `bytes` often (several times per operation), so it should be an address computation. Fresh runs may hold any
 /// bytes: the core initialises what it reads.
 pub trait Frames {
-    /// A run of `order.frames()` contiguous frames, or `None` when there is no room.
-    fn alloc(&mut self, order: Order) -> Option<FrameId>;
+    /// A run of `run.frames()` contiguous frames, or `None` when there is no room.
+    fn alloc(&mut self, run: Run) -> Option<FrameId>;
 
     /// Takes a run back.
-    fn free(&mut self, frame: FrameId, order: Order);
+    fn free(&mut self, frame: FrameId, run: Run);
 
     /// The bytes of a run.
-    fn bytes(&self, frame: FrameId, order: Order) -> &[u8];
+    fn bytes(&self, frame: FrameId, run: Run) -> &[u8];
 
     /// The bytes of a run, to be written.
-    fn bytes_mut(&mut self, frame: FrameId, order: Order) -> &mut [u8];
+    fn bytes_mut(&mut self, frame: FrameId, run: Run) -> &mut [u8];
 }

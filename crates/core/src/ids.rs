@@ -5,7 +5,7 @@
 //!
 //! Does not: hold any state.
 
-use crate::frames::{FrameId, Order};
+use crate::frames::{FrameId, Run};
 
 /// The longest zpage: a page stored as it is.
 pub const ZPAGE_LEN_MAX: usize = 4096;
@@ -217,10 +217,10 @@ pub enum Refused {
 pub struct WritebackPlan {
     /// Names the block in `finish_writeback`.
     pub block: BlockToken,
-    /// Its bytes, `order.bytes()` of them, to be written verbatim.
+    /// Its bytes, `run.bytes()` of them, to be written verbatim.
     pub frame: FrameId,
-    /// Its size.
-    pub order: Order,
+    /// The run that it is.
+    pub run: Run,
     /// Live zpages in it.
     pub zpages: u32,
 }
@@ -254,8 +254,8 @@ pub struct TierBlock {
     pub block: BlockToken,
     /// Where it is.
     pub slot: Slot,
-    /// Its size.
-    pub order: Order,
+    /// The run that it is.
+    pub run: Run,
     /// Live zpages in it.
     pub zpages: u32,
     /// Bytes of the block that live zpages take, headers and rounding included.

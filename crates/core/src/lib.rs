@@ -32,7 +32,7 @@ mod table;
 
 pub use counters::{Counters, KindUsage, Usage};
 pub use entry::ENTRIES_MAX;
-pub use frames::{FRAME_SIZE, FrameId, Frames, Order};
+pub use frames::{FRAME_SIZE, FrameId, Frames, Run};
 pub use ids::{
     BlockToken, CodecId, Dropped, EntryToken, Evacuated, Found, Key, Kind, LiveZpage, ObjectId,
     PoolId, Refused, Slot, TierBlock, TierRange, Watermarks, WriteFailed, WritebackEnd,

@@ -10,7 +10,7 @@
 //!
 //! Does not: know what a record means, or give frames back before it is destroyed.
 
-use crate::frames::{FRAME_SIZE, FrameId, Frames, Order};
+use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
 use crate::ids::NONE;
 
 /// Directory frames a table can have.
@@ -92,7 +92,7 @@ impl<const SIZE: usize, const LINK: usize> Table<SIZE, LINK> {
     /// When the token was never made.
     pub(crate) fn record<'f, F: Frames>(&self, frames: &'f F, token: u32) -> &'f [u8; SIZE] {
         let (frame, at) = self.locate(frames, token);
-        frames.bytes(frame, Order::FRAME)[at..at + SIZE]
+        frames.bytes(frame, Run::FRAME)[at..at + SIZE]
             .try_into()
             .expect("SIZE bytes were sliced")
     }
@@ -107,7 +107,7 @@ impl<const SIZE: usize, const LINK: usize> Table<SIZE, LINK> {
         token: u32,
     ) -> &'f mut [u8; SIZE] {
         let (frame, at) = self.locate(frames, token);
-        let bytes = &mut frames.bytes_mut(frame, Order::FRAME)[at..at + SIZE];
+        let bytes = &mut frames.bytes_mut(frame, Run::FRAME)[at..at + SIZE];
         bytes.try_into().expect("SIZE bytes were sliced")
     }
 
@@ -144,10 +144,10 @@ impl<const SIZE: usize, const LINK: usize> Table<SIZE, LINK> {
     pub(crate) fn destroy<F: Frames>(&mut self, frames: &mut F) {
         for number in 0..self.data_frames {
             let frame = self.data_frame(frames, number);
-            frames.free(frame, Order::FRAME);
+            frames.free(frame, Run::FRAME);
         }
         for directory in &self.root[..self.directory_frames as usize] {
-            frames.free(FrameId(*directory), Order::FRAME);
+            frames.free(FrameId(*directory), Run::FRAME);
         }
         *self = Table::new();
     }
@@ -157,15 +157,15 @@ impl<const SIZE: usize, const LINK: usize> Table<SIZE, LINK> {
         let slot = self.data_frames as usize;
         if slot == self.directory_frames as usize * PER_DIRECTORY {
             let root = self.root.get_mut(self.directory_frames as usize)?;
-            *root = frames.alloc(Order::FRAME)?.0;
+            *root = frames.alloc(Run::FRAME)?.0;
             self.directory_frames += 1;
         }
-        let frame = frames.alloc(Order::FRAME)?;
+        let frame = frames.alloc(Run::FRAME)?;
         // Zero is how every record says that it is free.
-        frames.bytes_mut(frame, Order::FRAME).fill(0);
+        frames.bytes_mut(frame, Run::FRAME).fill(0);
         let directory = FrameId(self.root[slot / PER_DIRECTORY]);
         write_word(
-            frames.bytes_mut(directory, Order::FRAME),
+            frames.bytes_mut(directory, Run::FRAME),
             slot % PER_DIRECTORY * 4,
             frame.0,
         );
@@ -176,7 +176,7 @@ impl<const SIZE: usize, const LINK: usize> Table<SIZE, LINK> {
     fn data_frame<F: Frames>(&self, frames: &F, number: u32) -> FrameId {
         let directory = FrameId(self.root[number as usize / PER_DIRECTORY]);
         FrameId(read_word(
-            frames.bytes(directory, Order::FRAME),
+            frames.bytes(directory, Run::FRAME),
             number as usize % PER_DIRECTORY * 4,
         ))
     }

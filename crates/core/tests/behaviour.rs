@@ -5,7 +5,7 @@ mod common;
 
 use common::{Arena, Random};
 use zcache_core::{
-    Allocator, CodecId, Found, Frames, Key, Kind, ObjectId, PoolId, Refused, Shard, Slot,
+    Allocator, CodecId, Found, Frames, Key, Kind, ObjectId, PoolId, Refused, Run, Shard, Slot,
     Watermarks, Zpage,
 };
 
@@ -183,12 +183,15 @@ fn bytes_of_a_slot_the_block_has_left_are_not_readmitted() {
     let old = random.bytes(3000);
     let token = shard.insert(&mut arena, zpage(&old)).unwrap();
     let plan = shard.begin_writeback(&mut arena).unwrap();
-    let bytes = arena.bytes(plan.frame, plan.order).to_vec();
+    let bytes = arena.bytes(plan.frame, plan.run).to_vec();
     shard.finish_writeback(&mut arena, plan.block, Ok(Slot(3)));
     let from = shard.sparsest_tier_block(&arena).unwrap();
     // While the home reads the slot without the lock, the page is released and its entry and block are used again.
     shard.release(&mut arena, token);
-    assert_eq!(shard.take_freed_slot(&mut arena), Some(Slot(3)));
+    assert_eq!(
+        shard.take_freed_slot(&mut arena),
+        Some((Slot(3), Run::BLOCK))
+    );
     let new = random.bytes(3000);
     let token = shard.insert(&mut arena, zpage(&new)).unwrap();
     assert_eq!(

@@ -81,6 +81,23 @@ fn blocks_are_dense_and_evacuation_restores_it() {
 }
 
 #[test]
+fn size_classes_are_dense_and_evacuation_restores_it() {
+    let [fresh, churned, holed, evacuated] = densities(Allocator::Zsmalloc);
+    // Each of 119 classes keeps a block that is not full, which weighs much among 20,000 pages.
+    assert!(fresh > 0.93, "fresh {fresh}");
+    assert!(churned > 0.93 * fresh, "churned {churned}, fresh {fresh}");
+    assert!(
+        holed < 0.7 * fresh,
+        "half freed {holed}: the test has made no holes"
+    );
+    // These weigh twice as much with half of the pages.
+    assert!(
+        evacuated > 0.95 * fresh,
+        "evacuated {evacuated}, fresh {fresh}"
+    );
+}
+
+#[test]
 fn frames_of_two_and_three_are_restored_too_as_far_as_they_go() {
     for allocator in [Allocator::Zbud, Allocator::Ztri] {
         let [fresh, _, holed, evacuated] = densities(allocator);

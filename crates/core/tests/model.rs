@@ -128,8 +128,13 @@ impl World {
             98 => self.drop_ephemeral(),
             _ => self.stale_tokens(),
         }
-        while let Some(slot) = self.shard.take_freed_slot(&mut self.arena) {
-            assert!(self.tier.remove(&slot).is_some(), "{slot:?} freed twice");
+        while let Some((slot, run)) = self.shard.take_freed_slot(&mut self.arena) {
+            let bytes = self.tier.remove(&slot).expect("a slot is freed once");
+            assert_eq!(
+                bytes.len(),
+                run.bytes(),
+                "{slot:?} is freed as it was taken"
+            );
         }
     }
 
@@ -239,10 +244,12 @@ impl World {
     }
 
     fn begin_writeback(&mut self) {
+        let next = self.shard.next_writeback(&self.arena);
         if self.writing.len() < 3
             && let Some(plan) = self.shard.begin_writeback(&mut self.arena)
         {
-            let bytes = self.arena.bytes(plan.frame, plan.order).to_vec();
+            assert_eq!(next, Some(plan.run));
+            let bytes = self.arena.bytes(plan.frame, plan.run).to_vec();
             let live = self
                 .shard
                 .live_zpages(&self.arena, plan.block, &bytes)
@@ -259,7 +266,7 @@ impl World {
         let number = self.random.below(self.writing.len() as u64) as usize;
         let (plan, bytes) = self.writing.swap_remove(number);
         assert_eq!(
-            self.arena.bytes(plan.frame, plan.order),
+            self.arena.bytes(plan.frame, plan.run),
             bytes,
             "bytes changed under a writeback"
         );
@@ -509,6 +516,16 @@ fn ztri_with_plenty_of_frames() {
 #[test]
 fn ztri_short_of_frames() {
     short_of_frames(Allocator::Ztri);
+}
+
+#[test]
+fn zsmalloc_with_plenty_of_frames() {
+    plenty_of_frames(Allocator::Zsmalloc, false);
+}
+
+#[test]
+fn zsmalloc_short_of_frames() {
+    short_of_frames(Allocator::Zsmalloc);
 }
 
 #[test]

@@ -18,11 +18,18 @@ pub enum Allocator {
     Zbud,
     /// At most three zpages in a frame of 4 KiB.
     Ztri,
+    /// Size classes, each cut from runs of 1 to 8 frames.
+    Zsmalloc,
 }
 
 impl Allocator {
     /// Every allocator, in the order in which help texts list them.
-    pub const ALL: [Allocator; 3] = [Allocator::Block, Allocator::Zbud, Allocator::Ztri];
+    pub const ALL: [Allocator; 4] = [
+        Allocator::Block,
+        Allocator::Zbud,
+        Allocator::Ztri,
+        Allocator::Zsmalloc,
+    ];
 
     /// The name by which users choose it.
     #[must_use]
@@ -31,6 +38,7 @@ impl Allocator {
             Allocator::Block => "block",
             Allocator::Zbud => "zbud",
             Allocator::Ztri => "ztri",
+            Allocator::Zsmalloc => "zsmalloc",
         }
     }
 }
@@ -41,6 +49,7 @@ impl From<Allocator> for zcache_core::Allocator {
             Allocator::Block => zcache_core::Allocator::Block,
             Allocator::Zbud => zcache_core::Allocator::Zbud,
             Allocator::Ztri => zcache_core::Allocator::Ztri,
+            Allocator::Zsmalloc => zcache_core::Allocator::Zsmalloc,
         }
     }
 }

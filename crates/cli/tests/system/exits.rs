@@ -183,7 +183,7 @@ fn codecs_that_are_refused_are_told_with_those_that_exist() {
     let (_, said) = refusal(&["run", "--ram", "64M", "--codec", "rot13", "--", "true"]);
     assert!(said.contains("lz4") && said.contains("zstd"), "{said}");
     let (_, said) = refusal(&["run", "--ram", "64M", "--allocator", "slob", "--", "true"]);
-    for known in ["block", "zbud", "ztri"] {
+    for known in ["block", "zbud", "ztri", "zsmalloc"] {
         assert!(said.contains(known), "{said}");
     }
 }

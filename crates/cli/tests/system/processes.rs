@@ -82,7 +82,7 @@ fn many_short_processes() {
 #[test]
 fn every_codec_and_allocator() {
     for codec in ["lz4", "zstd"] {
-        for allocator in ["block", "zbud", "ztri"] {
+        for allocator in ["block", "zbud", "ztri", "zsmalloc"] {
             let capped = Capped::ram_mib(32)
                 .option("--codec", codec)
                 .option("--allocator", allocator);

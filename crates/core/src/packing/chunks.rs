@@ -1,4 +1,4 @@
-//! What the packings of single frames share: chunks of 64 bytes, and the zpage that fills a frame.
+//! What packings share: chunks of 64 bytes, for those of single frames, and the zpage that fills a frame.
 //!
 //! Stage on the data path: see `packing`. A zpage stands behind its header, rounded up to chunks. One of 4089 to 4096
 //! bytes leaves no room for a header in a frame and is named by the fill instead.

@@ -24,13 +24,13 @@ use core::ops::Range;
 
 use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
-use crate::frames::{Frames, Order};
+use crate::frames::{Frames, Run};
 use crate::ids::NONE;
 
 /// Bytes in a granule.
 const GRANULE: usize = 16;
 /// Granules in a block.
-const GRANULES: usize = Order::BLOCK.bytes() / GRANULE;
+const GRANULES: usize = Run::BLOCK.bytes() / GRANULE;
 /// Below this many free granules every count has its own bin. No zpage needs as many, so above it the coarse bins are
 /// only a preference for fuller blocks.
 const EXACT: usize = 320;
@@ -110,7 +110,16 @@ impl Parts {
 }
 
 impl Packing for Granule {
-    const ORDER: Order = Order::BLOCK;
+    const RUNS: &'static [Run] = &[Run::BLOCK];
+    const GROUP_BINS: usize = BINS;
+
+    fn empty(_len: usize) -> Fill {
+        Fill(0)
+    }
+
+    fn run(_fill: Fill) -> Run {
+        Run::BLOCK
+    }
 
     fn bins_for(len: usize) -> Range<usize> {
         granules(len)..BINS
@@ -144,7 +153,7 @@ impl Packing for Granule {
             parts = compact(frames, entries, site, *fill);
             assert!(parts.tail + need <= GRANULES, "the bins promised room");
         }
-        let bytes = frames.bytes_mut(site.frame, Self::ORDER);
+        let bytes = frames.bytes_mut(site.frame, Run::BLOCK);
         let start = if parts.hole_len >= need {
             let start = parts.hole_start;
             parts.shrink_hole(need);
@@ -203,7 +212,7 @@ impl Packing for Granule {
 fn compact<F: Frames>(frames: &mut F, entries: &mut Entries, site: Site, fill: Fill) -> Parts {
     let (mut from, mut to) = (0, 0);
     while let Some((candidate, next)) =
-        Granule::walk(fill, frames.bytes(site.frame, Order::BLOCK), from)
+        Granule::walk(fill, frames.bytes(site.frame, Run::BLOCK), from)
     {
         if entries
             .len_at(frames, candidate.entry, site.block, candidate.offset)
@@ -211,7 +220,7 @@ fn compact<F: Frames>(frames: &mut F, entries: &mut Entries, site: Site, fill: F
         {
             if from != to {
                 frames
-                    .bytes_mut(site.frame, Order::BLOCK)
+                    .bytes_mut(site.frame, Run::BLOCK)
                     .copy_within(from..next, to);
                 entries.set_place(frames, candidate.entry, site.block, to + HEADER);
             }

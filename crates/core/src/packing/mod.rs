@@ -1,15 +1,16 @@
 //! Packings: how zpages lie within one block. This is the seam that the allocators share.
 //!
 //! Stage on the data path: between the choice of a block and the bytes in it. The shard owns the blocks, their lists and
-//! the entries; a packing decides the size of a block, which bin a block belongs to, where in a block a zpage goes, and
+//! the entries; a packing decides how long the run of a block is, which bin a block belongs to, where in a block a zpage goes, and
 //! how to find the zpages again from the block's bytes alone.
 //!
 //! - `granule`: the default, 16 KiB filled best-fit
 //! - `zbud`, `ztri`: two, or three, in a frame of 4 KiB
+//! - `zsmalloc`: size classes in runs of 1 to 8 frames
 //!
 //! Invariants:
 //! - a block in a bin of `bins_for(len)` has room for `len` bytes after at most one compaction of that block
-//! - an empty block has room for any length from 1 to 4096
+//! - the empty block that is made for a length has room for it
 //! - `walk` finds every live zpage; what else it finds is told apart by asking the entry it names
 //!
 //! Does not: choose between blocks, or know about tiers.
@@ -17,12 +18,13 @@
 mod chunks;
 mod granule;
 mod zbud;
+mod zsmalloc;
 mod ztri;
 
 use core::ops::Range;
 
 use crate::entry::Entries;
-use crate::frames::{FrameId, Frames, Order};
+use crate::frames::{FrameId, Frames, Run};
 
 /// Bins that a packing may use.
 pub(crate) const BINS: usize = 384;
@@ -31,9 +33,9 @@ pub(crate) const BINS: usize = 384;
 pub(crate) const HEADER: usize = 8;
 
 /// The longest length in a header: that of a filler over all of a block.
-const LEN_MAX: usize = Order::BLOCK.bytes() - HEADER;
+const LEN_MAX: usize = Run::BLOCK.bytes() - HEADER;
 
-/// How full a block is: 64 bits in the block record that only the packing interprets; 0 is an empty block.
+/// How full a block is, and what kind of block: 64 bits in the block record that only the packing interprets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fill(pub(crate) u64);
 
@@ -66,8 +68,18 @@ pub(crate) struct Placed {
 
 /// One way to pack zpages into a block.
 trait Packing {
-    /// Size of a block.
-    const ORDER: Order;
+    /// The runs that blocks may be, the longest last.
+    const RUNS: &'static [Run];
+
+    /// Bins come in groups of this many: a zpage of a block can move to the blocks in the bins of its group and to no
+    /// others.
+    const GROUP_BINS: usize;
+
+    /// The fill of an empty block that is made for a zpage of `len` bytes.
+    fn empty(len: usize) -> Fill;
+
+    /// The run that a block with this fill is. It is the same as long as the block lives.
+    fn run(fill: Fill) -> Run;
 
     /// The bins whose blocks have room for a zpage of `len` bytes, the tightest first.
     fn bins_for(len: usize) -> Range<usize>;
@@ -106,6 +118,8 @@ pub enum Allocator {
     Zbud,
     /// At most three zpages in a 4 KiB frame, in 64-byte chunks.
     Ztri,
+    /// Size classes, each cut from runs of the 1 to 8 frames that waste least.
+    Zsmalloc,
 }
 
 macro_rules! dispatch {
@@ -123,18 +137,39 @@ macro_rules! dispatch {
                 type $packing = ztri::Ztri;
                 $body
             }
+            Allocator::Zsmalloc => {
+                type $packing = zsmalloc::Zsmalloc;
+                $body
+            }
         }
     };
 }
 
 impl Allocator {
     /// Every allocator, the default first.
-    pub const ALL: [Allocator; 3] = [Allocator::Block, Allocator::Zbud, Allocator::Ztri];
+    pub const ALL: [Allocator; 4] = [
+        Allocator::Block,
+        Allocator::Zbud,
+        Allocator::Ztri,
+        Allocator::Zsmalloc,
+    ];
 
-    /// Size of a block.
+    /// The runs that its blocks may be, the longest last.
     #[must_use]
-    pub const fn order(self) -> Order {
-        dispatch!(self, P => <P as Packing>::ORDER)
+    pub const fn runs(self) -> &'static [Run] {
+        dispatch!(self, P => <P as Packing>::RUNS)
+    }
+
+    pub(crate) const fn group_bins(self) -> usize {
+        dispatch!(self, P => <P as Packing>::GROUP_BINS)
+    }
+
+    pub(crate) fn empty(self, len: usize) -> Fill {
+        dispatch!(self, P => P::empty(len))
+    }
+
+    pub(crate) fn run(self, fill: Fill) -> Run {
+        dispatch!(self, P => P::run(fill))
     }
 
     pub(crate) fn bins_for(self, len: usize) -> Range<usize> {
@@ -147,6 +182,11 @@ impl Allocator {
 
     pub(crate) fn used_bytes(self, fill: Fill) -> u32 {
         dispatch!(self, P => P::used_bytes(fill))
+    }
+
+    /// Bytes of the block that no live zpage takes.
+    pub(crate) fn free_bytes(self, fill: Fill) -> u32 {
+        self.run(fill).bytes() as u32 - self.used_bytes(fill)
     }
 
     pub(crate) fn place<F: Frames>(

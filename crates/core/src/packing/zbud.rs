@@ -18,9 +18,9 @@
 use core::ops::Range;
 
 use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
-use super::{Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
+use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Order};
+use crate::frames::{FRAME_SIZE, Frames, Run};
 
 /// The zbud packing.
 pub(super) struct Zbud;
@@ -39,7 +39,16 @@ fn second_start(second: usize) -> usize {
 }
 
 impl Packing for Zbud {
-    const ORDER: Order = Order::FRAME;
+    const RUNS: &'static [Run] = &[Run::FRAME];
+    const GROUP_BINS: usize = BINS;
+
+    fn empty(_len: usize) -> Fill {
+        Fill(0)
+    }
+
+    fn run(_fill: Fill) -> Run {
+        Run::FRAME
+    }
 
     fn bins_for(len: usize) -> Range<usize> {
         if len > HEADED_MAX {
@@ -91,7 +100,7 @@ impl Packing for Zbud {
             *fill = fill_of(first, need);
             second_start(need)
         };
-        write_header(frames.bytes_mut(site.frame, Self::ORDER), start, entry, len);
+        write_header(frames.bytes_mut(site.frame, Run::FRAME), start, entry, len);
         Placed {
             offset: start + HEADER,
             compacted: false,

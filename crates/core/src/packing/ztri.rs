@@ -21,9 +21,9 @@
 use core::ops::Range;
 
 use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
-use super::{Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
+use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Order};
+use crate::frames::{FRAME_SIZE, Frames, Run};
 
 /// The three-in-a-frame packing.
 pub(super) struct Ztri;
@@ -145,7 +145,16 @@ fn middle_end(parts: Parts) -> usize {
 }
 
 impl Packing for Ztri {
-    const ORDER: Order = Order::FRAME;
+    const RUNS: &'static [Run] = &[Run::FRAME];
+    const GROUP_BINS: usize = BINS;
+
+    fn empty(_len: usize) -> Fill {
+        Fill(0)
+    }
+
+    fn run(_fill: Fill) -> Run {
+        Run::FRAME
+    }
 
     fn bins_for(len: usize) -> Range<usize> {
         if len > HEADED_MAX {
@@ -191,7 +200,7 @@ impl Packing for Ztri {
         });
         *fill = with.fill();
         let at = start * CHUNK;
-        write_header(frames.bytes_mut(site.frame, Self::ORDER), at, entry, len);
+        write_header(frames.bytes_mut(site.frame, Run::FRAME), at, entry, len);
         Placed {
             offset: at + HEADER,
             compacted: direct.is_none(),
@@ -241,7 +250,7 @@ fn move_middle<F: Frames>(
 ) -> Parts {
     let (start, moved) = parts.with_middle_moved();
     let from = parts.middle_start * CHUNK;
-    let bytes = frames.bytes_mut(site.frame, Order::FRAME);
+    let bytes = frames.bytes_mut(site.frame, Run::FRAME);
     let (entry, _) = read_header(bytes, from).expect("a live zpage has a header");
     bytes.copy_within(from..from + parts.middle * CHUNK, start * CHUNK);
     entries.set_place(frames, entry, site.block, start * CHUNK + HEADER);

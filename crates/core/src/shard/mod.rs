@@ -97,7 +97,7 @@ impl Shard {
             if let Some(block) = self.blocks.read(frames, token)
                 && let State::InRam(frame) | State::Writing(frame) = block.state
             {
-                frames.free(frame, self.allocator.order());
+                frames.free(frame, self.allocator.run(block.fill));
             }
         }
         self.entries.destroy(frames);

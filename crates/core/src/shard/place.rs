@@ -13,7 +13,7 @@
 use super::{Shard, TIER_BINS};
 use crate::block::{AGE_LINKS, Block, State};
 use crate::entry::{Content, Entry, Span};
-use crate::frames::{FrameId, Frames};
+use crate::frames::{FrameId, Frames, Run};
 use crate::ids::{
     BlockToken, Found, Key, Kind, NONE, Refused, Slot, TierRange, ZPAGE_LEN_MAX, Zpage,
 };
@@ -27,6 +27,20 @@ const DROPS_PER_PUT_MAX: u32 = 8;
 pub(super) enum Owner<'k> {
     Handle,
     Key(&'k Key),
+}
+
+/// Room that a zpage was given.
+pub(super) struct Room {
+    pub(super) span: Span,
+    frame: FrameId,
+    run: Run,
+}
+
+impl Room {
+    /// The bytes of the zpage, to be written.
+    pub(super) fn bytes_mut<'f, F: Frames>(&self, frames: &'f mut F) -> &'f mut [u8] {
+        &mut frames.bytes_mut(self.frame, self.run)[self.span.offset..][..self.span.len]
+    }
 }
 
 impl Owner<'_> {
@@ -123,13 +137,11 @@ impl Shard {
                 codec,
                 checksum,
             } => {
-                let (span, frame) = self.place(frames, kind, token, bytes.len())?;
-                let order = self.allocator.order();
-                frames.bytes_mut(frame, order)[span.offset..span.offset + span.len]
-                    .copy_from_slice(bytes);
-                self.refresh(frames, span.block);
+                let room = self.place(frames, kind, token, bytes.len())?;
+                room.bytes_mut(frames).copy_from_slice(bytes);
+                self.refresh(frames, room.span.block);
                 Ok(Content::Bytes {
-                    span,
+                    span: room.span,
                     codec,
                     checksum,
                 })
@@ -208,9 +220,10 @@ impl Shard {
                 checksum,
             } => (span, codec, checksum),
         };
-        match self.blocks.expect(frames, span.block).state {
+        let block = self.blocks.expect(frames, span.block);
+        match block.state {
             State::InRam(frame) | State::Writing(frame) => {
-                let bytes = &frames.bytes(frame, self.allocator.order())
+                let bytes = &frames.bytes(frame, self.allocator.run(block.fill))
                     [span.offset..span.offset + span.len];
                 Found::InRam {
                     bytes,
@@ -233,11 +246,11 @@ impl Shard {
         kind: Kind,
         entry: u32,
         len: usize,
-    ) -> Result<(Span, FrameId), Refused> {
+    ) -> Result<Room, Refused> {
         match self.place_in_existing(frames, kind, entry, len) {
             Some(placed) => Ok(placed),
             None => {
-                let token = self.new_block(frames, kind)?;
+                let token = self.new_block(frames, kind, len)?;
                 Ok(self.place_in(frames, token, entry, len))
             }
         }
@@ -250,18 +263,12 @@ impl Shard {
         kind: Kind,
         entry: u32,
         len: usize,
-    ) -> Option<(Span, FrameId)> {
+    ) -> Option<Room> {
         let token = self.bins[kind as usize].lowest(self.allocator.bins_for(len))?;
         Some(self.place_in(frames, token, entry, len))
     }
 
-    fn place_in<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        token: u32,
-        entry: u32,
-        len: usize,
-    ) -> (Span, FrameId) {
+    fn place_in<F: Frames>(&mut self, frames: &mut F, token: u32, entry: u32, len: usize) -> Room {
         let before = self.blocks.expect(frames, token);
         let State::InRam(frame) = before.state else {
             panic!("bins hold blocks in RAM only")
@@ -281,34 +288,42 @@ impl Shard {
         let usage = self.kind_usage(before.kind);
         usage.zpages += 1;
         usage.zbytes += len as u64;
-        (
-            Span {
+        Room {
+            span: Span {
                 block: token,
                 offset: placed.offset,
                 len,
             },
             frame,
-        )
+            run: self.allocator.run(after.fill),
+        }
     }
 
-    fn new_block<F: Frames>(&mut self, frames: &mut F, kind: Kind) -> Result<u32, Refused> {
-        let order = self.allocator.order();
-        let frame = frames.alloc(order).ok_or(Refused::NoFrames)?;
+    /// An empty block with room for `len` bytes.
+    fn new_block<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        kind: Kind,
+        len: usize,
+    ) -> Result<u32, Refused> {
+        let fill = self.allocator.empty(len);
+        let run = self.allocator.run(fill);
+        let frame = frames.alloc(run).ok_or(Refused::NoFrames)?;
         let Some(token) = self.blocks.alloc(frames) else {
-            frames.free(frame, order);
+            frames.free(frame, run);
             return Err(Refused::NoMetadata);
         };
         let block = Block {
             state: State::InRam(frame),
             kind,
             live: 0,
-            fill: Fill(0),
+            fill,
         };
         self.blocks.write(frames, token, &block);
         self.ages[kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
         self.bin(frames, token, &block);
         self.kind_usage(kind).blocks += 1;
-        self.usage.block_frames += order.frames();
+        self.usage.block_frames += run.frames();
         Ok(token)
     }
 
@@ -362,16 +377,16 @@ impl Shard {
     ) {
         self.ages[block.kind as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
         self.unbin(frames, token, block);
-        self.free_frames(frames, block.kind, frame);
+        self.free_frames(frames, block, frame);
         self.blocks.release(frames, token);
     }
 
     /// Frees the frames of a block that is in no list of RAM any more.
-    pub(super) fn free_frames<F: Frames>(&mut self, frames: &mut F, kind: Kind, frame: FrameId) {
-        let order = self.allocator.order();
-        frames.free(frame, order);
-        self.kind_usage(kind).blocks -= 1;
-        self.usage.block_frames -= order.frames();
+    pub(super) fn free_frames<F: Frames>(&mut self, frames: &mut F, block: &Block, frame: FrameId) {
+        let run = self.allocator.run(block.fill);
+        frames.free(frame, run);
+        self.kind_usage(block.kind).blocks -= 1;
+        self.usage.block_frames -= run.frames();
     }
 
     pub(super) fn count_out_of_ram(&mut self, kind: Kind, len: usize) {
@@ -382,15 +397,15 @@ impl Shard {
 
     pub(super) fn bin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
         if let Some(bin) = self.allocator.bin_of(block.fill) {
-            let used = self.allocator.used_bytes(block.fill);
-            self.bins[block.kind as usize].add(frames, &mut self.blocks, bin, token, used);
+            let free = self.allocator.free_bytes(block.fill);
+            self.bins[block.kind as usize].add(frames, &mut self.blocks, bin, token, free);
         }
     }
 
     pub(super) fn unbin<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
         if let Some(bin) = self.allocator.bin_of(block.fill) {
-            let used = self.allocator.used_bytes(block.fill);
-            self.bins[block.kind as usize].remove(frames, &mut self.blocks, bin, token, used);
+            let free = self.allocator.free_bytes(block.fill);
+            self.bins[block.kind as usize].remove(frames, &mut self.blocks, bin, token, free);
         }
     }
 
@@ -400,17 +415,17 @@ impl Shard {
     }
 
     pub(super) fn bin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
-        let used = self.allocator.used_bytes(block.fill);
-        let bin = self.tier_bin(used);
+        let free = self.allocator.free_bytes(block.fill);
+        let bin = self.tier_bin(block.fill);
         self.tier_bins
-            .add(frames, &mut self.blocks, bin, token, used);
+            .add(frames, &mut self.blocks, bin, token, free);
     }
 
     pub(super) fn unbin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
-        let used = self.allocator.used_bytes(block.fill);
-        let bin = self.tier_bin(used);
+        let free = self.allocator.free_bytes(block.fill);
+        let bin = self.tier_bin(block.fill);
         self.tier_bins
-            .remove(frames, &mut self.blocks, bin, token, used);
+            .remove(frames, &mut self.blocks, bin, token, free);
     }
 
     fn rebin_tier<F: Frames>(&mut self, frames: &mut F, token: u32, before: &Block, after: &Block) {
@@ -419,9 +434,9 @@ impl Shard {
     }
 
     /// The bin of a block in a tier: the highest are the emptiest.
-    pub(super) fn tier_bin(&self, used_bytes: u32) -> usize {
-        let bytes = self.allocator.order().bytes();
-        ((bytes - used_bytes as usize) * (TIER_BINS - 1)) / bytes
+    pub(super) fn tier_bin(&self, fill: Fill) -> usize {
+        let free = self.allocator.free_bytes(fill) as usize;
+        free * (TIER_BINS - 1) / self.allocator.run(fill).bytes()
     }
 
     /// Queues the slot of an empty block for the home; the block record is the queue's link.

@@ -13,7 +13,7 @@
 
 use super::Shard;
 use crate::block::{AGE_LINKS, Block, State};
-use crate::frames::{FrameId, Frames};
+use crate::frames::{FrameId, Frames, Run};
 use crate::ids::{
     BlockToken, Dropped, Kind, NONE, Slot, Watermarks, WriteFailed, WritebackEnd, WritebackPlan,
 };
@@ -33,8 +33,7 @@ impl Shard {
 
     /// Frames to free now, 0 when there is nothing to do. Blocks being written count as freed already.
     pub fn reclaim_goal(&mut self) -> u32 {
-        let writing = self.usage.writing_blocks * self.allocator.order().frames();
-        let staying = self.frames_in_use() - writing;
+        let staying = self.frames_in_use() - self.usage.writing_frames;
         if staying > self.watermarks.high_frames {
             self.reclaiming = true;
         } else if staying <= self.watermarks.low_frames {
@@ -62,8 +61,15 @@ impl Shard {
         self.counters.evicted_eph_zpages += u64::from(zpages);
         Some(Dropped {
             zpages,
-            frames: self.allocator.order().frames(),
+            frames: self.allocator.run(block.fill).frames(),
         })
+    }
+
+    /// The run of the block that `begin_writeback` would hand out now.
+    #[must_use]
+    pub fn next_writeback(&self, frames: &impl Frames) -> Option<Run> {
+        let token = self.ages[Kind::Persistent as usize].head;
+        (token != NONE).then(|| self.allocator.run(self.blocks.expect(frames, token).fill))
     }
 
     /// Hands out the oldest persistent block to be written; `None` when there is none. Several may be in flight.
@@ -86,12 +92,14 @@ impl Shard {
                 ..block
             },
         );
+        let run = self.allocator.run(block.fill);
         self.usage.writing_blocks += 1;
+        self.usage.writing_frames += run.frames();
         self.counters.writebacks_begun += 1;
         Some(WritebackPlan {
             block: BlockToken(token),
             frame,
-            order: self.allocator.order(),
+            run,
             zpages: u32::from(block.live),
         })
     }
@@ -117,19 +125,17 @@ impl Shard {
         else {
             panic!("finish_writeback without begin_writeback: {block:?}")
         };
+        let run_frames = self.allocator.run(block.fill).frames();
         self.usage.writing_blocks -= 1;
+        self.usage.writing_frames -= run_frames;
         if block.live == 0 {
             self.finish_empty(frames, token, &block, frame, result);
-            return WritebackEnd::Empty {
-                frames: self.allocator.order().frames(),
-            };
+            return WritebackEnd::Empty { frames: run_frames };
         }
         match result {
             Ok(slot) => {
                 self.move_to_tier(frames, token, &block, frame, slot);
-                WritebackEnd::InTier {
-                    frames: self.allocator.order().frames(),
-                }
+                WritebackEnd::InTier { frames: run_frames }
             }
             Err(WriteFailed) => {
                 let block = Block {
@@ -151,19 +157,20 @@ impl Shard {
         self.freed.len != 0
     }
 
-    /// A slot that holds nothing any more, for the home to free in its tier.
-    pub fn take_freed_slot(&mut self, frames: &mut impl Frames) -> Option<Slot> {
+    /// A slot that holds nothing any more, for the home to free in its tier, and the run of the block that was in it.
+    pub fn take_freed_slot(&mut self, frames: &mut impl Frames) -> Option<(Slot, Run)> {
         let token = self.freed.head;
         if token == NONE {
             return None;
         }
-        let State::SlotFreed(slot) = self.blocks.expect(frames, token).state else {
+        let block = self.blocks.expect(frames, token);
+        let State::SlotFreed(slot) = block.state else {
             panic!("the queue holds freed slots only")
         };
         self.freed
             .remove(frames, &mut self.blocks, AGE_LINKS, token);
         self.blocks.release(frames, token);
-        Some(slot)
+        Some((slot, self.allocator.run(block.fill)))
     }
 
     fn finish_empty<F: Frames>(
@@ -174,7 +181,7 @@ impl Shard {
         frame: FrameId,
         result: Result<Slot, WriteFailed>,
     ) {
-        self.free_frames(frames, block.kind, frame);
+        self.free_frames(frames, block, frame);
         self.counters.writebacks_empty += 1;
         match result {
             Ok(slot) => self.queue_slot(frames, token, block, slot),
@@ -196,7 +203,7 @@ impl Shard {
         usage.zbytes -= zbytes;
         self.usage.tier_zpages += u32::from(block.live);
         self.usage.tier_zbytes += zbytes;
-        self.free_frames(frames, block.kind, frame);
+        self.free_frames(frames, block, frame);
         let block = Block {
             state: State::InTier(slot),
             ..*block
@@ -214,7 +221,7 @@ impl Shard {
         block: &Block,
         frame: FrameId,
     ) -> u64 {
-        let bytes = frames.bytes(frame, self.allocator.order());
+        let bytes = frames.bytes(frame, self.allocator.run(block.fill));
         self.walk_live(frames, token, block.fill, bytes)
             .map(|live| u64::from(live.len_bytes))
             .sum()
@@ -231,7 +238,7 @@ impl Shard {
         let (mut cursor, mut removed) = (0, 0);
         // With the last page the frames go too, so the count and not the walk ends the loop.
         while removed < u32::from(block.live) {
-            let bytes = frames.bytes(frame, self.allocator.order());
+            let bytes = frames.bytes(frame, self.allocator.run(block.fill));
             let (candidate, next) = self
                 .allocator
                 .walk(block.fill, bytes, cursor)

@@ -8,7 +8,7 @@
 //!
 //! Does not: verify checksums. A zpage damaged in the tier moves as it is and is found out when it is loaded.
 
-use super::Shard;
+use super::{Shard, TIER_BINS};
 use crate::block::{Block, State};
 use crate::entry::Span;
 use crate::frames::Frames;
@@ -18,7 +18,7 @@ use crate::packing::Fill;
 impl Shard {
     /// A block in a tier with about the least live bytes (to a sixty-fourth of a block); `None` when there is none.
     pub fn sparsest_tier_block(&self, frames: &impl Frames) -> Option<TierBlock> {
-        let token = self.tier_bins.highest()?;
+        let token = self.tier_bins.highest(0..TIER_BINS)?;
         let block = self.blocks.expect(frames, token);
         let State::InTier(slot) = block.state else {
             panic!("tier bins hold blocks in a tier only")
@@ -26,7 +26,7 @@ impl Shard {
         Some(TierBlock {
             block: BlockToken(token),
             slot,
-            order: self.allocator.order(),
+            run: self.allocator.run(block.fill),
             zpages: u32::from(block.live),
             used_bytes: self.allocator.used_bytes(block.fill),
         })
@@ -40,11 +40,10 @@ impl Shard {
         block: BlockToken,
         bytes: &'a [u8],
     ) -> impl Iterator<Item = LiveZpage> + 'a {
-        let fill = self
-            .blocks
-            .read(frames, block.0)
-            .map_or(Fill(0), |block| block.fill);
-        self.walk_live(frames, block.0, fill, bytes)
+        let block_now = self.blocks.read(frames, block.0);
+        block_now
+            .into_iter()
+            .flat_map(move |now| self.walk_live(frames, block.0, now.fill, bytes))
     }
 
     /// Moves the live zpages of a block in a tier into RAM again, from its bytes as the home has read them, and queues
@@ -98,10 +97,10 @@ impl Shard {
         span: Span,
         zpage: &[u8],
     ) -> Result<(), Refused> {
-        let (to, frame) = self.place(frames, from.kind, entry, span.len)?;
-        frames.bytes_mut(frame, self.allocator.order())[to.offset..to.offset + to.len]
-            .copy_from_slice(zpage);
-        self.entries.set_place(frames, entry, to.block, to.offset);
+        let room = self.place(frames, from.kind, entry, span.len)?;
+        room.bytes_mut(frames).copy_from_slice(zpage);
+        self.entries
+            .set_place(frames, entry, room.span.block, room.span.offset);
         self.detach(frames, span);
         self.counters.readmitted_zpages += 1;
         Ok(())

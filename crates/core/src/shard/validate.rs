@@ -179,6 +179,7 @@ impl Shard {
                 }
                 State::Writing(frame) => {
                     walked.writing_blocks += 1;
+                    walked.writing_frames += self.allocator.run(block.fill).frames();
                     self.walk_ram_block(frames, token, &block, frame, walked)?;
                 }
                 State::InTier(_) => {
@@ -203,7 +204,8 @@ impl Shard {
         frame: FrameId,
         walked: &mut Usage,
     ) -> Result<(), Broken> {
-        let bytes = frames.bytes(frame, self.allocator.order());
+        let run = self.allocator.run(block.fill);
+        let bytes = frames.bytes(frame, run);
         let mut fill = block.fill;
         let mut live = 0u16;
         let mut end = 0;
@@ -235,7 +237,12 @@ impl Shard {
         usage.blocks += 1;
         usage.zpages += u32::from(live);
         usage.zbytes += self.live_bytes(frames, token, block, frame);
-        walked.block_frames += self.allocator.order().frames();
+        walked.block_frames += run.frames();
+        check(
+            "the run of a block stays",
+            self.allocator.run(fill).frames(),
+            run.frames(),
+        )?;
         Ok(())
     }
 
@@ -273,8 +280,7 @@ impl Shard {
                 list.len != 0,
             )?;
             self.check_list(frames, list, BIN_LINKS, |block| {
-                matches!(block.state, State::InTier(_))
-                    && self.tier_bin(self.allocator.used_bytes(block.fill)) == bin
+                matches!(block.state, State::InTier(_)) && self.tier_bin(block.fill) == bin
             })?;
         }
         Ok(())
@@ -282,7 +288,7 @@ impl Shard {
 
     fn check_bins<F: Frames>(&self, frames: &F, kind: Kind) -> Result<(), Broken> {
         let bins = &self.bins[kind as usize];
-        let (mut blocks, mut used) = (0, 0u64);
+        let (mut blocks, mut free) = (0, 0u64);
         for bin in 0..BINS {
             let list = bins.list(bin);
             check(
@@ -297,17 +303,17 @@ impl Shard {
             })?;
             blocks += list.len;
             for token in list.walk(frames, &self.blocks, BIN_LINKS) {
-                used += u64::from(
+                free += u64::from(
                     self.allocator
-                        .used_bytes(self.blocks.expect(frames, token).fill),
+                        .free_bytes(self.blocks.expect(frames, token).fill),
                 );
             }
         }
         check("blocks of the bins == sum of the bins", bins.blocks, blocks)?;
         check(
-            "used bytes of the bins == sum of their blocks",
-            bins.used_bytes,
-            used,
+            "free bytes of the bins == sum of their blocks",
+            bins.free_bytes,
+            free,
         )?;
         let binned = self.ages[kind as usize].walk(frames, &self.blocks, AGE_LINKS);
         let binned = binned.filter(|token| {
@@ -386,6 +392,11 @@ impl Shard {
             "writing_blocks",
             usage.writing_blocks,
             walked.writing_blocks,
+        )?;
+        check(
+            "writing_frames",
+            usage.writing_frames,
+            walked.writing_frames,
         )?;
         check("tier_zpages", usage.tier_zpages, walked.tier_zpages)?;
         check("block_frames", usage.block_frames, walked.block_frames)?;

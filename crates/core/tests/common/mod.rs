@@ -4,14 +4,14 @@
 
 use std::collections::HashMap;
 
-use zcache_core::{FRAME_SIZE, FrameId, Frames, Order};
+use zcache_core::{FRAME_SIZE, FrameId, Frames, Run};
 
 /// Frames on the heap, up to a budget.
 pub(crate) struct Arena {
     memory: Vec<u8>,
-    free: HashMap<u8, Vec<u32>>,
-    /// First frame to order, of every run handed out.
-    handed_out: HashMap<u32, Order>,
+    free: HashMap<Run, Vec<u32>>,
+    /// First frame and length of every run handed out.
+    handed_out: HashMap<u32, Run>,
     /// Frames that may be handed out at once.
     pub(crate) frames_max: u32,
     pub(crate) frames_used: u32,
@@ -45,21 +45,21 @@ impl Arena {
         arena
     }
 
-    fn range(&self, frame: FrameId, order: Order) -> std::ops::Range<usize> {
+    fn range(&self, frame: FrameId, run: Run) -> std::ops::Range<usize> {
         if self.strict {
             assert_eq!(
                 self.handed_out.get(&frame.0),
-                Some(&order),
-                "{frame:?} is not a run of the core"
+                Some(&run),
+                "{frame:?} is not such a run of the core"
             );
         }
         let start = frame.0 as usize * FRAME_SIZE;
-        start..start + order.bytes()
+        start..start + run.bytes()
     }
 }
 
 impl Frames for Arena {
-    fn alloc(&mut self, order: Order) -> Option<FrameId> {
+    fn alloc(&mut self, run: Run) -> Option<FrameId> {
         self.allocations += 1;
         let failing = match &mut self.fail_after {
             Some(0) => true,
@@ -69,41 +69,41 @@ impl Frames for Arena {
             }
             None => false,
         };
-        if failing || self.frames_used + order.frames() > self.frames_max {
+        if failing || self.frames_used + run.frames() > self.frames_max {
             self.refusals += 1;
             return None;
         }
-        let frame = match self.free.entry(order.get()).or_default().pop() {
+        let frame = match self.free.entry(run).or_default().pop() {
             Some(frame) => frame,
             None => {
                 let frame = self.memory.len() / FRAME_SIZE;
-                self.memory.resize(self.memory.len() + order.bytes(), 0xa5);
+                self.memory.resize(self.memory.len() + run.bytes(), 0xa5);
                 frame as u32
             }
         };
-        self.frames_used += order.frames();
-        self.handed_out.insert(frame, order);
+        self.frames_used += run.frames();
+        self.handed_out.insert(frame, run);
         Some(FrameId(frame))
     }
 
-    fn free(&mut self, frame: FrameId, order: Order) {
-        let range = self.range(frame, order);
+    fn free(&mut self, frame: FrameId, run: Run) {
+        let range = self.range(frame, run);
         if self.strict {
             self.memory[range].fill(0x5a);
         }
-        assert_eq!(self.handed_out.remove(&frame.0), Some(order));
-        self.free.entry(order.get()).or_default().push(frame.0);
-        self.frames_used -= order.frames();
+        assert_eq!(self.handed_out.remove(&frame.0), Some(run));
+        self.free.entry(run).or_default().push(frame.0);
+        self.frames_used -= run.frames();
     }
 
     #[inline]
-    fn bytes(&self, frame: FrameId, order: Order) -> &[u8] {
-        &self.memory[self.range(frame, order)]
+    fn bytes(&self, frame: FrameId, run: Run) -> &[u8] {
+        &self.memory[self.range(frame, run)]
     }
 
     #[inline]
-    fn bytes_mut(&mut self, frame: FrameId, order: Order) -> &mut [u8] {
-        let range = self.range(frame, order);
+    fn bytes_mut(&mut self, frame: FrameId, run: Run) -> &mut [u8] {
+        let range = self.range(frame, run);
         &mut self.memory[range]
     }
 }

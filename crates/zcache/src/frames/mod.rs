@@ -19,7 +19,7 @@ pub(crate) use budget::Budget;
 use std::io;
 use std::sync::Arc;
 
-use zcache_core::{FrameId, Frames, Order};
+use zcache_core::{FrameId, Frames, Run};
 
 use runs::RunPool;
 
@@ -32,11 +32,15 @@ pub(crate) enum Shortage {
     Space,
 }
 
-/// The frames of one shard. Frame numbers are counted for each order by itself.
+/// Freed runs of all lengths that wait hold at most this many frames (1 MiB).
+const WARM_FRAMES_MAX: u32 = 256;
+
+/// The frames of one shard. Runs are numbered for each length by itself.
 #[derive(Debug)]
 pub(crate) struct ShardFrames {
-    single: RunPool,
-    blocks: RunPool,
+    /// By the length of a run less one; those that the shard never asks for are
+    /// missing.
+    pools: [Option<RunPool>; Run::FRAMES_MAX as usize],
     budget: Arc<Budget>,
     /// Set by whoever asks: a page is placed whose zpage is much smaller.
     pub(crate) shrinks: bool,
@@ -45,14 +49,25 @@ pub(crate) struct ShardFrames {
 }
 
 impl ShardFrames {
-    /// Reserves address space for up to `bytes_max` of each order.
+    /// Reserves address space for up to `bytes_max` of single frames, and as
+    /// much of each of these runs.
     ///
     /// # Errors
     /// What `mmap` says.
-    pub(crate) fn new(bytes_max: u64, budget: Arc<Budget>) -> io::Result<ShardFrames> {
+    pub(crate) fn new(
+        runs: &[Run],
+        bytes_max: u64,
+        budget: Arc<Budget>,
+    ) -> io::Result<ShardFrames> {
+        let mut pools = [const { None }; Run::FRAMES_MAX as usize];
+        let others = runs.iter().filter(|run| **run != Run::FRAME);
+        let warm_frames_max = WARM_FRAMES_MAX / (1 + others.clone().count() as u32);
+        for run in others.chain([&Run::FRAME]) {
+            let pool = RunPool::new(run.frames(), bytes_max, warm_frames_max)?;
+            pools[index(*run)] = Some(pool);
+        }
         Ok(ShardFrames {
-            single: RunPool::new(Order::FRAME.frames(), bytes_max)?,
-            blocks: RunPool::new(Order::BLOCK.frames(), bytes_max)?,
+            pools,
             budget,
             shrinks: false,
             shortage: None,
@@ -61,51 +76,52 @@ impl ShardFrames {
 
     /// Gives every frame of the free caches back to the kernel.
     pub(crate) fn trim(&mut self) {
-        self.single.trim(0, &self.budget);
-        self.blocks.trim(0, &self.budget);
+        for pool in self.pools.iter_mut().flatten() {
+            pool.trim(0, &self.budget);
+        }
     }
 
     /// What the kernel really holds of this shard, in bytes.
     #[cfg(test)]
     fn resident_bytes(&self) -> u64 {
-        self.single.resident_bytes() + self.blocks.resident_bytes()
+        let pools = self.pools.iter().flatten();
+        pools.map(RunPool::resident_bytes).sum()
     }
 
-    fn runs(&self, order: Order) -> &RunPool {
-        if order == Order::FRAME {
-            &self.single
-        } else {
-            &self.blocks
-        }
+    fn pool(&self, run: Run) -> &RunPool {
+        self.pools[index(run)].as_ref().expect(OF_THE_SHARD)
     }
 
-    fn runs_mut(&mut self, order: Order) -> &mut RunPool {
-        if order == Order::FRAME {
-            &mut self.single
-        } else {
-            &mut self.blocks
-        }
+    fn pool_mut(&mut self, run: Run) -> &mut RunPool {
+        self.pools[index(run)].as_mut().expect(OF_THE_SHARD)
     }
 }
 
+/// A shard asks for the runs of its allocator only.
+const OF_THE_SHARD: &str = "a run of a length that the allocator has";
+
+fn index(run: Run) -> usize {
+    run.frames() as usize - 1
+}
+
 impl Frames for ShardFrames {
-    fn alloc(&mut self, order: Order) -> Option<FrameId> {
+    fn alloc(&mut self, run: Run) -> Option<FrameId> {
         let budget = Arc::clone(&self.budget);
         let shrinks = self.shrinks;
         let first = self
-            .runs_mut(order)
+            .pool_mut(run)
             .alloc(&budget, shrinks)
             .or_else(|shortage| {
-                // What waits in the other order's cache is ours to use instead.
+                // What waits in the caches of other lengths is ours to use instead.
                 if shortage == Shortage::Budget {
                     self.trim();
-                    self.runs_mut(order).alloc(&budget, shrinks)
+                    self.pool_mut(run).alloc(&budget, shrinks)
                 } else {
                     Err(shortage)
                 }
             });
         match first {
-            Ok(run) => Some(FrameId(run)),
+            Ok(number) => Some(FrameId(number)),
             Err(shortage) => {
                 self.shortage = Some(shortage);
                 None
@@ -113,17 +129,19 @@ impl Frames for ShardFrames {
         }
     }
 
-    fn free(&mut self, frame: FrameId, order: Order) {
+    fn free(&mut self, frame: FrameId, run: Run) {
         let budget = Arc::clone(&self.budget);
-        self.runs_mut(order).free(frame.0, &budget);
+        self.pool_mut(run).free(frame.0, &budget);
     }
 
-    fn bytes(&self, frame: FrameId, order: Order) -> &[u8] {
-        self.runs(order).bytes(frame.0)
+    #[inline]
+    fn bytes(&self, frame: FrameId, run: Run) -> &[u8] {
+        self.pool(run).bytes(frame.0)
     }
 
-    fn bytes_mut(&mut self, frame: FrameId, order: Order) -> &mut [u8] {
-        self.runs_mut(order).bytes_mut(frame.0)
+    #[inline]
+    fn bytes_mut(&mut self, frame: FrameId, run: Run) -> &mut [u8] {
+        self.pool_mut(run).bytes_mut(frame.0)
     }
 }
 

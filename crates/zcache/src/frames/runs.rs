@@ -15,9 +15,6 @@ use zcache_sys::arena::{Arena, FRAME_SIZE};
 
 use super::{Budget, Shortage};
 
-/// A full cache of freed runs holds this many frames (512 KiB).
-const WARM_FRAMES_MAX: usize = 128;
-
 #[derive(Debug)]
 pub(crate) struct RunPool {
     arena: Arena,
@@ -39,11 +36,16 @@ pub(crate) struct RunPool {
 }
 
 impl RunPool {
-    pub(crate) fn new(run_frames: u32, bytes_max: u64) -> io::Result<RunPool> {
+    /// Runs of so many frames; those that are freed wait until they are this many frames.
+    pub(crate) fn new(
+        run_frames: u32,
+        bytes_max: u64,
+        warm_frames_max: u32,
+    ) -> io::Result<RunPool> {
         let run_bytes = run_frames as usize * FRAME_SIZE;
         let runs_max = (bytes_max / run_bytes as u64).clamp(1, (u32::MAX / run_frames).into());
         let runs_max = u32::try_from(runs_max).expect("clamped to 32 bits");
-        let warm_max = WARM_FRAMES_MAX / run_frames as usize;
+        let warm_max = (warm_frames_max / run_frames) as usize;
         Ok(RunPool {
             arena: Arena::reserve(runs_max * run_frames)?,
             run_frames,

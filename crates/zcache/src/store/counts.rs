@@ -84,8 +84,8 @@ pub(crate) fn stats(store: &Store) -> Stats {
     stats.pool_bytes = store.budget.used().saturating_sub(metadata_bytes);
     if let Some(swap) = &store.swap {
         let slots = lock(&swap.slots);
-        stats.swap_bytes = u64::from(slots.used()) * swap.order.bytes() as u64;
-        stats.swap_bytes_peak = u64::from(slots.used_peak()) * swap.order.bytes() as u64;
+        stats.swap_bytes = slots.used_bytes();
+        stats.swap_bytes_peak = slots.used_bytes_peak();
         stats.metadata_bytes += slots.ram_bytes();
     }
     let dictionaries = &store.dictionaries;

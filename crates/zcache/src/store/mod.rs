@@ -373,8 +373,8 @@ impl Store {
             frames,
             whole_read,
         } = part;
-        while let Some(slot) = core.take_freed_slot(frames) {
-            slots.free(slot.0);
+        while let Some((slot, run)) = core.take_freed_slot(frames) {
+            slots.free(slot.0, run);
             if let Some(read) = whole_read
                 && read.slot == slot
             {
@@ -386,12 +386,13 @@ impl Store {
 
 impl Part {
     fn new(config: &StoreConfig, space_bytes: u64, budget: &Arc<Budget>) -> std::io::Result<Part> {
-        let space = |bytes| ShardFrames::new(bytes, Arc::clone(budget));
+        let allocator = zcache_core::Allocator::from(config.allocator);
+        let space = |bytes| ShardFrames::new(allocator.runs(), bytes, Arc::clone(budget));
         // Where address space is limited, no more than the limit set now.
         let frames = space(space_bytes.saturating_add(SHARD_SPACE_MIN_BYTES))
             .or_else(|_| space(space_bytes.min(config.pool_bytes_max)))?;
         Ok(Part {
-            core: Shard::new(config.allocator.into()),
+            core: Shard::new(allocator),
             frames,
             whole_read: None,
         })

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use zcache_core::{Order, Slot, WriteFailed, WritebackEnd, WritebackPlan};
+use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
 use super::counts::add;
 use super::{Event, Part, Store, lock};
@@ -69,7 +69,8 @@ pub struct Reclaimed {
 /// The tier and what the store knows of it.
 pub(crate) struct Swap {
     tier: Box<dyn Tier>,
-    pub(super) order: Order,
+    /// What slots are counted in.
+    unit: Run,
     pub(super) slots: Mutex<Slots>,
     pub(super) page_buffers: Buffers,
     pub(super) block_buffers: Buffers,
@@ -93,12 +94,12 @@ impl Swap {
         config: &StoreConfig,
         budget: &Arc<Budget>,
     ) -> Swap {
-        let order = zcache_core::Allocator::from(config.allocator).order();
-        let slots = bytes_max.map_or(u64::MAX, |bytes| bytes / order.bytes() as u64);
+        let runs = zcache_core::Allocator::from(config.allocator).runs();
+        let slots = Slots::new(runs, bytes_max);
         Swap {
             tier,
-            order,
-            slots: Mutex::new(Slots::new(u32::try_from(slots).unwrap_or(u32::MAX))),
+            unit: slots.unit(),
+            slots: Mutex::new(slots),
             page_buffers: Buffers::new(PAGE_SECTORS, Arc::clone(budget)),
             block_buffers: Buffers::new(batch_sectors(config.pool_bytes_max), Arc::clone(budget)),
             retry: Mutex::default(),
@@ -109,13 +110,12 @@ impl Swap {
 
     /// Where a slot begins, in bytes from the start of the tier.
     pub(super) fn offset_bytes(&self, slot: Slot) -> u64 {
-        u64::from(slot.0) * self.order.bytes() as u64
+        u64::from(slot.0) * self.unit.bytes() as u64
     }
 
-    /// Whether nine tenths of the slots are in use.
+    /// Whether nine tenths of the slots are in use, or a block found none.
     pub(super) fn is_nearly_full(&self) -> bool {
-        let slots = lock(&self.slots);
-        u64::from(slots.used()) * 10 > u64::from(slots.limit()) * 9
+        lock(&self.slots).is_nearly_full()
     }
 
     pub(super) fn read(&self, reads: &mut [TierRead<'_>]) {
@@ -283,11 +283,7 @@ impl Store {
         let Ok(mut buffer) = swap.block_buffers.lend() else {
             return Batch::Stopped;
         };
-        let block_bytes = swap.order.bytes();
-        let blocks = bytes.div_ceil(block_bytes as u64);
-        let room = buffer.bytes_mut().chunks_exact_mut(block_bytes);
-        let room = room.take(usize::try_from(blocks).unwrap_or(usize::MAX));
-        let mut leaving = self.begin(swap, number, room, done);
+        let mut leaving = self.begin(swap, number, bytes, buffer.bytes_mut(), done);
         if leaving.is_empty() {
             return if done.tier_full {
                 Batch::Stopped
@@ -306,27 +302,33 @@ impl Store {
         }
     }
 
-    /// Copies blocks that are to leave, and gives each a slot.
-    fn begin<'a>(
+    /// Copies blocks that are to leave, until they are `bytes` or fill the room,
+    /// and gives each a slot.
+    fn begin(
         &self,
         swap: &Swap,
         number: usize,
-        room: impl Iterator<Item = &'a mut [u8]>,
+        bytes: u64,
+        mut room: &mut [u8],
         done: &mut Reclaimed,
     ) -> Vec<Leaving> {
         let mut leaving = Vec::new();
         let mut part = self.part(number);
         let Part { core, frames, .. } = &mut *part;
-        for room in room {
-            let Some(slot) = lock(&swap.slots).take() else {
+        let room_bytes = room.len();
+        while ((room_bytes - room.len()) as u64) < bytes
+            && let Some(run) = core.next_writeback(frames)
+            && let Some((copy, later)) = room.split_at_mut_checked(run.bytes())
+        {
+            let Some(slot) = lock(&swap.slots).take(run) else {
                 done.tier_full = true;
                 break;
             };
             let Some(plan) = core.begin_writeback(frames) else {
-                lock(&swap.slots).free(slot);
-                break;
+                unreachable!("there is a block to be written, of {run:?}")
             };
-            room.copy_from_slice(zcache_core::Frames::bytes(frames, plan.frame, plan.order));
+            room = later;
+            copy.copy_from_slice(frames.bytes(plan.frame, plan.run));
             leaving.push(Leaving {
                 plan,
                 slot,
@@ -352,7 +354,7 @@ impl Store {
             };
             let end = core.finish_writeback(frames, block.plan.block, result);
             if result.is_err() {
-                lock(&swap.slots).free(block.slot);
+                lock(&swap.slots).free(block.slot, block.plan.run);
                 done.failures += 1;
             }
             match end {
@@ -396,13 +398,12 @@ impl Store {
     #[must_use]
     pub fn swap_trouble(&self) -> Option<Event> {
         let swap = self.swap.as_ref()?;
-        let used = lock(&swap.slots).used();
-        self.events.trouble(swap.offset_bytes(Slot(used)))
+        self.events.trouble(lock(&swap.slots).used_bytes())
     }
 
     fn announce_full(&self, swap: &Swap) {
-        let used = lock(&swap.slots).used();
-        self.events.tier_full(swap.offset_bytes(Slot(used)));
+        let used_bytes = lock(&swap.slots).used_bytes();
+        self.events.tier_full(used_bytes);
     }
 
     /// Every shard's number, beginning where the last sweep ended.
@@ -416,14 +417,24 @@ impl Store {
 /// Writes blocks that lie one after the other in `bytes`, neighbours in the
 /// tier by one transfer.
 fn write(swap: &Swap, leaving: &mut [Leaving], bytes: &[u8]) {
-    let block_bytes = swap.order.bytes();
-    let blocks_max = WRITE_SECTORS_MAX * SECTOR_SIZE / block_bytes;
-    let runs = leaving.chunk_by_mut(|before, after| after.slot == before.slot + 1);
-    let mut runs: Vec<&mut [Leaving]> = runs.flat_map(|run| run.chunks_mut(blocks_max)).collect();
+    let sectors = |block: &Leaving| block.plan.run.bytes() / SECTOR_SIZE;
+    let mut joined = leaving.first().map_or(0, sectors);
+    let mut runs: Vec<&mut [Leaving]> = leaving
+        .chunk_by_mut(|before, after| {
+            joined += sectors(after);
+            let joins = swap.offset_bytes(Slot(after.slot))
+                == swap.offset_bytes(Slot(before.slot)) + before.plan.run.bytes() as u64
+                && joined <= WRITE_SECTORS_MAX;
+            if !joins {
+                joined = sectors(after);
+            }
+            joins
+        })
+        .collect();
     let mut rest = bytes;
     let mut writes: Vec<TierWrite<'_>> = Vec::with_capacity(runs.len());
     for run in &runs {
-        let (bytes, later) = rest.split_at(run.len() * block_bytes);
+        let (bytes, later) = rest.split_at(run.iter().map(|block| block.plan.run.bytes()).sum());
         rest = later;
         writes.push(TierWrite {
             offset_bytes: swap.offset_bytes(Slot(run[0].slot)),
@@ -439,9 +450,11 @@ fn write(swap: &Swap, leaving: &mut [Leaving], bytes: &[u8]) {
     }
 }
 
-fn keep_checksums(swap: &Swap, leaving: &[Leaving], bytes: &[u8]) {
-    for (block, bytes) in leaving.iter().zip(bytes.chunks_exact(swap.order.bytes())) {
-        let checksum = codec::block_checksum(bytes);
+fn keep_checksums(swap: &Swap, leaving: &[Leaving], mut bytes: &[u8]) {
+    for block in leaving {
+        let (copy, later) = bytes.split_at(block.plan.run.bytes());
+        bytes = later;
+        let checksum = codec::block_checksum(copy);
         lock(&swap.slots).set_block_checksum(block.slot, checksum);
     }
 }

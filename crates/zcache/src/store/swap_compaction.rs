@@ -14,8 +14,8 @@ use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 /// Blocks read back by one reclaim at most.
 const BLOCKS_MAX: usize = 8;
 
-/// Slots in use below which holes do not matter.
-const SLOTS_MIN: u32 = 64;
+/// Bytes in use below which holes do not matter.
+const USED_BYTES_MIN: u64 = 1 << 20;
 
 /// A block is worth it while at most this part of it is live.
 const LIVE_PART_NUM: u32 = 3;
@@ -39,12 +39,12 @@ impl Store {
         if swap.is_nearly_full() {
             return true;
         }
-        let used = lock(&swap.slots).used();
-        used >= SLOTS_MIN && {
+        let used = lock(&swap.slots).used_bytes();
+        used >= USED_BYTES_MIN && {
             let live: u64 = (0..self.shards.len())
                 .map(|number| self.part(number).core.usage().tier_zbytes)
                 .sum();
-            live * 2 < u64::from(used) * swap.order.bytes() as u64
+            live * 2 < used
         }
     }
 
@@ -56,7 +56,7 @@ impl Store {
             let Some(block) = part.core.sparsest_tier_block(&part.frames) else {
                 return false;
             };
-            let worth = block.order.bytes() as u32 / LIVE_PART_DEN * LIVE_PART_NUM;
+            let worth = block.run.bytes() as u32 / LIVE_PART_DEN * LIVE_PART_NUM;
             if part.whole_read.is_some() || block.used_bytes > worth {
                 return false;
             }
@@ -70,10 +70,10 @@ impl Store {
             self.part(number).whole_read = None;
             return false;
         };
-        debug_assert!(block.order.bytes().is_multiple_of(SECTOR_SIZE));
+        debug_assert!(block.run.bytes().is_multiple_of(SECTOR_SIZE));
         let mut read = [TierRead {
             offset_bytes: swap.offset_bytes(block.slot),
-            bytes: &mut buffer.bytes_mut()[..block.order.bytes()],
+            bytes: &mut buffer.bytes_mut()[..block.run.bytes()],
             result: Err(TierError::IO),
         }];
         swap.read(&mut read);

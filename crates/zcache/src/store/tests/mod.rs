@@ -95,7 +95,7 @@ fn a_flipped_bit_at_any_byte_of_a_zpage_in_ram_is_found() {
     let page = testing::page(5);
     let handle = store.insert(&page).unwrap();
     let block = zcache_core::FrameId(0);
-    let bits = zcache_core::Order::BLOCK;
+    let bits = zcache_core::Run::BLOCK;
     let len = store.stats().compressed_bytes as usize;
     let mut found = 0;
     for at in 0..bits.bytes() {

@@ -142,7 +142,8 @@ fn the_swap_limit_holds_and_sparse_blocks_are_packed_anew() {
     let handles = fill(&store, 3000);
     let done = store.reclaim(u64::MAX);
     assert!(done.tier_full && tier.sectors() <= 256, "{done:?}");
-    assert_eq!(store.stats().swap_bytes, 1 << 20);
+    // A block that was only begun may have come back already.
+    assert_eq!(store.stats().swap_bytes_peak, 1 << 20);
     // Three of four pages go away, spread over all blocks.
     for handle in handles.iter().enumerate().filter(|(n, _)| n % 4 != 0) {
         store.release(*handle.1);
