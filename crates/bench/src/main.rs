@@ -1,11 +1,12 @@
 //! `zcache-bench`: zcache beside zram, zswap and plain disk swap, in the same run and at equal RAM.
 //!
 //! `workload` is the measured program, `compare` runs it under every contender, `corpus` makes pages of
-//! live programs, `density` writes them into every contender, and `cleanup` undoes what an interrupted
-//! `compare` or `density` left behind. The folders follow the way of a
+//! live programs, `density` writes them into every contender, `allocators` packs them by every allocator,
+//! and `cleanup` undoes what an interrupted `compare` or `density` left behind. The folders follow the way of a
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
+mod allocators;
 mod compare;
 mod corpus;
 mod density;
@@ -35,6 +36,8 @@ enum Command {
     Corpus(corpus::Options),
     /// Write a corpus into zram, zswap and zcache and compare the memory that they use; needs root
     Density(density::Options),
+    /// Pack a corpus by every allocator and compare density, eviction and CPU time
+    Allocators(allocators::Options),
     /// What `density` starts to be swapped out
     #[command(hide = true)]
     Hold(density::HoldOptions),
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => compare::run(&options),
         Command::Corpus(options) => corpus::run(&options),
         Command::Density(options) => density::run(&options),
+        Command::Allocators(options) => allocators::run(&options),
         Command::Hold(options) => density::hold(&options),
         Command::Cleanup => compare::cleanup(),
     }

@@ -116,6 +116,17 @@ fn pages_of_live_programs_come_back_from_every_contender() {
         );
     }
 
+    let packed = bench(&["allocators", path, "--repeats", "1"]);
+    let said = String::from_utf8_lossy(&packed.stderr);
+    assert!(packed.status.success(), "{said}");
+    let tables = String::from_utf8_lossy(&packed.stdout);
+    for allocator in ["block", "zbud", "ztri", "zsmalloc"] {
+        for codec in ["lz4", "zstd"] {
+            let row = format!("| {allocator} | {codec} |");
+            assert_eq!(tables.matches(&row).count(), 3, "{row} in {tables}");
+        }
+    }
+
     // A page file that is not what the manifest says is refused, not measured.
     std::fs::write(folder.0.join("python3.pages"), [1; 4097]).expect("a shorter file");
     let refused = compare();

@@ -15,7 +15,7 @@
 mod contender;
 mod holder;
 mod report;
-mod zcache_store;
+pub(crate) mod zcache_store;
 mod zram;
 mod zswap;
 
@@ -57,12 +57,17 @@ pub(crate) type Page = [u8; PAGE_BYTES];
 
 /// A corpus in memory.
 pub(crate) struct Corpus {
-    manifest: Manifest,
-    sources: Vec<Vec<Page>>,
+    pub(crate) manifest: Manifest,
+    /// The pages of each program.
+    pub(crate) sources: Vec<Vec<Page>>,
 }
 
 impl Corpus {
-    fn read(folder: &std::path::Path) -> Result<Corpus, HostError> {
+    /// Reads a folder that `zcache-bench corpus` has made.
+    ///
+    /// # Errors
+    /// [`HostError::File`] or [`HostError::Format`].
+    pub(crate) fn read(folder: &std::path::Path) -> Result<Corpus, HostError> {
         let manifest = Manifest::read(folder)?;
         let sources = manifest
             .sources
@@ -72,7 +77,8 @@ impl Corpus {
         Ok(Corpus { manifest, sources })
     }
 
-    fn pages(&self) -> usize {
+    /// Pages of all programs.
+    pub(crate) fn pages(&self) -> usize {
         self.sources.iter().map(Vec::len).sum()
     }
 }
@@ -90,16 +96,16 @@ pub(crate) struct Run {
     ram_bytes: u64,
     /// Bytes of pages that it held, and RAM, by program, where that can be told.
     sources: Vec<(u64, u64)>,
-    store_seconds: f64,
-    load_seconds: f64,
+    pub(crate) store_seconds: f64,
+    pub(crate) load_seconds: f64,
     /// Pages that it stored and loaded.
-    pages: u64,
+    pub(crate) pages: u64,
     /// The median time to load a page by itself; zero where it is not measured.
     load_ns_p50: u64,
     /// The median time to decompress one; zero where it is not measured.
     decode_ns_p50: u64,
     /// Pages that came back wrong.
-    wrong_pages: u64,
+    pub(crate) wrong_pages: u64,
 }
 
 impl Run {

@@ -14,7 +14,7 @@ use crate::host::HostError;
 const DECODE_STRIDE: usize = 16;
 
 /// Stores the corpus, looks at the stores, and loads it again.
-pub(super) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result<Run, HostError> {
+pub(crate) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result<Run, HostError> {
     let failed = |said: String| HostError::Command {
         line: format!("zcache with {codec} and {}", allocator.name()),
         detail: said,

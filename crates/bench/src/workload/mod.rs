@@ -21,7 +21,7 @@ mod pace;
 mod pattern;
 mod worker;
 
-pub(crate) use pattern::Pattern;
+pub(crate) use pattern::{Pattern, Rng};
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
