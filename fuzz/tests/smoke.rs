@@ -88,6 +88,11 @@ fn codec_keeps_its_promises() {
 }
 
 #[test]
+fn shard_keeps_its_promises() {
+    run("shard_ops", 3000, zcache_fuzz::fuzz_shard_ops);
+}
+
+#[test]
 fn store_keeps_its_promises() {
     run("store_ops", 2000, zcache_fuzz::fuzz_store_ops);
 }
