@@ -76,7 +76,8 @@ struct Run {
     dictionary: Dictionaries,
 
     /// How compressed pages are packed: block (densest), or, for comparison,
-    /// zbud or ztri (two or three pages in a frame of 4 KiB).
+    /// zbud or ztri (two or three pages in a frame of 4 KiB) or zsmalloc (size
+    /// classes, as zram and zswap have them).
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 

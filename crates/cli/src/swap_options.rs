@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use zcache_sys::swapfile::is_in_ram;
 
-/// What leaves RAM at least: one block.
-const BYTES_LEAST: u64 = 16 << 10;
+/// What leaves RAM at least: one block, at its longest.
+const BYTES_LEAST: u64 = 32 << 10;
 
 /// `path` is `None` for no swap file and `Some(None)` for one in the default
 /// place.
@@ -18,7 +18,7 @@ pub(crate) fn check(path: Option<&Option<PathBuf>>, bytes_max: Option<u64>) -> R
         }
         (Some(_), Some(bytes)) if bytes < BYTES_LEAST => {
             return Err(format!(
-                "--swap-max {bytes} holds not even one block of 16K; give more, or --swap none"
+                "--swap-max {bytes} holds not even one block; give 32K or more, or --swap none"
             ));
         }
         _ => {}
@@ -87,7 +87,7 @@ mod tests {
         for path in ["/", "swap", "./swap", "/etc/passwd"] {
             assert_eq!(check(Some(&Some(path.into())), None), Ok(()), "{path}");
         }
-        assert_eq!(check(Some(&None), Some(16 << 10)), Ok(()));
+        assert_eq!(check(Some(&None), Some(32 << 10)), Ok(()));
         assert_eq!(check(None, None), Ok(()));
     }
 
@@ -95,5 +95,6 @@ mod tests {
     fn a_limit_that_means_nothing_is_refused() {
         assert!(check(None, Some(1 << 30)).is_err());
         assert!(check(Some(&None), Some(0)).is_err());
+        assert!(check(Some(&None), Some(16 << 10)).is_err());
     }
 }
