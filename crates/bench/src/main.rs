@@ -2,7 +2,8 @@
 //!
 //! `workload` is the measured program, `compare` runs it under every contender, `corpus` makes pages of
 //! live programs, `density` writes them into every contender, `allocators` packs them by every allocator,
-//! and `cleanup` undoes what an interrupted `compare` or `density` left behind. The folders follow the way of a
+//! `mount` reads files again and again, and `cleanup` undoes what an interrupted `compare`, `density` or
+//! `mount` left behind. The folders follow the way of a
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
@@ -11,6 +12,7 @@ mod compare;
 mod corpus;
 mod density;
 mod host;
+mod reread;
 mod size;
 mod workload;
 
@@ -38,6 +40,11 @@ enum Command {
     Density(density::Options),
     /// Pack a corpus by every allocator and compare density, eviction and CPU time
     Allocators(allocators::Options),
+    /// Compare re-reads of files with and without `zcache mount`; needs root
+    Mount(reread::Options),
+    /// What `mount` runs to read
+    #[command(hide = true)]
+    Read(reread::ReadOptions),
     /// What `density` starts to be swapped out
     #[command(hide = true)]
     Hold(density::HoldOptions),
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Command::Corpus(options) => corpus::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Allocators(options) => allocators::run(&options),
+        Command::Mount(options) => reread::run(&options),
+        Command::Read(options) => reread::read(&options),
         Command::Hold(options) => density::hold(&options),
         Command::Cleanup => compare::cleanup(),
     }

@@ -11,6 +11,7 @@ mod files;
 mod machine;
 mod process;
 mod swap;
+mod throttle;
 mod undo;
 mod zswap;
 
@@ -18,6 +19,7 @@ pub(crate) use cgroup::{Cgroup, Controller, Version};
 pub(crate) use machine::Machine;
 pub(crate) use process::{End, Ended, Interrupt, run};
 pub(crate) use swap::{SwapFile, Zram};
+pub(crate) use throttle::Throttle;
 pub(crate) use undo::Undo;
 pub(crate) use zswap::{Zswap, turn_off as turn_zswap_off};
 

@@ -21,6 +21,8 @@ mod pace;
 mod pattern;
 mod worker;
 
+pub(crate) use data::{Data, PAGE_SIZE, Ratio, mix};
+pub(crate) use histogram::Histogram;
 pub(crate) use pattern::{Pattern, Rng};
 
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::size::Size;
-use data::{Data, PAGE_SIZE, Page, Ratio};
+use data::Page;
 use pace::Pace;
 use worker::{Outcome, Plan, Worker};
 
