@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::inodes::Inode;
+use crate::source;
 
 /// An open file of the source.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
+    /// The same file for long reads past the page cache; `None` where the
+    /// filesystem has no such thing.
+    past_cache: OnceLock<Option<OwnedFd>>,
     /// Keeps the inode's descriptor: an unlinked file is not found by its handle.
     _place: Arc<OwnedFd>,
 }
@@ -38,8 +43,15 @@ impl OpenFile {
             fd,
             direct,
             writable,
+            past_cache: OnceLock::new(),
             _place: place,
         }
+    }
+
+    /// A descriptor that reads past the source's page cache, if there is one.
+    pub(crate) fn past_cache(&self) -> Option<&OwnedFd> {
+        let open = || source::open_again(&self.fd, OFlags::RDONLY | OFlags::DIRECT).ok();
+        self.past_cache.get_or_init(open).as_ref()
     }
 }
 

@@ -23,6 +23,7 @@ mod inodes;
 mod mount;
 mod mountpoint;
 mod report;
+mod room;
 mod serve;
 mod session;
 mod source;

@@ -111,6 +111,8 @@ impl Serving {
         });
         match started {
             Ok(()) => {
+                // Slower sweeps are no reason not to mount.
+                let _ = mountpoint::widen_readahead(&self.target);
                 self.budget.enforce(&self.filesystem.cache);
                 Ok(self)
             }

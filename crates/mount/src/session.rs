@@ -14,6 +14,7 @@ use zcache::PAGE_SIZE;
 
 use crate::device::{Device, Received};
 use crate::error::MountError;
+use crate::room::Room;
 use crate::serve::{Filesystem, Scratch};
 use crate::wire::abi::{self, init, opcode};
 use crate::wire::{Answer, Fields, Header};
@@ -152,7 +153,7 @@ impl Worker {
             request: vec![0; REQUEST_BYTES_MAX],
             scratch: Scratch {
                 answer,
-                pages: vec![[0; PAGE_SIZE]; TRANSFER_PAGES_MAX],
+                pages: Room::new(TRANSFER_PAGES_MAX),
                 lens: vec![None; TRANSFER_PAGES_MAX],
             },
         }

@@ -150,6 +150,11 @@ impl Coherence {
         Verdict::Stale(old)
     }
 
+    /// Whether the file was changed through us since it was opened.
+    pub(crate) fn is_written(&self) -> bool {
+        self.read().written
+    }
+
     /// To be noted before pages are read.
     pub(crate) fn version(&self) -> Version {
         self.read().version

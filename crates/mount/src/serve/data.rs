@@ -27,6 +27,9 @@ use crate::wire::{Answer, Fields, Header};
 /// it with the read.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
+/// From here on a read is faster past the source's page cache than through it.
+const LONG_READ_BYTES: usize = 64 << 10;
+
 /// What READ asks for.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
@@ -61,7 +64,7 @@ impl Filesystem {
         };
         let Some(first) = first_page(&file, wanted) else {
             let bytes = &mut scratch.pages.as_flattened_mut()[..wanted.size];
-            return match self.read_source(&file.fd, bytes, wanted.offset) {
+            return match self.read_source(&file, bytes, wanted.offset) {
                 Ok(len) => send(device, scratch, unique, len),
                 Err(error) => refuse(device, scratch, unique, error),
             };
@@ -108,7 +111,7 @@ impl Filesystem {
             let end = at + run.count();
             let offset = (u64::from(first) + at as u64) * PAGE_SIZE as u64;
             let bytes = scratch.pages[at..end].as_flattened_mut();
-            let got = self.read_source(&file.fd, bytes, offset)?;
+            let got = self.read_source(file, bytes, offset)?;
             for (number, len) in scratch.lens[at..end].iter_mut().enumerate() {
                 *len = Some(got.saturating_sub(number * PAGE_SIZE).min(PAGE_SIZE));
             }
@@ -138,10 +141,10 @@ impl Filesystem {
     }
 
     /// Reads until the bytes are full or the file ends.
-    fn read_source(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        let mut done = 0;
+    fn read_source(&self, file: &OpenFile, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let mut done = read_past_cache(file, bytes, offset)?;
         while done < bytes.len() {
-            match self.read_once(fd, &mut bytes[done..], offset + done as u64) {
+            match self.read_once(&file.fd, &mut bytes[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(len) => done += len,
                 Err(Errno::INTR) => {}
@@ -225,6 +228,26 @@ impl Filesystem {
         self.cache.changed(to.inode.coherence(), to_offset, len);
         answer.size(copied? as u32);
         Ok(())
+    }
+}
+
+/// Reads what is long and not just written without the source's page cache, and
+/// says how far it came; what is left, nothing being wrong, is read otherwise.
+fn read_past_cache(file: &OpenFile, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let long = bytes.len() >= LONG_READ_BYTES;
+    let aligned = offset.is_multiple_of(PAGE_SIZE as u64) && bytes.len().is_multiple_of(PAGE_SIZE);
+    // What was just written would have to be written out first.
+    if !long || !aligned || file.inode.coherence().is_written() {
+        return Ok(0);
+    }
+    let Some(fd) = file.past_cache() else {
+        return Ok(0);
+    };
+    match rustix::io::pread(fd, bytes, offset) {
+        // An end within a block is left to a read that need not be aligned.
+        Ok(len) => Ok(len / PAGE_SIZE * PAGE_SIZE),
+        Err(Errno::INVAL | Errno::INTR | Errno::OPNOTSUPP) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

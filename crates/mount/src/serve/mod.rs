@@ -21,11 +21,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use zcache::Page;
 
 use crate::cache::{Cache, Verdict};
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
+use crate::room::Room;
 use crate::source::{Look, Rights};
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Attributes, Entry, Fields, Header, Lifetimes};
@@ -42,7 +42,7 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
 pub(crate) struct Scratch {
     pub(crate) answer: Answer,
     /// Room for the longest read.
-    pub(crate) pages: Vec<Page>,
+    pub(crate) pages: Room,
     /// Bytes of each of these pages that exist, where known.
     pub(crate) lens: Vec<Option<usize>>,
 }

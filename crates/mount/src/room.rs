@@ -1,0 +1,57 @@
+//! Room for the pages of one request, aligned as direct I/O wants it.
+//!
+//! Stage: a worker has one and uses it for every read.
+
+use std::ops::{Deref, DerefMut};
+
+use zcache::{PAGE_SIZE, Page};
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Room {
+    /// Room for so many pages.
+    pub(crate) fn new(pages: usize) -> Room {
+        // One more than asked for, so that so many begin at an aligned address.
+        let bytes = vec![0; (pages + 1) * PAGE_SIZE];
+        let start = bytes.as_ptr().align_offset(PAGE_SIZE);
+        assert!(start < PAGE_SIZE, "bytes can be aligned to a page");
+        Room { bytes, start }
+    }
+}
+
+impl Deref for Room {
+    type Target = [Page];
+
+    fn deref(&self) -> &[Page] {
+        let len = self.bytes.len() - PAGE_SIZE;
+        self.bytes[self.start..self.start + len].as_chunks().0
+    }
+}
+
+impl DerefMut for Room {
+    fn deref_mut(&mut self) -> &mut [Page] {
+        let len = self.bytes.len() - PAGE_SIZE;
+        self.bytes[self.start..self.start + len].as_chunks_mut().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_aligned_and_as_many_as_asked_for() {
+        for pages in [1, 2, 64] {
+            let mut room = Room::new(pages);
+            assert_eq!(room.len(), pages);
+            assert!(room.as_ptr().cast::<u8>().align_offset(PAGE_SIZE) == 0);
+            room[pages - 1].fill(7);
+            assert_eq!(room[pages - 1], [7; PAGE_SIZE]);
+        }
+    }
+}
