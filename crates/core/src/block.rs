@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! byte 0  state     Free, InRam, Writing, InTier, SlotFreed
-//!      1  kind      ephemeral or persistent
+//!      1  kind      bit 0: ephemeral; bit 1: cold
 //!      2  live      zpages, u16
 //!      4  fill      64 bits that only the packing interprets
 //!     12  place     frame (InRam, Writing), slot (InTier, SlotFreed), free list (Free)
@@ -53,6 +53,8 @@ pub(crate) enum State {
 pub(crate) struct Block {
     pub(crate) state: State,
     pub(crate) kind: Kind,
+    /// Handed out to be recompressed since it last got a fresh page.
+    pub(crate) cold: bool,
     pub(crate) live: u16,
     pub(crate) fill: Fill,
 }
@@ -76,11 +78,12 @@ impl Blocks {
         };
         Some(Block {
             state,
-            kind: if record[1] == 0 {
+            kind: if record[1] & 1 == 0 {
                 Kind::Persistent
             } else {
                 Kind::Ephemeral
             },
+            cold: record[1] & 2 != 0,
             live: u16::from_le_bytes([record[2], record[3]]),
             fill: Fill(
                 u64::from(read_word(record, FILL)) | u64::from(read_word(record, FILL + 4)) << 32,
@@ -106,7 +109,7 @@ impl Blocks {
         };
         let record = self.record_mut(frames, token);
         record[0] = state;
-        record[1] = u8::from(block.kind == Kind::Ephemeral);
+        record[1] = u8::from(block.kind == Kind::Ephemeral) | u8::from(block.cold) << 1;
         record[2..4].copy_from_slice(&block.live.to_le_bytes());
         record[FILL..FILL + 8].copy_from_slice(&block.fill.0.to_le_bytes());
         write_word(record, PLACE, place);

@@ -6,7 +6,8 @@
 //! - `puts == stored + rejected_no_frames + rejected_no_metadata + rejected_length`
 //! - `stored == entries + released + overwritten + put_to_flush + flushed + evicted_eph_zpages`
 //! - `entries == handle_pages + tmem_pages == same_filled_pages + ram_zpages + tier_zpages`
-//! - `writebacks_begun == writebacks_stored + writebacks_empty + writebacks_failed + writing_blocks`
+//! - `writebacks_begun + recompressions_begun ==
+//!   writebacks_stored + writebacks_empty + writebacks_failed + recompressions_ended + writing_blocks`
 //!
 //! Does not: time anything; there is no clock here.
 
@@ -55,6 +56,12 @@ pub struct Counters {
     pub writebacks_empty: u64,
     /// Blocks put back because their write failed.
     pub writebacks_failed: u64,
+    /// Blocks handed out to be recompressed.
+    pub recompressions_begun: u64,
+    /// Of these, blocks that came back.
+    pub recompressions_ended: u64,
+    /// Zpages replaced by that.
+    pub recompressed_zpages: u64,
     /// Slots queued because their block was empty or read back.
     pub slots_freed: u64,
     /// Blocks read back whole from a tier.
@@ -93,7 +100,7 @@ pub struct Usage {
     pub persistent: KindUsage,
     /// Ephemeral zpages in RAM.
     pub ephemeral: KindUsage,
-    /// Blocks being written.
+    /// Blocks being written or recompressed.
     pub writing_blocks: u32,
     /// Frames that they take.
     pub writing_frames: u32,

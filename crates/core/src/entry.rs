@@ -205,6 +205,12 @@ impl Entries {
         write_word(record, PACKED, packed & !0xfff | (offset / 8) as u32);
     }
 
+    /// Gives an entry in use another content.
+    pub(crate) fn set_content<F: Frames>(&mut self, frames: &mut F, token: u32, content: Content) {
+        let entry = self.read(frames, token).expect("an entry in use");
+        self.write(frames, token, &Entry { content, ..entry });
+    }
+
     /// The length of the zpage that this token names at exactly this place, or `None` when the place is dead.
     pub(crate) fn len_at<F: Frames>(
         &self,

@@ -39,4 +39,4 @@ pub use ids::{
     WritebackPlan, ZPAGE_LEN_MAX, Zpage,
 };
 pub use packing::Allocator;
-pub use shard::{Broken, Shard};
+pub use shard::{Broken, Recompressed, Replacement, Shard};

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::{Arena, Random, SeedOnPanic, seeds};
 use zcache_core::{
-    Allocator, CodecId, Counters, EntryToken, Found, Frames, Key, Kind, ObjectId, PoolId, Refused,
-    Shard, Slot, TierRange, WriteFailed, WritebackEnd, WritebackPlan, Zpage,
+    Allocator, CodecId, Counters, EntryToken, Found, Frames, Key, Kind, LiveZpage, ObjectId,
+    PoolId, Refused, Replacement, Shard, Slot, TierRange, WriteFailed, WritebackEnd, WritebackPlan,
+    Zpage,
 };
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +44,8 @@ struct World {
     next_slot: u32,
     /// Plans under way and the bytes they had when they began.
     writing: Vec<(WritebackPlan, Vec<u8>)>,
+    /// The same for blocks that are recompressed.
+    recompressing: Vec<(WritebackPlan, Vec<u8>)>,
     lens: fn(&mut Random) -> usize,
 }
 
@@ -71,6 +74,7 @@ impl World {
             tier: HashMap::new(),
             next_slot: 0,
             writing: Vec::new(),
+            recompressing: Vec::new(),
             lens: [any_len, edge_len, real_len][seed as usize % 3],
         }
     }
@@ -124,7 +128,8 @@ impl World {
             83..92 => self.finish_writeback(),
             92..94 => self.evacuate(),
             94..96 => self.readmit(),
-            96..98 => self.touch(),
+            96 => self.touch(),
+            97 => self.recompress(),
             98 => self.drop_ephemeral(),
             _ => self.stale_tokens(),
         }
@@ -281,6 +286,73 @@ impl World {
             self.tier.insert(slot, bytes);
             self.shard
                 .finish_writeback(&mut self.arena, plan.block, Ok(slot));
+        }
+    }
+
+    /// Begins a recompression or ends one, with other bytes for the most of what was in the block.
+    fn recompress(&mut self) {
+        if self.recompressing.len() < 2 && self.random.below(2) == 0 {
+            let kind = [Kind::Persistent, Kind::Ephemeral][self.random.below(2) as usize];
+            if let Some(plan) = self.shard.begin_recompress(&mut self.arena, kind) {
+                let bytes = self.arena.bytes(plan.frame, plan.run).to_vec();
+                self.recompressing.push((plan, bytes));
+            }
+            return;
+        }
+        let Some((plan, bytes)) = self.recompressing.pop() else {
+            return;
+        };
+        assert_eq!(
+            self.arena.bytes(plan.frame, plan.run),
+            bytes,
+            "bytes changed under a recompression"
+        );
+        let lives: Vec<LiveZpage> = self
+            .shard
+            .live_zpages(&self.arena, plan.block, &bytes)
+            .collect();
+        let mut changes = Vec::new();
+        for live in lives {
+            let (from, len) = (live.offset_bytes as usize, live.len_bytes as usize);
+            let (codec, checksum) = self
+                .shard
+                .tags_of(&self.arena, plan.block, live)
+                .expect("alive");
+            let old = Content::Bytes(bytes[from..from + len].to_vec(), codec, checksum);
+            let new_len = match self.random.below(8) {
+                0 => len,
+                1 => (self.lens)(&mut self.random),
+                _ => 1 + self.random.below(len as u64) as usize,
+            };
+            let codec = CodecId::new(self.random.below(CodecId::COUNT.into()) as u8);
+            let new = self.random.bytes(new_len);
+            let new = Content::Bytes(new, codec, self.random.next() as u32);
+            changes.push((live, old, new));
+        }
+        // One that is gone before the end must not come back.
+        if self.random.below(2) == 0 {
+            self.release();
+        }
+        let replacements = changes.iter().map(|(of, _, new)| Replacement {
+            of: *of,
+            by: new.zpage(),
+        });
+        let block = plan.block;
+        self.shard
+            .finish_recompress(&mut self.arena, block, replacements);
+        for (live, old, new) in changes {
+            if self.shard.tags_of(&self.arena, block, live).is_some() {
+                continue;
+            }
+            let mut contents = self.handles.values_mut().map(|(_, content)| content);
+            let keys = self.keys.values_mut();
+            if let Some(content) = contents
+                .by_ref()
+                .chain(keys)
+                .find(|content| **content == old)
+            {
+                *content = new;
+            }
         }
     }
 
@@ -453,7 +525,7 @@ fn run_seeds(
     }
 }
 
-const ALWAYS_REACHED: [Reached; 9] = [
+const ALWAYS_REACHED: [Reached; 10] = [
     ("overwritten", |c| c.overwritten),
     ("released", |c| c.released),
     ("flushed", |c| c.flushed),
@@ -462,6 +534,7 @@ const ALWAYS_REACHED: [Reached; 9] = [
     ("writebacks_stored", |c| c.writebacks_stored),
     ("writebacks_failed", |c| c.writebacks_failed),
     ("readmitted_zpages", |c| c.readmitted_zpages),
+    ("recompressed_zpages", |c| c.recompressed_zpages),
     ("slots_freed", |c| c.slots_freed),
 ];
 

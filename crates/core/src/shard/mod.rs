@@ -8,6 +8,7 @@
 //! - `place`: storing and freeing, whichever way they are addressed
 //! - `reclaim`: watermarks, dropping of ephemeral blocks, writeback
 //! - `tier`: blocks that live in a tier
+//! - `cold`: recompression of blocks that stay
 //! - `evacuate`: emptying sparse blocks in RAM
 //! - `validate`: the equations, checked by a full walk
 //!
@@ -15,6 +16,7 @@
 //!
 //! Does not: lock, and is not meant to be called without a lock.
 
+mod cold;
 mod evacuate;
 mod handle;
 mod place;
@@ -23,6 +25,7 @@ mod tier;
 mod tmem;
 mod validate;
 
+pub use cold::{Recompressed, Replacement};
 pub use validate::Broken;
 
 use crate::bins::Bins;
@@ -48,8 +51,10 @@ pub struct Shard {
     blocks: Blocks,
     page_index: Index,
     object_index: Index,
-    /// Blocks InRam of each kind, the oldest first; indexed by `Kind as usize`.
+    /// Blocks InRam of each kind that are not cold, the oldest first; indexed by `Kind as usize`.
     ages: [List; 2],
+    /// Cold blocks InRam of each kind, older than all others.
+    cold: [List; 2],
     /// Blocks InRam of each kind by room; indexed by `Kind as usize`.
     bins: [Bins<BINS>; 2],
     /// Blocks InTier by emptiness.
@@ -77,6 +82,7 @@ impl Shard {
             page_index: Index::new(),
             object_index: Index::new(),
             ages: [List::new(); 2],
+            cold: [List::new(); 2],
             bins: [Bins::new(), Bins::new()],
             tier_bins: Bins::new(),
             freed: List::new(),

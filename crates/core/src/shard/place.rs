@@ -316,6 +316,7 @@ impl Shard {
         let block = Block {
             state: State::InRam(frame),
             kind,
+            cold: false,
             live: 0,
             fill,
         };
@@ -360,11 +361,18 @@ impl Shard {
     /// Makes a block the youngest of its kind, where it is in RAM.
     pub(super) fn refresh<F: Frames>(&mut self, frames: &mut F, token: u32) {
         let block = self.blocks.expect(frames, token);
-        let age = &mut self.ages[block.kind as usize];
-        if matches!(block.state, State::InRam(_)) && age.tail != token {
-            age.remove(frames, &mut self.blocks, AGE_LINKS, token);
-            age.push(frames, &mut self.blocks, AGE_LINKS, token);
+        if !matches!(block.state, State::InRam(_)) || self.ages[block.kind as usize].tail == token {
+            return;
         }
+        self.unage(frames, token, &block);
+        if block.cold {
+            let block = Block {
+                cold: false,
+                ..block
+            };
+            self.blocks.write(frames, token, &block);
+        }
+        self.ages[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
     }
 
     /// Frees an empty block that is in the lists of RAM.
@@ -375,7 +383,7 @@ impl Shard {
         block: &Block,
         frame: FrameId,
     ) {
-        self.ages[block.kind as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
+        self.unage(frames, token, block);
         self.unbin(frames, token, block);
         self.free_frames(frames, block, frame);
         self.blocks.release(frames, token);

@@ -48,7 +48,7 @@ impl Shard {
 
     /// Drops the oldest ephemeral block; `None` when there is none.
     pub fn drop_oldest_ephemeral(&mut self, frames: &mut impl Frames) -> Option<Dropped> {
-        let token = self.ages[Kind::Ephemeral as usize].head;
+        let token = self.oldest(Kind::Ephemeral);
         if token == NONE {
             return None;
         }
@@ -68,40 +68,46 @@ impl Shard {
     /// The run of the block that `begin_writeback` would hand out now.
     #[must_use]
     pub fn next_writeback(&self, frames: &impl Frames) -> Option<Run> {
-        let token = self.ages[Kind::Persistent as usize].head;
+        let token = self.oldest(Kind::Persistent);
         (token != NONE).then(|| self.allocator.run(self.blocks.expect(frames, token).fill))
     }
 
     /// Hands out the oldest persistent block to be written; `None` when there is none. Several may be in flight.
     pub fn begin_writeback(&mut self, frames: &mut impl Frames) -> Option<WritebackPlan> {
-        let token = self.ages[Kind::Persistent as usize].head;
+        let token = self.oldest(Kind::Persistent);
         if token == NONE {
             return None;
         }
+        self.counters.writebacks_begun += 1;
+        Some(self.hand_out(frames, token))
+    }
+
+    /// Takes a block out of every list, so that its bytes stay as they are.
+    pub(super) fn hand_out<F: Frames>(&mut self, frames: &mut F, token: u32) -> WritebackPlan {
         let block = self.blocks.expect(frames, token);
         let State::InRam(frame) = block.state else {
             panic!("the LRU holds blocks in RAM only")
         };
-        self.ages[Kind::Persistent as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
+        self.unage(frames, token, &block);
         self.unbin(frames, token, &block);
         self.blocks.write(
             frames,
             token,
             &Block {
                 state: State::Writing(frame),
+                cold: false,
                 ..block
             },
         );
         let run = self.allocator.run(block.fill);
         self.usage.writing_blocks += 1;
         self.usage.writing_frames += run.frames();
-        self.counters.writebacks_begun += 1;
-        Some(WritebackPlan {
+        WritebackPlan {
             block: BlockToken(token),
             frame,
             run,
             zpages: u32::from(block.live),
-        })
+        }
     }
 
     /// Ends a writeback: with the slot that the tier has acknowledged the block in, or without.

@@ -248,15 +248,19 @@ impl Shard {
 
     fn check_lists<F: Frames>(&self, frames: &F, states: &States) -> Result<(), Broken> {
         for kind in [Kind::Ephemeral, Kind::Persistent] {
-            let age = &self.ages[kind as usize];
+            let (age, cold) = (&self.ages[kind as usize], &self.cold[kind as usize]);
             check(
                 "blocks in the LRU == blocks InRam",
-                age.len,
+                age.len + cold.len,
                 states.in_ram[kind as usize],
             )?;
-            self.check_list(frames, age, AGE_LINKS, |block| {
-                block.kind == kind && matches!(block.state, State::InRam(_))
-            })?;
+            for (list, is_cold) in [(age, false), (cold, true)] {
+                self.check_list(frames, list, AGE_LINKS, |block| {
+                    block.kind == kind
+                        && block.cold == is_cold
+                        && matches!(block.state, State::InRam(_))
+                })?;
+            }
             self.check_bins(frames, kind)?;
         }
         check(
@@ -315,7 +319,10 @@ impl Shard {
             bins.free_bytes,
             free,
         )?;
-        let binned = self.ages[kind as usize].walk(frames, &self.blocks, AGE_LINKS);
+        let lists = [&self.ages[kind as usize], &self.cold[kind as usize]];
+        let binned = lists
+            .into_iter()
+            .flat_map(|list| list.walk(frames, &self.blocks, AGE_LINKS));
         let binned = binned.filter(|token| {
             self.allocator
                 .bin_of(self.blocks.expect(frames, *token).fill)
@@ -427,9 +434,9 @@ impl Shard {
         )?;
         let ended = c.writebacks_stored + c.writebacks_empty + c.writebacks_failed;
         check(
-            "writebacks begun == ended + in flight",
-            c.writebacks_begun,
-            ended + u64::from(self.usage.writing_blocks),
+            "writebacks and recompressions begun == ended + in flight",
+            c.writebacks_begun + c.recompressions_begun,
+            ended + c.recompressions_ended + u64::from(self.usage.writing_blocks),
         )
     }
 }
