@@ -71,9 +71,14 @@ struct Run {
     codec: String,
 
     /// Dictionaries for zstd, trained on the program's own pages while it runs:
-    /// auto or off.
+    /// auto or off. Fresh pages use them with zstd, cold pages with any codec.
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     dictionary: Dictionaries,
+
+    /// CPU time for compressing cold pages harder (zstd 6 with a dictionary)
+    /// while nothing else needs it, in percent of one processor; 0 for none.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
+    cold_cpu: u32,
 
     /// How compressed pages are packed: block (densest), or, for comparison,
     /// zbud or ztri (two or three pages in a frame of 4 KiB) or zsmalloc (size
@@ -110,6 +115,7 @@ impl Run {
                 .parse()
                 .map_err(|error| format!("--codec: {error}"))?,
             dictionaries: self.dictionary == Dictionaries::Auto,
+            cold_cpu_percent: self.cold_cpu,
             allocator: self
                 .allocator
                 .parse()

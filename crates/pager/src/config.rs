@@ -25,6 +25,9 @@ pub struct RunConfig {
     pub codec: Codec,
     /// Whether dictionaries are trained for zstd.
     pub dictionaries: bool,
+    /// The most CPU time that recompression of cold pages may take, in percent of
+    /// one processor; 0 for none.
+    pub cold_cpu_percent: u32,
     /// How compressed pages are packed.
     pub allocator: Allocator,
     /// Whether and where statistics are written.

@@ -99,6 +99,8 @@ counters! {
     spaces,
     /// Forks served.
     forks,
+    /// CPU time of recompressing cold pages.
+    cold_cpu_ns,
     /// System calls on memory maps carried out.
     mapping_calls,
     /// Faults answered with SIGBUS because nothing could be freed.
@@ -121,6 +123,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// For what is counted elsewhere.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -18,6 +18,7 @@
 mod balance;
 mod bereft;
 mod budget;
+mod cold;
 mod config;
 mod counters;
 mod error;

@@ -44,6 +44,14 @@ pub struct RunStats {
     pub dictionary_adoptions: u64,
     /// Time spent on training.
     pub dictionary_training_ns: u64,
+    /// Cold blocks that were looked at for harder compression.
+    pub cold_blocks: u64,
+    /// Pages that it made smaller.
+    pub cold_pages: u64,
+    /// Compressed bytes that it saved.
+    pub cold_bytes_saved: u64,
+    /// CPU time that it took.
+    pub cold_cpu_ns: u64,
     /// Faults that the pager answered.
     pub faults: u64,
     /// Median time to answer one.
@@ -116,6 +124,10 @@ impl Pager {
             dictionary_trainings: store.dictionary_trainings,
             dictionary_adoptions: store.dictionary_adoptions,
             dictionary_training_ns: store.dictionary_training_ns,
+            cold_blocks: store.cold_blocks,
+            cold_pages: store.cold_pages,
+            cold_bytes_saved: store.cold_bytes_saved,
+            cold_cpu_ns: c.cold_cpu_ns.get(),
             faults: c.faults.get(),
             fault_ns_p50: c.fault_ns.percentile_ns(0.5),
             fault_ns_p99: c.fault_ns.percentile_ns(0.99),

@@ -85,6 +85,8 @@ fn start(config: RunConfig, mask: SignalMask) -> std::io::Result<i32> {
 
 /// The pager process: pages the program, then tells the front how it ended.
 fn pager_main(config: RunConfig, mask: SignalMask, mut words: UnixStream, front: i32) -> i32 {
+    // What training used for a moment must not count for ever.
+    zcache_sys::memory::return_freed_blocks();
     let end = match words.try_clone() {
         Ok(clone) => page(config, mask, clone, front),
         Err(error) => Err(StartError::Own(error)),
@@ -224,6 +226,10 @@ fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
     if pager.config.dictionaries {
         let training = Arc::clone(pager);
         spawn("train", Box::new(move || training.train()))?;
+    }
+    if pager.config.dictionaries && pager.config.cold_cpu_percent > 0 {
+        let pager = Arc::clone(pager);
+        spawn("cold", Box::new(move || pager.recompress()))?;
     }
     let ticking = Arc::clone(pager);
     spawn("tick", Box::new(move || ticking.tick()))

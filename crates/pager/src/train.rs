@@ -22,6 +22,26 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NICENESS: i32 = 5;
 
 impl Pager {
+    /// Does what takes so many bytes of the store's RAM once there is room for
+    /// them. `None` when there was none within `patience`.
+    pub(crate) fn within_room<T>(
+        &self,
+        bytes: u64,
+        patience: Duration,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let pages = bytes.div_ceil(PAGE_BYTES);
+        // The evictors go on until the work has counted what it takes.
+        let _wanted = self.budget.want(pages);
+        if !self.make_room(pages, patience) {
+            return None;
+        }
+        let result = work();
+        // The store's frames have to give way to what it counted now.
+        self.limit_store();
+        Some(result)
+    }
+
     /// Trains until the run ends.
     pub(crate) fn train(self: &Arc<Self>) {
         if let Err(error) = lower_priority(NICENESS) {
@@ -29,10 +49,8 @@ impl Pager {
         }
         while !self.stopping.load(Ordering::Relaxed) {
             std::thread::sleep(PERIOD);
-            if let Some(bytes) = self.store.training_due_bytes()
-                && self.make_room(bytes.div_ceil(PAGE_BYTES), PATIENCE)
-            {
-                self.store.train();
+            if let Some(bytes) = self.store.training_due_bytes() {
+                self.within_room(bytes, PATIENCE, || self.store.train());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Requests to the kernel about memory of our own.
 //!
-//! Not on the data path: for measurements. Source: `madvise(2)`.
+//! Not on the data path. Sources: `madvise(2)`, `mallopt(3)`.
 
 use std::io;
 
@@ -19,6 +19,17 @@ pub fn page_out<T>(items: &[T]) -> io::Result<()> {
     let result =
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_PAGEOUT) };
     check(result.into()).map(|_| ())
+}
+
+/// Has the allocator give blocks of 128 KiB and more back to the system as soon
+/// as they are freed. Left alone, the GNU library raises that limit to the size
+/// of the largest block that was ever freed, and keeps what is smaller.
+pub fn return_freed_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two integers; no allocation is under way in this thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
 }
 
 #[cfg(test)]

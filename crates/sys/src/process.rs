@@ -214,6 +214,40 @@ pub fn lower_priority(niceness: i32) -> io::Result<()> {
     check(result.into()).map(drop)
 }
 
+/// Has the calling thread run only while a processor has nothing else to do
+/// (`SCHED_IDLE`), or as others do again. See `sched(7)`.
+///
+/// # Errors
+/// EPERM when an unprivileged thread wants to be as others again.
+pub fn set_idle_class(idle: bool) -> io::Result<()> {
+    let policy = match idle {
+        true => libc::SCHED_IDLE,
+        false => libc::SCHED_OTHER,
+    };
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter lives across the call; zero is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
+    check(result.into()).map(drop)
+}
+
+/// CPU time of the calling thread.
+#[must_use]
+pub fn thread_cpu_time() -> std::time::Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the result lives across the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if result < 0 {
+        return std::time::Duration::ZERO;
+    }
+    std::time::Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
 /// The processors that this thread may run on.
 #[must_use]
 pub fn cpus() -> Vec<usize> {

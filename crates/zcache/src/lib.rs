@@ -100,5 +100,5 @@ pub use config::{Allocator, SHARDS_MAX, StoreConfig, SwapConfig, UnknownName};
 pub use error::{LoadError, OpenError, PageName, Rejected};
 pub use page::{Handle, PAGE_SIZE, Page};
 pub use stats::Stats;
-pub use store::{Event, Reclaimed, Store, Trained};
+pub use store::{ColdBlock, Event, Reclaimed, Recompressed, Store, Trained};
 pub use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId};

@@ -76,6 +76,12 @@ pub struct Stats {
     pub evicted_ephemeral_pages: u64,
     /// Ephemeral blocks dropped for a persistent page.
     pub pers_ate_eph: u64,
+    /// Cold blocks that were looked at for harder compression.
+    pub cold_blocks: u64,
+    /// Pages that harder compression made smaller.
+    pub cold_pages: u64,
+    /// Compressed bytes that it saved.
+    pub cold_bytes_saved: u64,
     /// Reads that the tier failed.
     pub read_errors: u64,
     /// Loads whose bytes did not match their checksum.

@@ -1,6 +1,6 @@
 //! Real programs at half of their uncapped peak: same output, same files, same status, within the budget.
 
-use crate::support::{Job, TempDir, compile, half, tests_file, tool};
+use crate::support::{Capped, Job, TempDir, compile, half, job::number, tests_file, tool};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -30,6 +30,24 @@ fn cpython_with_subprocesses_and_exec_chains() {
 #[test]
 fn cpython_with_threads() {
     python("programs/threads.py");
+}
+
+#[test]
+fn cpython_whose_pages_get_cold() {
+    let files = TempDir::new("cold");
+    let path = files.file("stats.json");
+    let job = Job::new(PYTHON).arg(tests_file("programs/syntax_trees.py"));
+    let plain = job.plain();
+    plain.assert_success();
+    let capped = Capped::ram_mib(64).option("--stats", &path);
+    let outcome = job.under(&capped.option("--cold-cpu", "50"));
+    outcome.assert_success();
+    assert_eq!(outcome.out(), plain.out());
+    let text = std::fs::read_to_string(&path).expect("the statistics");
+    let of = |name| number(&text, name).unwrap_or(0.0);
+    assert!(of("cold_pages") > 100.0, "{text}");
+    assert!(of("cold_bytes_saved") > 50_000.0, "{text}");
+    assert!(of("ram_bytes_peak") <= f64::from(64 << 20) * 1.02, "{text}");
 }
 
 /// Writes what a generator says to a file.

@@ -31,6 +31,8 @@ pub struct Replacement<'a> {
 pub struct Recompressed {
     /// Zpages replaced.
     pub zpages: u32,
+    /// Of these, zpages that are shorter now.
+    pub shrunk_zpages: u32,
     /// Bytes by which these shrank.
     pub zbytes_saved: u64,
     /// Frames of the old block, if nothing is left in it.
@@ -156,6 +158,7 @@ impl Shard {
         self.codec_zpages[usize::from(codec.get())] += 1;
         self.detach(frames, span);
         done.zpages += 1;
+        done.shrunk_zpages += u32::from(bytes.len() < old_len);
         done.zbytes_saved += old_len.saturating_sub(bytes.len()) as u64;
         true
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bits 0-1  kind (raw 1, lz4 2, zstd 3)
-//!      2    zero
+//!      2    compressed harder since it became cold
 //!      3-5  slot of the dictionary, 0 for none
 //! ```
 //!
@@ -22,7 +22,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use zcache_core::{CodecId, PoolId};
 
@@ -38,20 +38,45 @@ pub(super) const SLOTS: usize = 7;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Coding {
     pub(super) kind: Kind,
+    /// Compressed harder since it became cold.
+    pub(super) hard: bool,
     /// Slot of the dictionary; zero for none.
     pub(super) slot: u8,
 }
 
 impl Coding {
     pub(super) fn id(self) -> CodecId {
-        CodecId::new(self.kind as u8 | self.slot << 3)
+        CodecId::new(self.kind as u8 | u8::from(self.hard) << 2 | self.slot << 3)
     }
 
     /// `None` for an id that this version does not make.
     pub(super) fn of(id: CodecId) -> Option<Coding> {
-        let (bits, slot) = (id.get() & 7, id.get() >> 3);
+        let (bits, slot) = (id.get() & 3, id.get() >> 3);
+        let hard = id.get() & 4 != 0;
         let kind = Kind::from_bits(bits).filter(|kind| *kind != Kind::Same)?;
-        (slot == 0 || kind == Kind::Zstd).then_some(Coding { kind, slot })
+        let known = match slot {
+            0 => !hard,
+            _ => kind == Kind::Zstd,
+        };
+        known.then_some(Coding { kind, hard, slot })
+    }
+
+    /// That of fresh pages.
+    pub(super) fn fresh(kind: Kind, slot: u8) -> Coding {
+        Coding {
+            kind,
+            hard: false,
+            slot,
+        }
+    }
+
+    /// That of cold pages.
+    pub(super) fn harder(slot: u8) -> Coding {
+        Coding {
+            kind: Kind::Zstd,
+            hard: true,
+            slot,
+        }
     }
 }
 
@@ -81,6 +106,8 @@ impl Drop for Charge {
 /// A dictionary that pages may name.
 struct Kept {
     dictionary: Arc<Dictionary>,
+    /// Whose pages it was trained for.
+    scope: Weak<Scope>,
     charge: Charge,
 }
 
@@ -95,6 +122,8 @@ pub(super) struct Current {
 /// Pages that share a dictionary: those of handles, or those of a pool.
 pub(super) struct Scope {
     current: RwLock<Option<Arc<Current>>>,
+    /// The same dictionary with the tables of cold pages, once there are any.
+    harder: RwLock<Option<Arc<Current>>>,
     pub(super) training: Training,
 }
 
@@ -102,6 +131,7 @@ impl Scope {
     fn new() -> Scope {
         Scope {
             current: RwLock::new(None),
+            harder: RwLock::new(None),
             training: Training::default(),
         }
     }
@@ -115,6 +145,14 @@ impl Scope {
     fn set_current(&self, current: Arc<Current>) {
         let mut place = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *place = Some(current);
+        drop(place);
+        *self.harder.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether the tables of cold pages are there.
+    pub(super) fn is_harder_ready(&self) -> bool {
+        let harder = self.harder.read();
+        harder.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -138,7 +176,7 @@ impl Dictionaries {
             handles: Arc::new(Scope::new()),
             pools: RwLock::default(),
             budget: Arc::clone(budget),
-            enabled: wanted && codec == Codec::Zstd,
+            enabled: wanted && codec != Codec::Raw,
             trainings: AtomicU64::new(0),
             adoptions: AtomicU64::new(0),
             training_ns: AtomicU64::new(0),
@@ -186,6 +224,41 @@ impl Dictionaries {
         Some(Arc::clone(&kept.dictionary))
     }
 
+    /// Whose pages the dictionary of a slot is for.
+    pub(super) fn scope_of_slot(&self, slot: u8) -> Option<Arc<Scope>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = slots.get(usize::from(slot).checked_sub(1)?)?.as_ref()?;
+        kept.scope.upgrade()
+    }
+
+    /// The scope of every page, when there is but one.
+    pub(super) fn only_scope(&self) -> Option<Arc<Scope>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.is_empty().then(|| Arc::clone(&self.handles))
+    }
+
+    /// What cold pages of a scope are made with: its current dictionary, harder.
+    pub(super) fn harder(&self, scope: &Scope, level: i32) -> Option<Arc<Current>> {
+        let current = scope.current()?;
+        let harder = scope.harder.read();
+        let harder = harder.unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(harder) = harder
+            && harder.slot == current.slot
+        {
+            return Some(harder);
+        }
+        let dictionary = Arc::clone(current.encoder.dictionary());
+        let encoder = Encoder::new(dictionary, level).ok()?;
+        let made = Arc::new(Current {
+            slot: current.slot,
+            _charge: Charge::new(&self.budget, encoder.ram_bytes()),
+            encoder,
+        });
+        let mut place = scope.harder.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(Arc::clone(&made));
+        Some(made)
+    }
+
     pub(super) fn has_free_slot(&self) -> bool {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.iter().any(Option::is_none)
@@ -193,14 +266,18 @@ impl Dictionaries {
 
     /// Gives a dictionary a slot and makes it the scope's. False when no slot is
     /// free.
-    pub(super) fn adopt(&self, scope: &Scope, encoder: Encoder) -> bool {
+    pub(super) fn adopt(&self, scope: &Arc<Scope>, encoder: Encoder) -> bool {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let Some(free) = slots.iter().position(Option::is_none) else {
             return false;
         };
         let dictionary = Arc::clone(encoder.dictionary());
         let charge = Charge::new(&self.budget, dictionary.ram_bytes());
-        slots[free] = Some(Kept { dictionary, charge });
+        slots[free] = Some(Kept {
+            dictionary,
+            scope: Arc::downgrade(scope),
+            charge,
+        });
         drop(slots);
         self.adoptions.fetch_add(1, Relaxed);
         scope.set_current(Arc::new(Current {
@@ -284,11 +361,11 @@ impl Store {
         }
         drop(slots);
         fence(std::sync::atomic::Ordering::Acquire);
-        let id = Coding {
-            kind: Kind::Zstd,
-            slot,
-        };
-        (0..self.shards.len()).all(|number| self.part(number).core.zpages_of(id.id()) == 0)
+        let ids = [Coding::fresh(Kind::Zstd, slot), Coding::harder(slot)].map(Coding::id);
+        (0..self.shards.len()).all(|number| {
+            let part = self.part(number);
+            ids.iter().all(|id| part.core.zpages_of(*id) == 0)
+        })
     }
 }
 
@@ -306,7 +383,8 @@ mod tests {
                 known += 1;
             }
         }
-        // Raw, lz4 and zstd without a dictionary, zstd with each of seven.
-        assert_eq!(known, 3 + SLOTS);
+        // Raw, lz4 and zstd without a dictionary, zstd with each of seven, fresh
+        // and cold.
+        assert_eq!(known, 3 + 2 * SLOTS);
     }
 }

@@ -29,10 +29,50 @@ pub(super) const RELOCATIONS_MAX: u32 = 64;
 /// A zpage's tags.
 #[derive(Clone)]
 pub(super) struct Tags {
-    codec: CodecId,
-    checksum: u32,
+    pub(super) codec: CodecId,
+    pub(super) checksum: u32,
     /// The dictionary that the codec id names, if there is one.
     dictionary: Option<Arc<Dictionary>>,
+}
+
+impl Tags {
+    /// Call it with the shard locked that holds the page.
+    pub(super) fn new(codec: CodecId, checksum: u32, dictionaries: &Dictionaries) -> Tags {
+        Tags {
+            codec,
+            checksum,
+            dictionary: Coding::of(codec).and_then(|coding| dictionaries.of_slot(coding.slot)),
+        }
+    }
+
+    /// Decodes bytes that match their checksum.
+    pub(super) fn decode(&self, bytes: &[u8], out: &mut Page) -> Result<(), Unreadable> {
+        let Coding { kind, slot, .. } = Coding::of(self.codec).ok_or(Unreadable::Corrupt)?;
+        let dictionary = self.dictionary.as_deref();
+        if dictionary.is_none() && slot != 0 {
+            return Err(Unreadable::Corrupt);
+        }
+        let found = match dictionary {
+            Some(dictionary) => dictionary.checksum(bytes),
+            None => codec::checksum(kind, bytes),
+        };
+        if found != self.checksum {
+            return Err(Unreadable::Checksum { found });
+        }
+        let decoded = match dictionary {
+            Some(dictionary) => codec::decode_with(dictionary, kind, bytes, out),
+            None => codec::decode(kind, bytes, out),
+        };
+        decoded.map_err(|_| Unreadable::Corrupt)
+    }
+}
+
+/// Why bytes are no page.
+pub(super) enum Unreadable {
+    /// Another checksum than was kept.
+    Checksum { found: u32 },
+    /// They are the bytes that were kept, and no page.
+    Corrupt,
 }
 
 /// What a lookup found, with the bytes copied out.
@@ -238,11 +278,7 @@ impl Swap {
 
 /// Copies what a lookup found, so that the lock can go.
 fn seen(found: Option<Found<'_>>, dictionaries: &Dictionaries, copy: &mut Page) -> Seen {
-    let tags = |codec, checksum| Tags {
-        codec,
-        checksum,
-        dictionary: Coding::of(codec).and_then(|coding| dictionaries.of_slot(coding.slot)),
-    };
+    let tags = |codec, checksum| Tags::new(codec, checksum, dictionaries);
     match found {
         None => Seen::Gone,
         Some(Found::Same { word }) => Seen::Same { word },
@@ -277,27 +313,14 @@ pub(super) fn unpack(
     bytes: &[u8],
     out: &mut Page,
 ) -> Result<(), LoadError> {
-    let corrupt = LoadError::Corrupt { page };
-    let Coding { kind, slot } = Coding::of(tags.codec).ok_or(corrupt)?;
-    let dictionary = tags.dictionary.as_deref();
-    if dictionary.is_none() && slot != 0 {
-        return Err(corrupt);
-    }
-    let found = match dictionary {
-        Some(dictionary) => dictionary.checksum(bytes),
-        None => codec::checksum(kind, bytes),
-    };
-    if found != tags.checksum {
-        return Err(LoadError::Checksum {
-            page,
-            expected: tags.checksum,
-            found,
-            offset_bytes,
-        });
-    }
-    let decoded = match dictionary {
-        Some(dictionary) => codec::decode_with(dictionary, kind, bytes, out),
-        None => codec::decode(kind, bytes, out),
-    };
-    decoded.map_err(|_| corrupt)
+    tags.decode(bytes, out)
+        .map_err(|unreadable| match unreadable {
+            Unreadable::Corrupt => LoadError::Corrupt { page },
+            Unreadable::Checksum { found } => LoadError::Checksum {
+                page,
+                expected: tags.checksum,
+                found,
+                offset_bytes,
+            },
+        })
 }

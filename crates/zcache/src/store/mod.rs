@@ -16,6 +16,7 @@
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
+mod cold;
 mod counts;
 mod dictionaries;
 mod events;
@@ -26,6 +27,7 @@ mod swap_compaction;
 mod tmem;
 mod training;
 
+pub use cold::{ColdBlock, Recompressed};
 pub use events::Event;
 pub use reclaim::Reclaimed;
 pub use training::Trained;
@@ -196,7 +198,9 @@ impl Store {
         page: &Page,
         take: impl FnOnce(Kind, Zpage<'_>) -> R,
     ) -> R {
-        let current = scope.and_then(Scope::current);
+        // Fresh pages of lz4 have no dictionary; cold ones do.
+        let scoped = scope.filter(|_| self.codec == Codec::Zstd);
+        let current = scoped.and_then(Scope::current);
         let take = |encoded: Encoded<'_>| {
             if self.dictionaries.enabled
                 && encoded.kind != Kind::Same
@@ -435,11 +439,7 @@ fn zpage<'a>(encoded: Encoded<'a>, current: Option<&Current>) -> Zpage<'a> {
         }
         kind => Zpage::Bytes {
             bytes: encoded.bytes,
-            codec: Coding {
-                kind,
-                slot: current.map_or(0, |current| current.slot),
-            }
-            .id(),
+            codec: Coding::fresh(kind, current.map_or(0, |current| current.slot)).id(),
             checksum: match current {
                 Some(current) => current.encoder.dictionary().checksum(encoded.bytes),
                 None => codec::checksum(kind, encoded.bytes),

@@ -24,9 +24,8 @@ use super::{Store, lock};
 use crate::codec::{self, Codec, DICTIONARY_BYTES_MAX, Dictionary, Encoder, ZSTD_LEVEL};
 use crate::page::{PAGE_SIZE, Page};
 
-/// Stores with less RAM than this train nothing: the trainer alone takes more
-/// than an eighth of it.
-const POOL_BYTES_MIN: u64 = 12 << 20;
+/// Stores with less RAM than this train nothing: a round takes some 2.5 MiB.
+const POOL_BYTES_MIN: u64 = 32 << 20;
 /// Pages collected are this part of the limit, within these bounds.
 const SAMPLES_PART: u64 = 64;
 const SAMPLES_MIN: u64 = 32;
@@ -42,6 +41,8 @@ const DRAWN_FROM: u64 = 16;
 const JUDGES_ONE_IN: usize = 4;
 /// A dictionary is taken if it leaves at most this part of the bytes.
 const WORTH_PERCENT: u64 = 99;
+/// RAM of a dictionary with the tables of level 1, for each of its bytes: 3 to 4.
+const TABLES_FACTOR: u64 = 4;
 /// Pages after which the mean length is looked at.
 const WINDOW_PAGES: u64 = 8192;
 /// The mean length beyond its usual, in percent, from which a new dictionary is
@@ -258,9 +259,8 @@ impl Store {
             .iter()
             .find_map(|scope| match scope.training.is_due()? {
                 Due::Collect => Some(self.round_bytes(scope)),
-                // What it takes was counted when collecting began; the dictionary
-                // itself comes on top.
-                Due::Train => Some(4 * self.dictionary_bytes_max(scope) as u64),
+                // What it takes was counted when collecting began.
+                Due::Train => Some(0),
             })
     }
 
@@ -307,10 +307,11 @@ impl Store {
         }
     }
 
-    /// RAM of a round: pages collected and the trainer's own.
+    /// RAM of a round: pages collected, the trainer's own, and what comes of it.
     fn round_bytes(&self, scope: &Scope) -> u64 {
         let samples = self.samples_wanted(scope);
-        samples * PAGE_SIZE as u64 + codec::training_bytes(samples as usize)
+        let result = self.dictionary_bytes_max(scope) as u64 * TABLES_FACTOR;
+        samples * PAGE_SIZE as u64 + codec::training_bytes(samples as usize) + result
     }
 
     fn collect(&self, scope: &Scope) {
@@ -324,7 +325,7 @@ impl Store {
         scope.training.begin(samples);
     }
 
-    fn train_scope(&self, scope: &Scope) -> Trained {
+    fn train_scope(&self, scope: &Arc<Scope>) -> Trained {
         let Some(samples) = scope.training.take() else {
             return Trained::Nothing;
         };
@@ -341,7 +342,7 @@ impl Store {
     }
 
     /// Trains on the pages and takes the dictionary if it is worth it.
-    fn try_dictionary(&self, scope: &Scope, mut samples: Samples) -> bool {
+    fn try_dictionary(&self, scope: &Arc<Scope>, mut samples: Samples) -> bool {
         let train = samples.divide();
         let bytes_max = self.dictionary_bytes_max(scope);
         let (train, judges) = samples.pages.split_at(train);

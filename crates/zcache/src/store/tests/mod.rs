@@ -1,5 +1,6 @@
 //! What a store must do, on memory tiers with and without faults.
 
+mod cold;
 mod dictionaries;
 mod limits;
 mod model;

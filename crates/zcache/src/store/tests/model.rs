@@ -24,6 +24,7 @@ struct Run<'a> {
     tier: Arc<MemoryTier>,
     pools: [PoolId; 2],
     model: Model,
+    cold: Option<ColdBlock>,
     next: u64,
 }
 
@@ -53,6 +54,7 @@ fn random_operations_do_what_the_model_says() {
             tier,
             pools,
             model: Model::default(),
+            cold: None,
             next: 0,
         };
         for step in 0..1500 {
@@ -60,6 +62,9 @@ fn random_operations_do_what_the_model_says() {
             if step % 500 == 0 {
                 run.check();
             }
+        }
+        if run.cold.is_some() {
+            run.recompress();
         }
         run.model.faults = Faults::default();
         run.tier.set_faults(Faults::default());
@@ -89,6 +94,7 @@ impl Run<'_> {
             }
             71..72 => {
                 self.store.compact(8);
+                self.recompress();
             }
             72 => self.change_dictionary(),
             73..84 => self.put(),
@@ -116,6 +122,17 @@ impl Run<'_> {
             _ => self
                 .store
                 .set_pool_bytes_max((1 << 20) + self.rng.below(3 << 20)),
+        }
+    }
+
+    /// Begins a recompression or ends the one that was begun.
+    fn recompress(&mut self) {
+        match self.cold.take() {
+            Some(mut cold) => {
+                cold.compress();
+                self.store.finish_cold(cold);
+            }
+            None => self.cold = self.store.begin_cold(),
         }
     }
 
