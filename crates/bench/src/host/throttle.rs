@@ -1,4 +1,5 @@
-//! A slow disk: a cgroup whose processes get so many reads a second of it (blkio, version 1).
+//! A slow disk: a cgroup whose processes get so many reads a second of it, and no more bytes than these
+//! would bring at [`READ_BYTES`] each (blkio, version 1).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,9 @@ use nix::sys::stat::{major, minor};
 
 use super::undo::Entry;
 use super::{HostError, Undo, files};
+
+/// What a slow disk brings by one read.
+const READ_BYTES: u64 = 128 << 10;
 
 const ROOT: &str = "/sys/fs/cgroup/blkio";
 
@@ -30,8 +34,14 @@ impl Throttle {
         undo.note(Entry::Cgroup(path.clone()))?;
         std::fs::create_dir(&path).map_err(HostError::file(&path))?;
         let device = folder.metadata().map_err(HostError::file(folder))?.dev();
-        let limit = format!("{}:{} {iops}", major(device), minor(device));
-        files::write(&path.join("blkio.throttle.read_iops_device"), &limit)?;
+        let limits = [
+            ("blkio.throttle.read_iops_device", iops),
+            ("blkio.throttle.read_bps_device", iops * READ_BYTES),
+        ];
+        for (name, limit) in limits {
+            let limit = format!("{}:{} {limit}", major(device), minor(device));
+            files::write(&path.join(name), &limit)?;
+        }
         Ok(Throttle { path })
     }
 
@@ -40,24 +50,11 @@ impl Throttle {
     /// # Errors
     /// [`HostError::File`] when it is gone.
     pub(crate) fn add(&self, pid: u32) -> Result<(), HostError> {
-        files::write(&self.path.join("cgroup.procs"), &pid.to_string())
+        files::write(&self.procs(), &pid.to_string())
     }
 
-    /// Puts the processes of another cgroup on it, given its `cgroup.procs`.
-    ///
-    /// # Errors
-    /// [`HostError::Missing`] when there is none yet.
-    pub(crate) fn add_members(&self, procs: &Path) -> Result<(), HostError> {
-        let members = files::read(procs)?;
-        let mut pids = members
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .peekable();
-        if pids.peek().is_none() {
-            return Err(HostError::Missing {
-                what: "the process that is to be slowed down has not started",
-            });
-        }
-        pids.try_for_each(|pid| self.add(pid))
+    /// The file through which a process joins by itself.
+    pub(crate) fn procs(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
     }
 }

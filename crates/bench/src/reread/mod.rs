@@ -5,7 +5,8 @@
 //! - One file of generated data, larger than the RAM. Each run begins with an empty page cache and a fresh mount: a sweep
 //!   (cold), another one (which is when pages are seen again), random reads of as many pages as there are, random reads that
 //!   are timed, and two sweeps that are timed.
-//! - `--iops` limits the disk to so many reads a second, for reader and zcache alike (blkio cgroup): a slow source.
+//! - `--iops` limits the disk to so many reads a second, and to 128 KiB for each of them, for reader and zcache alike (blkio
+//!   cgroup): a slow source.
 //! - The second table asks what a stream costs: a working set that fits is read again and again, then a file ten times as large
 //!   as what the cache holds is read once, then the working set once more.
 //!
@@ -226,17 +227,10 @@ impl Bench<'_> {
         let cgroup = Cgroup::create(&mut self.undo, &self.controller, Some(ram))?;
         let mut line: Vec<OsString> = vec![self.program.clone().into(), "read".into(), file.into()];
         line.extend(steps.iter().map(OsString::from));
-        let throttle = self.throttle.as_ref();
-        let mut throttled = throttle.is_none();
-        let sample = || {
-            // The reader is in the memory cgroup from its first instruction on.
-            if let Some(throttle) = throttle
-                && !throttled
-            {
-                throttled = throttle.add_members(&cgroup.procs()).is_ok();
-            }
-        };
-        let ended = crate::host::run(&cgroup.procs(), &line, RUN_MAX, &self.interrupt, sample);
+        if let Some(throttle) = &self.throttle {
+            line.extend(["--join".into(), throttle.procs().into()]);
+        }
+        let ended = crate::host::run(&cgroup.procs(), &line, RUN_MAX, &self.interrupt, || ());
         self.undo.undo_to(mark);
         let ended = ended?;
         serde_json::from_str(&ended.stdout).map_err(|_| HostError::Command {

@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// How long a timed step lasts
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// The `cgroup.procs` of one more cgroup to run in
+    #[arg(long)]
+    join: Option<PathBuf>,
 }
 
 /// One way to read the file.
@@ -95,6 +98,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn read(options: &Options) -> std::io::Result<Reading> {
+    if let Some(procs) = &options.join {
+        std::fs::write(procs, std::process::id().to_string())?;
+    }
     let file = File::open(&options.file)?;
     let mut first = [0; 8];
     file.read_exact_at(&mut first, 0)?;

@@ -62,9 +62,9 @@ fn head(text: &mut String, machine: &Machine, options: &Options) -> std::fmt::Re
         machine.cpu, machine.kernel
     )?;
     writeln!(text, "- commit: {}", machine.commit)?;
-    let disk = options
-        .iops
-        .map_or("as it is".into(), |iops| format!("{iops} reads a second"));
+    let disk = options.iops.map_or("as it is".into(), |iops| {
+        format!("{iops} reads and {} MiB a second", iops / 8)
+    });
     writeln!(
         text,
         "- file: {} of data that lz4 shrinks {}:1; RAM in all {}, with zcache {} of it page cache; disk {disk}",
