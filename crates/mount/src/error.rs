@@ -36,6 +36,13 @@ pub enum MountError {
         /// The target.
         target: PathBuf,
     },
+    /// The target lies within the source, so that the tree would contain itself.
+    Inside {
+        /// The source.
+        source: PathBuf,
+        /// The target.
+        target: PathBuf,
+    },
     /// There is no `/dev/fuse` that can be opened.
     Device(io::Error),
     /// The kernel refused the mount.
@@ -97,6 +104,12 @@ impl fmt::Display for MountError {
                 "SOURCE {} lies within TARGET {} and would be hidden by it; mount somewhere else",
                 source.display(),
                 target.display()
+            ),
+            MountError::Inside { source, target } => write!(
+                f,
+                "TARGET {} lies within SOURCE {}, which would contain itself; mount somewhere else",
+                target.display(),
+                source.display()
             ),
             MountError::Device(error) => write!(
                 f,

@@ -25,6 +25,9 @@ pub(crate) fn resolve(config: &MountConfig) -> Result<(PathBuf, PathBuf), MountE
     if source.starts_with(&target) {
         return Err(MountError::Hidden { source, target });
     }
+    if target.starts_with(&source) {
+        return Err(MountError::Inside { source, target });
+    }
     Ok((source, target))
 }
 

@@ -175,7 +175,12 @@ impl Filesystem {
 /// what a change by somebody else does to a file.
 pub(super) fn kill_privileges(fd: impl AsFd) -> Done {
     let mode = source::look(&fd)?.stat.st_mode;
-    let lost = 0o4000 | if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    take_from_mode(fd, 0o4000 | if mode & 0o010 != 0 { 0o2000 } else { 0 })
+}
+
+/// Takes bits from a mode that has them.
+pub(super) fn take_from_mode(fd: impl AsFd, lost: u32) -> Done {
+    let mode = source::look(&fd)?.stat.st_mode;
     if mode & lost == 0 {
         return Ok(());
     }

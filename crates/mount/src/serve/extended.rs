@@ -2,7 +2,7 @@
 
 use rustix::fs::XattrFlags;
 
-use super::attributes::kill_privileges;
+use super::attributes::take_from_mode;
 use super::{Done, Filesystem};
 use crate::source;
 use crate::wire::abi::SETXATTR_KILL_SGID;
@@ -21,7 +21,7 @@ impl Filesystem {
         let path = source::path_of(&place);
         rustix::fs::setxattr(&path, name, value, XattrFlags::from_bits_retain(flags))?;
         match also & SETXATTR_KILL_SGID != 0 {
-            true => kill_privileges(&place),
+            true => take_from_mode(&place, 0o2000),
             false => Ok(()),
         }
     }

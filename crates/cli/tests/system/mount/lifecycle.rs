@@ -29,16 +29,20 @@ fn refusal(arguments: &[&str]) -> String {
 fn what_cannot_be_mounted_is_refused_with_a_reason() {
     let files = TempDir::new("refused");
     let here = files.path().to_str().expect("a path");
-    std::fs::create_dir(files.file("inner")).expect("a directory");
+    for name in ["inner", "other"] {
+        std::fs::create_dir(files.file(name)).expect("a directory");
+    }
     std::fs::write(files.file("file"), "").expect("a file");
     let inner = format!("{here}/inner");
     let file = format!("{here}/file");
+    let other = format!("{here}/other");
     assert!(refusal(&["mount", "/nonexistent", here]).contains("SOURCE /nonexistent"));
     assert!(refusal(&["mount", here, &file]).contains("is no directory"));
     assert!(refusal(&["mount", &inner, here]).contains("would be hidden"));
-    assert!(refusal(&["mount", "--ram", "1M", here, &inner]).contains("at least 16 MiB"));
-    assert!(refusal(&["mount", "--admit", "some", here, &inner]).contains("seen-again, all"));
-    assert!(refusal(&["mount", "-o", "ram=4G,fast", here, &inner]).contains("-o fast"));
+    assert!(refusal(&["mount", here, &inner]).contains("contain itself"));
+    assert!(refusal(&["mount", "--ram", "1M", &inner, &other]).contains("at least 16 MiB"));
+    assert!(refusal(&["mount", "--admit", "some", &inner, &other]).contains("seen-again, all"));
+    assert!(refusal(&["mount", "-o", "ram=4G,fast", &inner, &other]).contains("-o fast"));
     assert!(refusal(&["umount", &inner]).contains("no mount of zcache's"));
     assert!(refusal(&["umount", "/proc"]).contains("type proc"));
     assert!(!is_mounted(&files.file("inner")));
