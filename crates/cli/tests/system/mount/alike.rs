@@ -94,3 +94,92 @@ fn the_budget_holds_when_everything_is_kept() {
     assert!(peak.as_u64() <= budget.as_u64(), "{stats}");
     assert!(stats["evicted_pages"].as_u64() > Some(0), "{stats}");
 }
+
+/// What random operations do not come to: calls that Python has no function for, or that need a second process.
+const FEATURES: &str = "
+import ctypes, errno, fcntl, mmap, os, subprocess, sys
+os.chdir(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+
+def renameat2(old, new, flags):
+    result = libc.renameat2(-100, old.encode(), -100, new.encode(), flags)
+    return 'done' if result == 0 else errno.errorcode[ctypes.get_errno()]
+
+open('one', 'w').write('1')
+open('two', 'w').write('2')
+print('no-replace', renameat2('one', 'two', 1))
+print('exchange', renameat2('one', 'two', 2), open('one').read(), open('two').read())
+print('no-replace', renameat2('one', 'three', 1), sorted(os.listdir()))
+
+fd = os.open('.', os.O_TMPFILE | os.O_RDWR, 0o640)
+os.write(fd, b'unnamed')
+print('unnamed', os.fstat(fd).st_nlink, sorted(os.listdir()))
+assert libc.linkat(-100, f'/proc/self/fd/{fd}'.encode(), -100, b'named', 0x400) == 0
+print('named', open('named').read(), oct(os.stat('named').st_mode))
+
+fd = os.open('direct', os.O_CREAT | os.O_RDWR | os.O_DIRECT)
+buffer = mmap.mmap(-1, 65536)
+buffer[:] = bytes(range(256)) * 256
+print('direct', os.pwritev(fd, [buffer], 4096))
+buffer[:] = bytes(65536)
+print(os.preadv(fd, [buffer], 8192), buffer[:4] == bytes(4), buffer[4096:4100] == bytes(range(4)), os.fstat(fd).st_size)
+
+fd = os.open('large', os.O_CREAT | os.O_RDWR)
+os.pwrite(fd, b'far away', 5 << 40)
+print('large', os.fstat(fd).st_size, os.pread(fd, 100, 5 << 40), os.pread(fd, 3, 3 << 40))
+os.ftruncate(fd, 0)
+
+one, two = os.open('two', os.O_RDWR), os.open('two', os.O_RDWR)
+fcntl.flock(one, fcntl.LOCK_EX)
+try:
+    fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print('flock: granted twice')
+except OSError as error:
+    print('flock', errno.errorcode[error.errno])
+fcntl.lockf(one, fcntl.LOCK_EX, 10, 5)
+script = 'import fcntl, os\\nfcntl.lockf(os.open(\"two\", os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, {})'
+for at in (4, 5, 14, 15):
+    print('lock at', at, subprocess.run(['python3', '-c', script.format(at)], stderr=subprocess.DEVNULL).returncode)
+
+acl = bytes.fromhex('02000000' '01000600ffffffff' '0200040001000000' '04000400ffffffff' '10000600ffffffff' '20000000ffffffff')
+os.setxattr('two', 'system.posix_acl_access', acl)
+print('access list', os.getxattr('two', 'system.posix_acl_access') == acl, oct(os.stat('two').st_mode))
+os.mkdir('folder')
+os.setxattr('folder', 'system.posix_acl_default', acl)
+os.umask(0o077)
+open('folder/file', 'w').close()
+os.mkdir('folder/inner')
+print('inherited', oct(os.stat('folder/file').st_mode), os.listxattr('folder/file'), oct(os.stat('folder/inner').st_mode))
+open('masked', 'w').close()
+print('masked', oct(os.stat('masked').st_mode))
+
+fd = os.open('gone', os.O_CREAT | os.O_RDWR)
+os.unlink('gone')
+os.write(fd, b'still here')
+print('unlinked', os.pread(fd, 100, 0), os.fstat(fd).st_nlink, sorted(os.listdir()))
+names = [f'name{number}' for number in range(3000)]
+for name in names:
+    open('folder/' + name, 'w').close()
+found = set(os.listdir('folder'))
+print('many', found >= set(names), len(found), len(list(os.scandir('folder'))))
+print('filesystem', os.statvfs('.').f_bsize, os.statvfs('.').f_blocks, os.statvfs('.').f_namemax)
+try:
+    os.open('x' * 256, os.O_CREAT)
+except OSError as error:
+    print('long name', errno.errorcode[error.errno])
+";
+
+#[test]
+fn rare_calls_have_the_same_outcome() {
+    let plain = TempDir::new("features-plain");
+    let mounted = Mounted::new("features", &["--ram", "32M"]);
+    let run = |directory: &Path| {
+        let directory = directory.to_str().expect("a path of the tests");
+        super::support::python(FEATURES, &[directory])
+    };
+    let (expected, found) = (run(plain.path()), run(&mounted.target()));
+    assert!(
+        expected == found,
+        "the filesystem says\n{expected}\nand zcache mount\n{found}"
+    );
+}

@@ -58,3 +58,36 @@ SQL
         assert_eq!(check.trim(), "ok", "{mode}");
     }
 }
+
+/// A cluster with checksums of its pages, filled, worked on, killed, and checked by its own tools.
+const POSTGRESQL: &str = r#"
+bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+mkdir cluster && chown postgres: cluster && cd cluster
+as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
+ctl() { as "$bin/pg_ctl" -s -w -t 60 -D "$PWD/data" "$@"; }
+start() { ctl -l "$PWD/log" -o "-k $socket -c listen_addresses= -c shared_buffers=4MB" start; }
+socket=$(mktemp -d) && chown postgres: "$socket"
+trap 'ctl -m immediate stop || true; rm -rf "$socket"' EXIT
+as "$bin/initdb" -k -A trust -D data > /dev/null
+start
+export PGHOST=$socket PGDATABASE=postgres
+as "$bin/pgbench" -q -i -s 5 2> /dev/null
+as "$bin/pgbench" -n -c 4 -t 200 > /dev/null
+# As a crash of the server: what was committed is there again.
+committed=$(as psql -Atc 'select count(*) from pgbench_history')
+ctl -m immediate stop
+start
+test "$committed" = "$(as psql -Atc 'select count(*) from pgbench_history')"
+as "$bin/pgbench" -n -S -c 2 -t 2000 > /dev/null
+as psql -Atc 'create extension amcheck' > /dev/null
+as "$bin/pg_amcheck" --heapallindexed postgres
+as psql -Atc 'select sum(abalance) = (select sum(delta) from pgbench_history) from pgbench_accounts'
+ctl -m fast stop
+as "$bin/pg_checksums" --check -D data > /dev/null
+"#;
+
+#[test]
+fn postgresql_finds_its_cluster_whole() {
+    let mounted = Mounted::new("postgresql", &["--ram", "32M", "--admit", "all"]);
+    assert_eq!(shell(&mounted, POSTGRESQL).trim(), "t");
+}
