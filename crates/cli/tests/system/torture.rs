@@ -54,6 +54,16 @@ fn every_operation_at_once_in_a_static_binary() {
     assert_no_wrong_byte(&job.under(&Capped::ram_mib(40)));
 }
 
+/// Blocks of 1 to 8 frames, and frames in which a zpage moves.
+#[test]
+fn every_operation_in_the_other_packings() {
+    for allocator in ["ztri", "zsmalloc"] {
+        let job = torture(compile::torture(), 8, "64M", &["--threads", "2"]);
+        let capped = Capped::ram_mib(40).option("--allocator", allocator);
+        assert_no_wrong_byte(&job.under(&capped));
+    }
+}
+
 #[test]
 fn more_threads_than_processors() {
     let more = [
