@@ -44,7 +44,8 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "NAME", default_value = "lz4")]
     codec: String,
 
-    /// How compressed pages are packed: block or zbud.
+    /// How compressed pages are packed: block (densest), or, for comparison,
+    /// zbud, ztri or zsmalloc.
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 
