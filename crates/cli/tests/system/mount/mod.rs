@@ -2,7 +2,7 @@
 //! tree without it.
 //!
 //! What: the same random operations here and on the source's own filesystem (`alike`); what changes beside the mount (`beside`);
-//! sources that fail, fill up or vanish, and a zcache that is killed (`failures`); real programs (`programs`); mounting,
+//! sources that fail, fill up or vanish, and a zcache that is killed (`failures`); a POSIX test suite (`posix`); real programs (`programs`); mounting,
 //! unmounting, options and refusals (`lifecycle`).
 //! Invariant, for every test: what is read is what was written last, through whichever path.
 
@@ -10,5 +10,6 @@ mod alike;
 mod beside;
 mod failures;
 mod lifecycle;
+mod posix;
 mod programs;
 mod support;
