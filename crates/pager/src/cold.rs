@@ -19,6 +19,8 @@ use crate::pager::{Pager, say};
 const PERIOD: Duration = Duration::from_millis(20);
 /// CPU time that may be saved up.
 const BURST: Duration = Duration::from_millis(50);
+/// Looks in vain after which the tables are given back: a second.
+const LOOKS_IN_VAIN: u32 = 50;
 /// How long new tables wait for room.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -70,12 +72,21 @@ impl Pager {
             return;
         }
         let mut allowance = Allowance::new(self.config.cold_cpu_percent, Instant::now());
+        let mut in_vain = 0;
         while !self.stopping.load(Ordering::Relaxed) {
             let used = thread_cpu_time();
             self.counters.cold_cpu_ns.set(used.as_nanos() as u64);
-            if !allowance.has_any(Instant::now(), used) || !self.recompress_block() {
-                std::thread::sleep(PERIOD);
+            if allowance.has_any(Instant::now(), used) {
+                if self.recompress_block() {
+                    in_vain = 0;
+                    continue;
+                }
+                in_vain += 1;
+                if in_vain == LOOKS_IN_VAIN {
+                    self.store.rest_cold();
+                }
             }
+            std::thread::sleep(PERIOD);
         }
     }
 

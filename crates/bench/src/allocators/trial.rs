@@ -9,6 +9,7 @@ use zcache_core::{CodecId, EntryToken, Found, Shard, Slot, Zpage};
 use super::Zpages;
 use super::arena::Arena;
 use crate::corpus::PAGE_BYTES;
+use crate::density::contender::Way;
 use crate::density::{Corpus, zcache_store};
 use crate::host::HostError;
 use crate::workload::Rng;
@@ -81,7 +82,7 @@ impl Trial {
             insert(&mut all, &mut arena, zpage).map_err(|detail| failed(allocator, detail))?;
         }
         let fresh_in_one = count as f64 / f64::from(all.usage().block_frames);
-        let store = zcache_store::run(codec, allocator, corpus)?;
+        let store = zcache_store::run(codec, Way::Plain, allocator, corpus)?;
         if store.wrong_pages != 0 {
             return Err(failed(
                 allocator,

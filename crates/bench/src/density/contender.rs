@@ -11,6 +11,17 @@ use crate::host::{HostError, Undo};
 /// Codecs of zram that are compared.
 const ZRAM_CODECS: [&str; 2] = ["lz4", "lzo-rle"];
 
+/// How far zcache goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The codec alone.
+    Plain,
+    /// With dictionaries, trained on the pages as they come.
+    Trained,
+    /// And after the cold pages were compressed harder.
+    Cold,
+}
+
 /// One contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contender {
@@ -19,7 +30,7 @@ pub(super) enum Contender {
     /// zswap with what the kernel offers.
     Zswap,
     /// zcache.
-    Zcache(Codec, Allocator),
+    Zcache(Codec, Way, Allocator),
 }
 
 impl Contender {
@@ -29,8 +40,15 @@ impl Contender {
         all.push(Contender::Zswap);
         for allocator in Allocator::ALL {
             for codec in [Codec::Lz4, Codec::Zstd] {
-                all.push(Contender::Zcache(codec, allocator));
+                all.push(Contender::Zcache(codec, Way::Plain, allocator));
             }
+        }
+        for (codec, way) in [
+            (Codec::Zstd, Way::Trained),
+            (Codec::Zstd, Way::Cold),
+            (Codec::Lz4, Way::Cold),
+        ] {
+            all.push(Contender::Zcache(codec, way, Allocator::Block));
         }
         all
     }
@@ -50,7 +68,9 @@ impl Contender {
         match self {
             Contender::Zram(codec) => zram::run(codec, corpus, undo),
             Contender::Zswap => zswap::run(options, corpus, undo),
-            Contender::Zcache(codec, allocator) => zcache_store::run(codec, allocator, corpus),
+            Contender::Zcache(codec, way, allocator) => {
+                zcache_store::run(codec, way, allocator, corpus)
+            }
         }
     }
 }
@@ -60,7 +80,14 @@ impl fmt::Display for Contender {
         match self {
             Contender::Zram(codec) => write!(f, "zram-{codec}"),
             Contender::Zswap => write!(f, "zswap"),
-            Contender::Zcache(codec, allocator) => write!(f, "zcache-{codec}-{}", allocator.name()),
+            Contender::Zcache(codec, way, allocator) => {
+                let way = match way {
+                    Way::Plain => "",
+                    Way::Trained => "dict-",
+                    Way::Cold => "cold-",
+                };
+                write!(f, "zcache-{codec}-{way}{}", allocator.name())
+            }
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! Contenders run interleaved; a ratio is formed within one repeat.
 
-mod contender;
+pub(crate) mod contender;
 mod holder;
 mod report;
 pub(crate) mod zcache_store;

@@ -3,18 +3,26 @@
 
 use std::time::Instant;
 
-use zcache::codec;
+use zcache::codec::{self, Encoder};
 use zcache::{Allocator, Codec, Handle, Store, StoreConfig};
 
+use super::contender::Way;
 use super::{Corpus, Page, Run};
 use crate::corpus::PAGE_BYTES;
 use crate::host::HostError;
 
+/// Pages stored between two looks at whether a dictionary is due.
+const PAGES_BETWEEN_TRAININGS: usize = 64;
 /// One page in so many is decoded by itself, to know the time of a single one.
 const DECODE_STRIDE: usize = 16;
 
 /// Stores the corpus, looks at the stores, and loads it again.
-pub(crate) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result<Run, HostError> {
+pub(crate) fn run(
+    codec: Codec,
+    way: Way,
+    allocator: Allocator,
+    corpus: &Corpus,
+) -> Result<Run, HostError> {
     let failed = |said: String| HostError::Command {
         line: format!("zcache with {codec} and {}", allocator.name()),
         detail: said,
@@ -31,17 +39,30 @@ pub(crate) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result
             codec,
             allocator,
             shards,
-            dictionaries: false,
+            dictionaries: way != Way::Plain,
             swap: None,
         });
         let store = store.map_err(|error| failed(error.to_string()))?;
         let mut handles: Vec<Handle> = Vec::with_capacity(pages.len());
-        let clock = Instant::now();
-        for page in pages {
-            let handle = store.insert(page);
-            handles.push(handle.map_err(|error| failed(error.to_string()))?);
+        for some in pages.chunks(PAGES_BETWEEN_TRAININGS) {
+            let clock = Instant::now();
+            for page in some {
+                let handle = store.insert(page);
+                handles.push(handle.map_err(|error| failed(error.to_string()))?);
+            }
+            run.store_seconds += clock.elapsed().as_secs_f64();
+            // In a run, threads of their own do this.
+            while way != Way::Plain && store.training_due_bytes().is_some() {
+                store.train();
+            }
         }
-        run.store_seconds += clock.elapsed().as_secs_f64();
+        while way == Way::Cold
+            && let Some(mut cold) = store.begin_cold()
+        {
+            cold.compress();
+            store.finish_cold(cold);
+        }
+        store.rest_cold();
         let ram_bytes = store.ram_bytes();
         run.sources.push((bytes, ram_bytes));
         run.ram_bytes += ram_bytes;
@@ -55,11 +76,17 @@ pub(crate) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result
             load_ns.push(time.as_nanos() as u64);
             run.wrong_pages += u64::from(out != *page);
         }
+        let dictionary = match codec {
+            Codec::Zstd => store.dictionary(None),
+            _ => None,
+        };
+        let level = if way == Way::Cold { 6 } else { 1 };
+        let encoder = dictionary.and_then(|found| Encoder::new(found, level).ok());
         decode_ns.extend(
             pages
                 .iter()
                 .step_by(DECODE_STRIDE)
-                .filter_map(|page| decode(codec, page)),
+                .filter_map(|page| decode(codec, encoder.as_ref(), page)),
         );
     }
     run.load_ns_p50 = median(&mut load_ns);
@@ -68,11 +95,20 @@ pub(crate) fn run(codec: Codec, allocator: Allocator, corpus: &Corpus) -> Result
 }
 
 /// The time to decompress a page alone; none for a page that needs none.
-fn decode(codec: Codec, page: &Page) -> Option<u64> {
-    let (kind, zpage) = codec::encode(codec, page, |zpage| (zpage.kind, zpage.bytes.to_vec()));
+fn decode(codec: Codec, encoder: Option<&Encoder>, page: &Page) -> Option<u64> {
+    let take = |zpage: codec::Encoded<'_>| (zpage.kind, zpage.bytes.to_vec());
+    let (kind, zpage) = match encoder {
+        Some(encoder) => codec::encode_with(encoder, page, take),
+        None => codec::encode(codec, page, take),
+    };
     let mut out = [0; PAGE_BYTES];
     let clock = Instant::now();
-    codec::decode(kind, &zpage, &mut out).ok()?;
+    match (encoder, kind) {
+        (Some(encoder), codec::Kind::Zstd) => {
+            codec::decode_with(encoder.dictionary(), kind, &zpage, &mut out).ok()?;
+        }
+        _ => codec::decode(kind, &zpage, &mut out).ok()?,
+    }
     let time = clock.elapsed().as_nanos() as u64;
     matches!(kind, codec::Kind::Lz4 | codec::Kind::Zstd).then_some(time)
 }

@@ -7,8 +7,8 @@
 //! alive is replaced under the lock again ([`Store::finish_cold`]). Loads and
 //! releases of its pages go on meanwhile.
 //!
-//! - Only the older half of a shard's blocks is cold: what is wanted back soon
-//!   keeps the fast codec.
+//! - Only the older seven eighths of a shard's blocks are cold: what is wanted
+//!   back soon keeps the fast codec.
 //! - A page whose bytes do not match their checksum is left as it is: who loads
 //!   it is told.
 //! - Only with a dictionary: without one, level 6 gains 3%.
@@ -32,8 +32,8 @@ const ZSTD_LEVEL_COLD: i32 = 6;
 /// Bytes that a page has to shrink by to be rewritten: two granules of a block.
 const WORTH_BYTES: usize = 32;
 
-/// Of a shard's blocks, at most this part is cold.
-const COLD_PART: u32 = 2;
+/// Of eight blocks of a shard, at most so many are cold.
+const COLD_EIGHTHS: u32 = 7;
 /// Shards with fewer blocks are left alone.
 const BLOCKS_MIN: u32 = 8;
 
@@ -129,13 +129,21 @@ impl Store {
         })
     }
 
+    /// Gives the tables of cold pages back, when there are none for a while. The
+    /// next cold block has them made again.
+    pub fn rest_cold(&self) {
+        for scope in self.dictionaries.scopes() {
+            scope.drop_harder();
+        }
+    }
+
     /// Which kind of blocks of a shard has one to be recompressed.
     fn cold_kind(&self, part: &Part) -> Option<PoolKind> {
         [PoolKind::Persistent, PoolKind::Ephemeral]
             .into_iter()
             .find(|kind| {
                 let (cold, all) = part.core.cold_blocks(*kind);
-                all >= BLOCKS_MIN && cold < all / COLD_PART
+                all >= BLOCKS_MIN && cold < all / 8 * COLD_EIGHTHS
             })
     }
 

@@ -146,6 +146,10 @@ impl Scope {
         let mut place = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *place = Some(current);
         drop(place);
+        self.drop_harder();
+    }
+
+    pub(super) fn drop_harder(&self) {
         *self.harder.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

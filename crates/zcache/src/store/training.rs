@@ -4,7 +4,7 @@
 //! drives it by [`Store::train`]. A scope rests, collects pages as they are
 //! stored, trains, and rests again. The first round is small: 4 KiB from the
 //! first pages that come. The second draws pages from many more. Later ones
-//! follow when pages shrink less than they did, and each time eight times as
+//! follow when pages shrink less than they did, and each time four times as
 //! many pages have come.
 //!
 //! - A dictionary is taken only if pages that did not train it shrink by 1% more
@@ -34,9 +34,9 @@ const SAMPLES_MAX: u64 = 512;
 const FIRST_SAMPLES_MAX: u64 = 256;
 const FIRST_DICTIONARY_BYTES: usize = 4096;
 /// A dictionary is at most this part of the limit.
-const DICTIONARY_PART: u64 = 1024;
+const DICTIONARY_PART: u64 = 8192;
 /// Later rounds draw each page collected from so many.
-const DRAWN_FROM: u64 = 16;
+const DRAWN_FROM: u64 = 8;
 /// Of the pages collected, one in so many does not train but judges.
 const JUDGES_ONE_IN: usize = 4;
 /// A dictionary is taken if it leaves at most this part of the bytes.
@@ -49,7 +49,7 @@ const WINDOW_PAGES: u64 = 8192;
 /// tried.
 const DRIFT_PERCENT: f64 = 110.0;
 /// Without drift, the next round comes after so many times the pages.
-const ROUNDS_FACTOR: u64 = 8;
+const ROUNDS_FACTOR: u64 = 4;
 
 /// What a call of [`Store::train`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
