@@ -103,11 +103,11 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Whatever a failing test left: nothing of it outlives the test.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.target())
-            .output();
+        // Whatever a failing test left: nothing of it outlives the test. The source may be a small disk, which has to go before
+        // the directory that it lies in.
+        for path in [self.target(), self.source()] {
+            let _ = Command::new("umount").arg("--lazy").arg(path).output();
+        }
     }
 }
 
