@@ -67,7 +67,7 @@ fn a_store_learns_a_small_dictionary_and_then_a_large_one() {
 
 #[test]
 fn pages_that_change_are_noticed_and_train_another() {
-    let store = Store::open(zstd(64 << 20)).unwrap();
+    let store = Store::open(zstd(128 << 20)).unwrap();
     // The first half of each page is of one vocabulary, the second is noise.
     let noisy = |number: u64| {
         let mut page = testing::records(1)[0];
