@@ -146,8 +146,11 @@ impl Training {
                 usual,
             } => {
                 let now = (self.pages.load(Relaxed), self.bytes.load(Relaxed));
-                let drifted = drifted(now, window, usual);
-                (now.0 >= *until_pages || drifted).then_some(Due::Collect)
+                if drifted(now, window, usual) {
+                    // It stays due until it is done.
+                    *until_pages = 0;
+                }
+                (now.0 >= *until_pages).then_some(Due::Collect)
             }
         }
     }
