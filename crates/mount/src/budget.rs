@@ -48,6 +48,12 @@ impl Budget {
 
     /// Sets the store's limit by what the rest of the process takes.
     pub(crate) fn enforce(&self, cache: &Cache) {
+        self.make_room(cache, 0);
+    }
+
+    /// The same, with room for so many bytes that something else is about to
+    /// take.
+    pub(crate) fn make_room(&self, cache: &Cache, bytes: u64) {
         let Some(process_bytes) = anonymous_bytes() else {
             return;
         };
@@ -57,7 +63,7 @@ impl Budget {
         // Frames that the store has reserved and not touched are not in the
         // process's memory yet.
         let others = process_bytes.saturating_sub(in_store) + cache.store.overhead_bytes();
-        let limit = self.ram_bytes.saturating_sub(others + MARGIN_BYTES);
+        let limit = self.ram_bytes.saturating_sub(others + bytes + MARGIN_BYTES);
         cache.store.set_pool_bytes_max(limit);
         let excess = (in_store - cache.store.overhead_bytes()).saturating_sub(limit);
         if excess > 0 {

@@ -81,6 +81,8 @@ impl Serving {
             error,
         })?;
         let filesystem = Arc::new(Filesystem::new(inodes, cache));
+        // What training used for a moment must not count for ever.
+        zcache_sys::memory::return_freed_blocks();
         // Files get the mode that was asked for less the asker's mask.
         rustix::process::umask(Mode::empty());
         let _ = block_signals();
@@ -141,6 +143,7 @@ impl Serving {
                 self.mind(arrived.signal);
             }
             self.budget.enforce(&self.filesystem.cache);
+            self.learn();
         }
         for worker in self.workers.drain(..) {
             match worker.join() {
@@ -150,6 +153,15 @@ impl Serving {
             }
         }
         self.write_stats();
+    }
+
+    /// Has the store do what is due for its dictionaries, within the budget.
+    fn learn(&self) {
+        let cache = &self.filesystem.cache;
+        if let Some(bytes) = cache.store.training_due_bytes() {
+            self.budget.make_room(cache, bytes);
+            cache.store.train();
+        }
     }
 
     fn mind(&self, signal: i32) {

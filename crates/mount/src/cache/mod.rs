@@ -17,7 +17,7 @@ mod ghosts;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use zcache::{Key, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
+use zcache::{Codec, Key, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
 
 pub(crate) use coherence::{Coherence, Verdict, Version};
 use ghosts::Ghosts;
@@ -71,6 +71,8 @@ impl Cache {
             pool_bytes_max: config.ram_bytes,
             codec: config.codec,
             allocator: config.allocator,
+            // lz4 uses them for cold pages only, which nobody looks for here.
+            dictionaries: config.codec == Codec::Zstd,
             swap: None,
             ..StoreConfig::default()
         })?;
