@@ -7,11 +7,10 @@
 
 use std::time::Instant;
 
-use zcache::codec::{self, Codec};
+use zcache::codec::{self, Codec, Encoder, Kind};
 use zcache::{PAGE_SIZE, Page};
 
 use crate::contents::is_same_filled;
-use crate::dictionary::Dictionary;
 use crate::error::MeasureError;
 use crate::report::CodecReport;
 
@@ -24,26 +23,28 @@ pub(crate) enum Coder {
     /// A codec as it is.
     Plain(Codec),
     /// Zstandard with a dictionary.
-    Trained(Dictionary),
+    Trained(Encoder),
 }
 
 impl Coder {
-    /// Compresses a page into `out`; its kind, if it has one, and its length.
-    fn encode(&mut self, page: &Page, out: &mut Page) -> (Option<codec::Kind>, usize) {
+    /// Compresses a page into `out`; its kind and its length.
+    fn encode(&self, page: &Page, out: &mut Page) -> (Kind, usize) {
+        let take = |zpage: codec::Encoded<'_>| {
+            out[..zpage.bytes.len()].copy_from_slice(zpage.bytes);
+            (zpage.kind, zpage.bytes.len())
+        };
         match self {
-            Coder::Plain(codec) => codec::encode(*codec, page, |zpage| {
-                out[..zpage.bytes.len()].copy_from_slice(zpage.bytes);
-                (Some(zpage.kind), zpage.bytes.len())
-            }),
-            Coder::Trained(dictionary) => (None, dictionary.encode(page, out)),
+            Coder::Plain(codec) => codec::encode(*codec, page, take),
+            Coder::Trained(encoder) => codec::encode_with(encoder, page, take),
         }
     }
 
-    fn decode(&mut self, kind: Option<codec::Kind>, zpage: &[u8], out: &mut Page) -> bool {
+    fn decode(&self, kind: Kind, zpage: &[u8], out: &mut Page) -> bool {
         match (self, kind) {
-            (Coder::Trained(dictionary), _) => dictionary.decode(zpage, out),
-            (Coder::Plain(_), Some(kind)) => codec::decode(kind, zpage, out).is_ok(),
-            (Coder::Plain(_), None) => false,
+            (Coder::Trained(encoder), Kind::Zstd) => {
+                codec::decode_with(encoder.dictionary(), kind, zpage, out).is_ok()
+            }
+            _ => codec::decode(kind, zpage, out).is_ok(),
         }
     }
 
@@ -57,7 +58,7 @@ impl Coder {
 
 /// Measures one coder. `total_pages` is how many the sample stands for.
 pub(crate) fn look(
-    mut coder: Coder,
+    coder: Coder,
     pages: &[&Page],
     total_pages: u64,
     mut tick: impl FnMut(u64),
@@ -91,11 +92,11 @@ pub(crate) fn look(
         codec: coder.codec().name(),
         level: match &coder {
             Coder::Plain(_) => None,
-            Coder::Trained(dictionary) => Some(dictionary.level),
+            Coder::Trained(encoder) => Some(encoder.level()),
         },
         dictionary_bytes: match &coder {
             Coder::Plain(_) => 0,
-            Coder::Trained(dictionary) => dictionary.bytes as u64,
+            Coder::Trained(encoder) => encoder.dictionary().len() as u64,
         },
         measured_pages: lengths.len() as u64,
         ratio,

@@ -4,13 +4,14 @@
 //! samples are taken, at once, so that targets are seen at about the same time;
 //! the long part works on the copies only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use zcache::codec::Encoder;
 use zcache::{Allocator, Codec, PAGE_SIZE, Page};
 use zcache_pager::Need;
 
 use crate::codecs::Coder;
-use crate::dictionary::Dictionary;
 use crate::error::MeasureError;
 use crate::report::{CodecReport, Packing, Report, TargetReport};
 use crate::sample::{Sample, sample};
@@ -253,14 +254,14 @@ fn with_dictionary(
         return Ok(());
     };
     for level in levels {
-        let Some(dictionary) = Dictionary::new(&trained, *level) else {
+        let Ok(encoder) = Encoder::new(Arc::clone(&trained), *level) else {
             continue;
         };
         let stage = format!(
             "compressing by zstd {level} with a dictionary of {}K",
             bytes >> 10
         );
-        let coder = Coder::Trained(dictionary);
+        let coder = Coder::Trained(encoder);
         let found = codecs::look(coder, &measure, report.pages, |done| tick(&stage, done))?;
         report.codecs.push(found);
     }
