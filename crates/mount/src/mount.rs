@@ -81,8 +81,6 @@ impl Serving {
             error,
         })?;
         let filesystem = Arc::new(Filesystem::new(inodes, cache));
-        // What training used for a moment must not count for ever.
-        zcache_sys::memory::return_freed_blocks();
         // Files get the mode that was asked for less the asker's mask.
         rustix::process::umask(Mode::empty());
         let _ = block_signals();
