@@ -113,8 +113,8 @@ fn a_spoiled_byte_is_noticed() {
 fn every_operation_while_dictionaries_are_learned() {
     let files = TempDir::new("dictionaries");
     let path = files.file("stats.json");
-    let capped = Capped::ram_mib(40).option("--codec", "zstd");
-    let job = torture(compile::torture(), 15, "64M", &["--threads", "3"]);
+    let capped = Capped::ram_mib(56).option("--codec", "zstd");
+    let job = torture(compile::torture(), 15, "96M", &["--threads", "3"]);
     assert_no_wrong_byte(&job.under(&capped.option("--stats", &path)));
     let text = std::fs::read_to_string(&path).expect("the statistics");
     let trained = number(&text, "dictionary_trainings");

@@ -25,7 +25,7 @@ use crate::codec::{self, Codec, DICTIONARY_BYTES_MAX, Dictionary, Encoder, ZSTD_
 use crate::page::{PAGE_SIZE, Page};
 
 /// Stores with less RAM than this train nothing: a round takes some 2.5 MiB.
-const POOL_BYTES_MIN: u64 = 32 << 20;
+const POOL_BYTES_MIN: u64 = 48 << 20;
 /// Pages collected are this part of the limit, within these bounds.
 const SAMPLES_PART: u64 = 64;
 const SAMPLES_MIN: u64 = 32;
