@@ -1,7 +1,8 @@
 //! The second speed: a thread that has the store compress harder what stays.
 //!
-//! Stage on the data path: beside the store. It works while memory is not short
-//! and while a processor has nothing else to do, within a share of CPU time.
+//! Stage on the data path: beside the store. It works while memory is not short,
+//! few faults come and a processor has nothing else to do, within a share of CPU
+//! time.
 //!
 //! - `CPU time used <= share * time since the start + burst + one block`
 //! - Its work runs in the idle class; the store's locks are taken in the normal
@@ -17,6 +18,8 @@ use crate::pager::{Pager, say};
 
 /// Between two looks when there was nothing to do or no time for it.
 const PERIOD: Duration = Duration::from_millis(20);
+/// Faults in a period from which the program is not idle: a thousand a second.
+const FAULTS_MAX: u64 = 20;
 /// CPU time that may be saved up.
 const BURST: Duration = Duration::from_millis(50);
 /// Looks in vain after which the tables are given back: a second.
@@ -73,10 +76,18 @@ impl Pager {
         }
         let mut allowance = Allowance::new(self.config.cold_cpu_percent, Instant::now());
         let mut in_vain = 0;
+        let mut faults = (Instant::now(), self.counters.faults.get());
+        let mut pages_much = false;
         while !self.stopping.load(Ordering::Relaxed) {
             let used = thread_cpu_time();
             self.counters.cold_cpu_ns.set(used.as_nanos() as u64);
-            if allowance.has_any(Instant::now(), used) {
+            let now = Instant::now();
+            if now.duration_since(faults.0) >= PERIOD {
+                let count = self.counters.faults.get();
+                pages_much = count - faults.1 > FAULTS_MAX;
+                faults = (now, count);
+            }
+            if allowance.has_any(now, used) && !pages_much {
                 if self.recompress_block() {
                     in_vain = 0;
                     continue;
