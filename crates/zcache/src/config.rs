@@ -118,8 +118,8 @@ pub struct StoreConfig {
     /// How many independently locked parts the store has. Rounded up to a
     /// power of two and limited to [`SHARDS_MAX`].
     pub shards: usize,
-    /// Whether [`Store::train`](crate::Store::train) trains dictionaries for
-    /// [`Codec::Zstd`].
+    /// Whether [`Store::train`](crate::Store::train) trains dictionaries: for
+    /// every page with [`Codec::Zstd`], for cold pages with [`Codec::Lz4`].
     pub dictionaries: bool,
     /// Where cold blocks go; `None` keeps everything in RAM.
     pub swap: Option<SwapConfig>,

@@ -70,8 +70,7 @@ pub enum DictionaryError {
     Checksum,
     /// The library does not accept their tables, or has no memory.
     Refused,
-    /// The store compresses by another codec than Zstandard, or was opened
-    /// without dictionaries.
+    /// The store does not compress, or was opened without dictionaries.
     NotUsed,
     /// The pool is not open.
     NoSuchPool,
@@ -95,7 +94,7 @@ impl std::fmt::Display for DictionaryError {
                 f.write_str("zstd does not accept the dictionary, or has no memory for it")
             }
             DictionaryError::NotUsed => f.write_str(
-                "the store uses no dictionaries; open it with the codec zstd and `dictionaries`",
+                "the store uses no dictionaries; open it with `dictionaries` and a codec that compresses",
             ),
             DictionaryError::NoSuchPool => f.write_str("the pool is not open"),
             DictionaryError::NoSlot => f.write_str(
