@@ -9,8 +9,8 @@ use super::{AWKWARD, CODECS, Options};
 use crate::compare::report::{number, spread};
 use crate::compare::statistics::Spread;
 use crate::density::Corpus;
+use crate::density::report::head;
 use crate::host::Machine;
-use crate::size::MIB;
 
 /// A column: its head and what it shows of a trial.
 type Column = (&'static str, fn(&Trial) -> f64);
@@ -50,7 +50,7 @@ pub(super) fn markdown(
 ) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = head(&mut text, machine, options, corpus);
+    let _ = head(&mut text, machine, (options.repeats, options.cpu), corpus);
     let _ = writeln!(text, "Density: bytes of pages by bytes of frames.\n");
     let _ = table(&mut text, &DENSITY, trials);
     let _ = ideal(&mut text, trials);
@@ -60,35 +60,6 @@ pub(super) fn markdown(
     let _ = table(&mut text, &TIME, trials);
     let _ = worst_cases(&mut text, worst);
     text
-}
-
-fn head(
-    text: &mut String,
-    machine: &Machine,
-    options: &Options,
-    corpus: &Corpus,
-) -> std::fmt::Result {
-    writeln!(
-        text,
-        "- machine: {}, {} MiB RAM; kernel {}",
-        machine.cpu,
-        machine.ram_bytes / MIB,
-        machine.kernel
-    )?;
-    writeln!(text, "- commit: {}", machine.commit)?;
-    writeln!(
-        text,
-        "- runs: {} repeats, interleaved, one thread bound to CPU {}; entries: median (minimum–maximum)",
-        options.repeats, options.cpu
-    )?;
-    writeln!(
-        text,
-        "- corpus: {} pages ({} MiB) of {} programs\n",
-        corpus.pages(),
-        corpus.pages() as u64 * 4096 / MIB,
-        corpus.sources.len()
-    )?;
-    writeln!(text, "{}", corpus.manifest)
 }
 
 fn table(text: &mut String, columns: &[Column], trials: &[Trial]) -> std::fmt::Result {

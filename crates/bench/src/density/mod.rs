@@ -14,7 +14,7 @@
 
 pub(crate) mod contender;
 mod holder;
-mod report;
+pub(crate) mod report;
 pub(crate) mod zcache_store;
 mod zram;
 mod zswap;

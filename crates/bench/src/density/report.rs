@@ -27,7 +27,7 @@ pub(super) fn markdown(
 ) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = head(&mut text, machine, options, corpus);
+    let _ = head(&mut text, machine, (options.repeats, options.cpu), corpus);
     let _ = densities(&mut text, contenders, runs);
     let _ = details(&mut text, contenders, runs);
     let _ = targets(&mut text, contenders, runs);
@@ -35,28 +35,24 @@ pub(super) fn markdown(
     text
 }
 
-fn head(
+/// What a report of measurements on a corpus begins with.
+pub(crate) fn head(
     text: &mut String,
     machine: &Machine,
-    options: &Options,
+    (repeats, cpu): (u32, usize),
     corpus: &Corpus,
 ) -> std::fmt::Result {
-    let Machine {
-        cpu,
-        kernel,
-        commit,
-        ..
-    } = machine;
     writeln!(
         text,
-        "- machine: {cpu}, {} MiB RAM; kernel {kernel}",
-        machine.ram_bytes / MIB
+        "- machine: {}, {} MiB RAM; kernel {}",
+        machine.cpu,
+        machine.ram_bytes / MIB,
+        machine.kernel
     )?;
-    writeln!(text, "- commit: {commit}")?;
+    writeln!(text, "- commit: {}", machine.commit)?;
     writeln!(
         text,
-        "- runs: {} repeats, interleaved, one thread bound to CPU {}; entries: median (minimum–maximum)",
-        options.repeats, options.cpu
+        "- runs: {repeats} repeats, interleaved, one thread bound to CPU {cpu}; entries: median (minimum–maximum)"
     )?;
     writeln!(
         text,

@@ -5,7 +5,9 @@
 //!
 //! Does not: say where in the frame a zpage goes.
 
-use super::{Fill, HEADER};
+use core::ops::Range;
+
+use super::{Candidate, Fill, HEADER, Placed};
 use crate::frames::FRAME_SIZE;
 
 /// Bytes in a chunk.
@@ -21,6 +23,30 @@ const WHOLE: u64 = 1 << 63;
 /// Chunks that a zpage takes with its header.
 pub(super) fn chunks(len: usize) -> usize {
     (HEADER + len).div_ceil(CHUNK)
+}
+
+/// The bins with room for a zpage, where a frame's bin is that of its free chunks.
+pub(super) fn bins_for(len: usize) -> Range<usize> {
+    if len > HEADED_MAX {
+        0..0
+    } else {
+        chunks(len)..CHUNKS + 1
+    }
+}
+
+/// Fills an empty frame with one zpage that leaves no room for a header.
+pub(super) fn place_whole(fill: &mut Fill, entry: u32) -> Placed {
+    assert_eq!(*fill, Fill(0), "a whole frame was asked for");
+    *fill = whole(entry);
+    Placed {
+        offset: 0,
+        compacted: false,
+    }
+}
+
+/// What a walk finds in a frame that one zpage of this entry fills.
+pub(super) fn walk_whole(entry: u32, cursor: usize) -> Option<(Candidate, usize)> {
+    (cursor == 0).then_some((Candidate { entry, offset: 0 }, FRAME_SIZE))
 }
 
 /// The fill of a frame that is one zpage of this entry.

@@ -17,7 +17,7 @@
 
 use core::ops::Range;
 
-use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
+use super::chunks::{self, CHUNK, CHUNKS, HEADED_MAX, chunks, whole_entry};
 use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
 use crate::frames::{FRAME_SIZE, Frames, Run};
@@ -51,11 +51,7 @@ impl Packing for Zbud {
     }
 
     fn bins_for(len: usize) -> Range<usize> {
-        if len > HEADED_MAX {
-            0..0
-        } else {
-            chunks(len)..CHUNKS + 1
-        }
+        chunks::bins_for(len)
     }
 
     fn bin_of(fill: Fill) -> Option<usize> {
@@ -83,12 +79,7 @@ impl Packing for Zbud {
         len: usize,
     ) -> Placed {
         if len > HEADED_MAX {
-            assert_eq!(*fill, Fill(0), "a whole frame was asked for");
-            *fill = whole(entry);
-            return Placed {
-                offset: 0,
-                compacted: false,
-            };
+            return chunks::place_whole(fill, entry);
         }
         let (first, second) = parts(*fill);
         let need = chunks(len);
@@ -118,8 +109,7 @@ impl Packing for Zbud {
 
     fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
         if let Some(entry) = whole_entry(fill) {
-            let whole = Candidate { entry, offset: 0 };
-            return (cursor == 0).then_some((whole, FRAME_SIZE));
+            return chunks::walk_whole(entry, cursor);
         }
         let (first, second) = parts(fill);
         let start = if cursor == 0 && first != 0 {
@@ -148,6 +138,7 @@ impl Packing for Zbud {
 
 #[cfg(test)]
 mod tests {
+    use super::chunks::whole;
     use super::*;
 
     #[test]

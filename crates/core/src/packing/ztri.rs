@@ -20,7 +20,7 @@
 
 use core::ops::Range;
 
-use super::chunks::{CHUNK, CHUNKS, HEADED_MAX, chunks, whole, whole_entry};
+use super::chunks::{self, CHUNK, CHUNKS, HEADED_MAX, chunks, whole_entry};
 use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
 use crate::entry::Entries;
 use crate::frames::{FRAME_SIZE, Frames, Run};
@@ -157,11 +157,7 @@ impl Packing for Ztri {
     }
 
     fn bins_for(len: usize) -> Range<usize> {
-        if len > HEADED_MAX {
-            0..0
-        } else {
-            chunks(len)..CHUNKS + 1
-        }
+        chunks::bins_for(len)
     }
 
     fn bin_of(fill: Fill) -> Option<usize> {
@@ -185,12 +181,7 @@ impl Packing for Ztri {
         len: usize,
     ) -> Placed {
         if len > HEADED_MAX {
-            assert_eq!(*fill, Fill(0), "a whole frame was asked for");
-            *fill = whole(entry);
-            return Placed {
-                offset: 0,
-                compacted: false,
-            };
+            return chunks::place_whole(fill, entry);
         }
         let (parts, need) = (Parts::of(*fill), chunks(len));
         let direct = parts.with(need);
@@ -225,8 +216,7 @@ impl Packing for Ztri {
 
     fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
         if let Some(entry) = whole_entry(fill) {
-            let whole = Candidate { entry, offset: 0 };
-            return (cursor == 0).then_some((whole, FRAME_SIZE));
+            return chunks::walk_whole(entry, cursor);
         }
         let mut places = Parts::of(fill).places().into_iter();
         let (start, len) = places.find(|(start, len)| *len != 0 && start * CHUNK >= cursor)?;
@@ -259,6 +249,7 @@ fn move_middle<F: Frames>(
 
 #[cfg(test)]
 mod tests {
+    use super::chunks::whole;
     use super::*;
 
     /// Every frame that is not whole: by what is in it and where the middle lies.
