@@ -2,12 +2,13 @@
 //! is a byte and its arguments the next ones. A map says what must come back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use zcache::codec::Dictionary;
 use zcache::tier::memory::{Faults, MemoryTier};
 use zcache::{
-    Allocator, Codec, Handle, Key, LoadError, ObjectId, PAGE_SIZE, Page, PoolId, PoolKind,
-    Rejected, Store, StoreConfig,
+    Allocator, Codec, CodecChoice, ColdBlock, Handle, Key, LoadError, ObjectId, PAGE_SIZE, Page,
+    PoolId, PoolKind, Rejected, Store, StoreConfig,
 };
 
 /// Operations of one run; longer inputs only repeat what shorter ones find.
@@ -19,9 +20,23 @@ struct Run {
     pools: [PoolId; 2],
     handles: Vec<(Handle, u64)>,
     keys: HashMap<Key, u64>,
+    /// A cold block that is out to be compressed harder.
+    cold: Option<ColdBlock>,
     faulty: bool,
     next: u64,
 }
+
+/// Dictionaries that are used in turn: more than pages can name at a time.
+static DICTIONARIES: LazyLock<Vec<Arc<Dictionary>>> = LazyLock::new(|| {
+    let trained = |argument: u8| {
+        let pages: Vec<Page> = (0..48)
+            .map(|number| page(number % 5, 40 + argument))
+            .collect();
+        let dictionary = Dictionary::train(&pages, 1024).expect("alike pages train a dictionary");
+        Arc::new(dictionary)
+    };
+    (0..9).map(trained).collect()
+});
 
 /// Runs the operations that the bytes spell.
 ///
@@ -38,6 +53,9 @@ pub fn fuzz_store_ops(data: &[u8]) {
     }
     run.tier.set_faults(Faults::default());
     run.faulty = false;
+    if run.cold.is_some() {
+        run.turn_cold();
+    }
     run.check();
 }
 
@@ -46,7 +64,7 @@ impl Run {
         let tier = Arc::new(MemoryTier::new(head.into()));
         let config = StoreConfig {
             pool_bytes_max: 256 << 10 << (head & 3),
-            codec: Codec::ALL[usize::from(head >> 2) % 3],
+            codec: CodecChoice::ALL[usize::from(head >> 2 & 7) % CodecChoice::ALL.len()],
             allocator: Allocator::ALL[usize::from(allocator) % Allocator::ALL.len()],
             shards: 1 << (head >> 6),
             dictionaries: true,
@@ -62,6 +80,7 @@ impl Run {
             pools,
             handles: Vec::new(),
             keys: HashMap::new(),
+            cold: None,
             faulty: false,
             next: 0,
         }
@@ -111,10 +130,34 @@ impl Run {
             13 => {
                 self.store.reclaim(u64::from(argument) << 10);
             }
+            14 if argument >= 224 => self.use_dictionary(argument),
+            14 if argument >= 192 => self
+                .store
+                .set_fresh_codec(Codec::ALL[usize::from(argument) % 3]),
             14 => {
                 self.store.compact(usize::from(argument % 8));
             }
+            _ if argument >= 128 => self.turn_cold(),
             _ => self.set_faults(argument),
+        }
+    }
+
+    /// Has new pages be made with another dictionary, unless all slots are named.
+    fn use_dictionary(&mut self, argument: u8) {
+        let dictionary = &DICTIONARIES[usize::from(argument) % DICTIONARIES.len()];
+        let pool = [None, Some(self.pools[0]), Some(self.pools[1])][usize::from(argument) % 3];
+        self.store.use_dictionary(pool, Arc::clone(dictionary)).ok();
+    }
+
+    /// Takes a cold block out, or puts the one that is out back, so that any
+    /// operations come between.
+    fn turn_cold(&mut self) {
+        match self.cold.take() {
+            Some(mut cold) => {
+                cold.compress();
+                self.store.finish_cold(cold);
+            }
+            None => self.cold = self.store.begin_cold(),
         }
     }
 

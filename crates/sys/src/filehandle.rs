@@ -55,6 +55,14 @@ impl FileHandle {
         })
     }
 
+    /// A handle that the kernel has told elsewhere.
+    pub(crate) fn from_parts(kind: i32, bytes: &[u8]) -> FileHandle {
+        FileHandle {
+            kind,
+            bytes: bytes.into(),
+        }
+    }
+
     /// Opens the inode; `mount` is any descriptor of its filesystem that is not
     /// `O_PATH`.
     ///

@@ -10,9 +10,11 @@
 //! [`zdict`] is no system call: the one C function that has no safe wrapper.
 
 pub mod arena;
+pub mod fanotify;
 pub mod fd;
 pub mod filehandle;
 pub mod fuse;
+pub mod fusering;
 pub mod memory;
 pub mod pagemap;
 pub mod process;

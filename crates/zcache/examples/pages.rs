@@ -32,7 +32,7 @@ fn main() {
 fn open(codec: Codec, allocator: Allocator, swap: bool) -> Store {
     Store::open(StoreConfig {
         pool_bytes_max: 4 << 30,
-        codec,
+        codec: codec.into(),
         allocator,
         swap: swap.then(SwapConfig::default),
         ..StoreConfig::default()

@@ -6,6 +6,64 @@ use std::str::FromStr;
 
 use crate::codec::Codec;
 
+/// How fresh pages are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CodecChoice {
+    /// By zstd or lz4, whichever does better here and now: see
+    /// [`Chooser`](crate::Chooser). By zstd until one has looked, and by lz4 in
+    /// stores of less than 48 MiB that have a tier.
+    #[default]
+    Auto,
+    /// By this codec.
+    Always(Codec),
+}
+
+impl CodecChoice {
+    /// Every choice, in the order in which help texts list them.
+    pub const ALL: [CodecChoice; 4] = [
+        CodecChoice::Auto,
+        CodecChoice::Always(Codec::Lz4),
+        CodecChoice::Always(Codec::Zstd),
+        CodecChoice::Always(Codec::Raw),
+    ];
+
+    /// The name by which users choose it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CodecChoice::Auto => "auto",
+            CodecChoice::Always(codec) => codec.name(),
+        }
+    }
+}
+
+impl From<Codec> for CodecChoice {
+    fn from(codec: Codec) -> Self {
+        CodecChoice::Always(codec)
+    }
+}
+
+impl FromStr for CodecChoice {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .into_iter()
+            .find(|choice| choice.name() == name)
+            .ok_or_else(|| UnknownName {
+                kind: "codec",
+                name: name.to_owned(),
+                known: Self::ALL.map(CodecChoice::name).to_vec(),
+            })
+    }
+}
+
+impl std::fmt::Display for CodecChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How zpages are packed into frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Allocator {
@@ -111,15 +169,15 @@ pub struct SwapConfig {
 pub struct StoreConfig {
     /// RAM for frames and metadata together, in bytes. It is a hard limit.
     pub pool_bytes_max: u64,
-    /// How pages are compressed.
-    pub codec: Codec,
+    /// How fresh pages are compressed.
+    pub codec: CodecChoice,
     /// How zpages are packed.
     pub allocator: Allocator,
     /// How many independently locked parts the store has. Rounded up to a
     /// power of two and limited to [`SHARDS_MAX`].
     pub shards: usize,
     /// Whether [`Store::train`](crate::Store::train) trains dictionaries: for
-    /// every page with [`Codec::Zstd`], for cold pages with [`Codec::Lz4`].
+    /// every page that [`Codec::Zstd`] compresses, and for cold pages.
     pub dictionaries: bool,
     /// Where cold blocks go; `None` keeps everything in RAM.
     pub swap: Option<SwapConfig>,
@@ -129,11 +187,11 @@ pub struct StoreConfig {
 pub const SHARDS_MAX: usize = 64;
 
 impl Default for StoreConfig {
-    /// 64 MiB of RAM, zstd with dictionaries, blocks, four shards, no swap.
+    /// 64 MiB of RAM, the codec chosen, dictionaries, blocks, four shards, no swap.
     fn default() -> Self {
         Self {
             pool_bytes_max: 64 << 20,
-            codec: Codec::default(),
+            codec: CodecChoice::default(),
             allocator: Allocator::default(),
             shards: 4,
             dictionaries: true,

@@ -78,16 +78,20 @@
 //! # Threads
 //! A store is shared by reference. It is split into shards with a lock each;
 //! compression, decompression and transfers run outside the locks. It starts no
-//! threads: [`Store::reclaim`] works in the thread that calls it.
+//! threads: [`Store::reclaim`] works in the thread that calls it,
+//! [`Store::train`] learns dictionaries in a thread of the client's, and a
+//! [`Chooser`] there chooses between zstd and lz4 for [`CodecChoice::Auto`].
 //!
 //! # What it does not do
 //! It does not survive the process: the swap file has no name and is gone with
 //! its last descriptor. It does not encrypt.
 
+mod choice;
 pub mod codec;
 mod config;
 mod error;
 mod frames;
+mod idle;
 mod page;
 mod stats;
 mod store;
@@ -95,9 +99,11 @@ mod store;
 mod testing;
 pub mod tier;
 
+pub use choice::{Chooser, CodecCost, Holding, Outlook, Traffic};
 pub use codec::Codec;
-pub use config::{Allocator, SHARDS_MAX, StoreConfig, SwapConfig, UnknownName};
+pub use config::{Allocator, CodecChoice, SHARDS_MAX, StoreConfig, SwapConfig, UnknownName};
 pub use error::{LoadError, OpenError, PageName, Rejected};
+pub use idle::{Idler, recompress_when_idle};
 pub use page::{Handle, PAGE_SIZE, Page};
 pub use stats::Stats;
 pub use store::{ColdBlock, Event, Reclaimed, Recompressed, Store, Trained};

@@ -1,6 +1,9 @@
 //! What operators see of a store. A snapshot: fields are read one after the
 //! other, so sums that hold at rest may be off by the operations in flight.
 
+use crate::choice::CodecCost;
+use crate::codec::Codec;
+
 /// The numbers of a store at one moment. Names end in their unit; those
 /// without one count events since the store was opened or pages held now.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -30,6 +33,22 @@ pub struct Stats {
     pub dictionary_adoptions: u64,
     /// Time spent on training, in nanoseconds.
     pub dictionary_training_ns: u64,
+    /// The codec that fresh pages get now.
+    pub fresh_codec: Codec,
+    /// How often that was changed.
+    pub codec_switches: u64,
+    /// Pages held now that lz4 shrank.
+    pub lz4_pages: u64,
+    /// Pages held now that zstd shrank, fresh or cold.
+    pub zstd_pages: u64,
+    /// What lz4 costs here and now.
+    pub lz4: CodecCost,
+    /// What zstd costs here and now, with the dictionary there is.
+    pub zstd: CodecCost,
+    /// Pages compressed by both, to know these costs.
+    pub compared_pages: u64,
+    /// Time spent on that, in nanoseconds.
+    pub comparing_ns: u64,
     /// Page bytes divided by compressed bytes of the pages held now; same-filled
     /// pages are left out. Zero while there are none.
     pub compression_ratio: f64,

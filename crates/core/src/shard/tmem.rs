@@ -49,6 +49,40 @@ impl Shard {
         Some(self.found(frames, &entry))
     }
 
+    /// Shows `take` the pages of an object at `first.index` and after it, up to `count` indices, by how far they lie from
+    /// the first; those that there are not, not. Their blocks get the youngest of their kind. Ends early when `take` says
+    /// false. One lookup of the object serves all.
+    pub fn get_run<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        first: &Key,
+        count: u32,
+        mut take: impl FnMut(u32, Found<'_>) -> bool,
+    ) {
+        let Some(object) = self.find_object(frames, first.pool, first.object) else {
+            return;
+        };
+        let mut youngest = NONE;
+        for ahead in 0..count {
+            let Some(index) = first.index.checked_add(ahead) else {
+                return;
+            };
+            let Some((_, entry)) = self.find_index(frames, object, index) else {
+                continue;
+            };
+            // Neighbours share blocks.
+            if let Some(span) = entry.span()
+                && span.block != youngest
+            {
+                self.refresh(frames, span.block);
+                youngest = span.block;
+            }
+            if !take(ahead, self.found(&*frames, &entry)) {
+                return;
+            }
+        }
+    }
+
     /// Makes the block of a key's page the youngest of its kind, where it is in RAM.
     pub fn touch_page(&mut self, frames: &mut impl Frames, key: &Key) {
         if let Some(span) = self

@@ -35,7 +35,7 @@ pub use checksum::checksum;
 pub(crate) use dictionary::training_bytes;
 pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
 pub use scratch::{Encoded, decode, decode_with, encode, encode_with};
-pub(crate) use scratch::{ZSTD_LEVEL, context_bytes};
+pub(crate) use scratch::{ZSTD_LEVEL, context_bytes, prepare};
 
 use crate::config::UnknownName;
 

@@ -1,9 +1,15 @@
 //! The compressors' working memory, one set for each thread, and the two
 //! functions that use it. Contexts are made at a thread's first page and reused,
 //! because making a zstd context costs more than compressing a page.
+//!
+//! A thread that gets no memory for a compressor keeps pages as they are. One
+//! that gets none for a decompressor uses the spare one of the process, which
+//! [`prepare`] made before there was any page: so nothing that was stored is
+//! ever out of reach for want of memory.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 use zstd_safe::{CCtx, CParameter, DCtx};
@@ -27,6 +33,20 @@ static CONTEXT_BYTES: AtomicU64 = AtomicU64::new(0);
 /// RAM of the codecs of all threads now, in bytes.
 pub(crate) fn context_bytes() -> u64 {
     CONTEXT_BYTES.load(Relaxed)
+}
+
+/// The decompressor of threads that get no memory for one of their own. Until
+/// one does, hardly any of it is touched, so it takes two or three frames of RAM.
+static SPARE: Mutex<Option<DCtx<'static>>> = Mutex::new(None);
+
+/// Makes sure that every zpage can be decompressed from now on. False when the
+/// system gives no memory.
+pub(crate) fn prepare() -> bool {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    if spare.is_none() {
+        *spare = DCtx::try_create();
+    }
+    spare.is_some()
 }
 
 struct Scratch {
@@ -220,19 +240,48 @@ impl Scratch {
         out: &mut Page,
     ) -> Option<usize> {
         if self.decompress.is_none() {
-            self.decompress = DCtx::try_create();
+            self.decompress = decompressor();
             let bytes = self.decompress.as_ref().map_or(0, DCtx::sizeof);
             self.count(bytes as u64);
         }
-        let context = self.decompress.as_mut()?;
-        let out = &mut out[..];
-        match dictionary {
-            None => context.decompress(out, bytes).ok(),
-            Some(dictionary) => context
-                .decompress_using_ddict(out, bytes, dictionary.decoder())
-                .ok(),
+        match &mut self.decompress {
+            Some(context) => decompress(context, dictionary, bytes, out),
+            None => {
+                let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+                decompress(spare.as_mut()?, dictionary, bytes, out)
+            }
         }
     }
+}
+
+fn decompress(
+    context: &mut DCtx<'static>,
+    dictionary: Option<&Dictionary>,
+    bytes: &[u8],
+    out: &mut Page,
+) -> Option<usize> {
+    let out = &mut out[..];
+    match dictionary {
+        None => context.decompress(out, bytes).ok(),
+        Some(dictionary) => context
+            .decompress_using_ddict(out, bytes, dictionary.decoder())
+            .ok(),
+    }
+}
+
+/// A decompressor, unless the system, or a test in its place, gives no memory.
+fn decompressor() -> Option<DCtx<'static>> {
+    #[cfg(test)]
+    if DENIED.get() {
+        return None;
+    }
+    DCtx::try_create()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether this thread gets no memory for a decompressor.
+    pub(super) static DENIED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 impl Drop for Scratch {

@@ -117,6 +117,30 @@ fn damaged_bytes_are_an_error_or_a_whole_page_under_every_kind() {
 }
 
 #[test]
+fn a_thread_without_memory_for_a_decompressor_reads_what_is_stored() {
+    assert!(prepare());
+    let pages = testing::records(64);
+    let dictionary = Dictionary::train(&pages, 4096).expect("records have much in common");
+    let encoder = Encoder::new(dictionary.into(), 1).expect("memory for its tables");
+    // Other tests' threads have contexts of their own.
+    let reads = std::thread::spawn(move || {
+        scratch::DENIED.set(true);
+        for page in pages {
+            let mut out = [0; PAGE_SIZE];
+            let zpage = encode(Codec::Zstd, &page, |z| z.bytes.to_vec());
+            assert_eq!(decode(Kind::Zstd, &zpage, &mut out), Ok(()));
+            assert_eq!(out, page);
+            assert!(decode(Kind::Zstd, &zpage[1..], &mut out).is_err());
+            let zpage = encode_with(&encoder, &page, |z| z.bytes.to_vec());
+            let read = decode_with(encoder.dictionary(), Kind::Zstd, &zpage, &mut out);
+            assert_eq!(read, Ok(()));
+            assert_eq!(out, page);
+        }
+    });
+    reads.join().unwrap();
+}
+
+#[test]
 fn a_checksum_is_bound_to_kind_and_length_and_notices_every_bit() {
     let mut bytes = testing::page(5);
     let sum = checksum(Kind::Lz4, &bytes[..1000]);

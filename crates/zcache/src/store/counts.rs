@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use zcache_core::CodecId;
+
+use super::dictionaries::Coding;
 use super::{Store, lock};
 use crate::codec::Kind;
 use crate::error::Rejected;
@@ -99,6 +102,7 @@ pub(crate) fn stats(store: &Store) -> Stats {
     stats.dictionary_trainings = get(&dictionaries.trainings);
     stats.dictionary_adoptions = get(&dictionaries.adoptions);
     stats.dictionary_training_ns = get(&dictionaries.training_ns);
+    store.fresh.add_to(&mut stats);
     if stats.compressed_bytes > 0 {
         let pages = stats.stored_pages - stats.same_filled_pages;
         let bytes = pages * PAGE_SIZE as u64;
@@ -122,5 +126,16 @@ fn add_shard(stats: &mut Stats, core: &zcache_core::Shard) -> u64 {
     stats.evicted_ephemeral_pages += counters.evicted_eph_zpages;
     stats.pers_ate_eph += counters.pers_ate_eph;
     stats.swap_compacted_pages += counters.readmitted_zpages;
+    stats.lz4_pages += pages_of(core, Kind::Lz4);
+    stats.zstd_pages += pages_of(core, Kind::Zstd);
     u64::from(usage.metadata_frames)
+}
+
+/// Pages of a shard that a codec shrank, with whatever dictionary.
+pub(super) fn pages_of(core: &zcache_core::Shard, kind: Kind) -> u64 {
+    (0..CodecId::COUNT)
+        .map(CodecId::new)
+        .filter(|id| Coding::of(*id).is_some_and(|coding| coding.kind == kind))
+        .map(|id| u64::from(core.zpages_of(id)))
+        .sum()
 }

@@ -29,6 +29,7 @@ use zcache_core::{CodecId, PoolId};
 use super::Store;
 use super::training::Training;
 use crate::codec::{Codec, Dictionary, DictionaryError, Encoder, Kind, ZSTD_LEVEL};
+use crate::config::CodecChoice;
 use crate::frames::Budget;
 
 /// Dictionaries that pages may name at a time.
@@ -174,13 +175,13 @@ pub(super) struct Dictionaries {
 }
 
 impl Dictionaries {
-    pub(super) fn new(codec: Codec, wanted: bool, budget: &Arc<Budget>) -> Dictionaries {
+    pub(super) fn new(codec: CodecChoice, wanted: bool, budget: &Arc<Budget>) -> Dictionaries {
         Dictionaries {
             slots: RwLock::default(),
             handles: Arc::new(Scope::new()),
             pools: RwLock::default(),
             budget: Arc::clone(budget),
-            enabled: wanted && codec != Codec::Raw,
+            enabled: wanted && codec != CodecChoice::Always(Codec::Raw),
             trainings: AtomicU64::new(0),
             adoptions: AtomicU64::new(0),
             training_ns: AtomicU64::new(0),
@@ -235,10 +236,15 @@ impl Dictionaries {
         kept.scope.upgrade()
     }
 
-    /// The scope of every page, when there is but one.
+    /// The only scope that has a dictionary: what pages without one can be made
+    /// harder with, whosever they are.
     pub(super) fn only_scope(&self) -> Option<Arc<Scope>> {
-        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        pools.is_empty().then(|| Arc::clone(&self.handles))
+        let mut with = self
+            .scopes()
+            .into_iter()
+            .filter(|scope| scope.current().is_some());
+        let first = with.next()?;
+        with.next().is_none().then_some(first)
     }
 
     /// What cold pages of a scope are made with: its current dictionary, harder.

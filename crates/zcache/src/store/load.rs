@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use zcache_core::{CodecId, Found, Key, TierRange};
 
@@ -127,7 +128,9 @@ impl Store {
         for _ in 0..RELOCATIONS_MAX {
             // The hook may call the store, so it runs when the copy is free.
             let seen = COPY.with_borrow_mut(|copy| match self.look(name, copy) {
-                Seen::Copied { tags, len } => Err(unpack(name, &tags, None, &copy[..len], out)),
+                Seen::Copied { tags, len } => {
+                    Err(self.unpack_from_ram(name, &tags, &copy[..len], out))
+                }
                 seen => Ok(seen),
             });
             let (tags, at) = match seen {
@@ -184,7 +187,25 @@ impl Store {
         bytes: &[u8],
         out: &mut Page,
     ) -> Result<(), LoadError> {
-        unpack(page, tags, None, bytes, out).map_err(|error| self.lose(error))
+        let unpacked = self.unpack_from_ram(page, tags, bytes, out);
+        unpacked.map_err(|error| self.lose(error))
+    }
+
+    /// The same without announcing anything. Some of these are timed.
+    fn unpack_from_ram(
+        &self,
+        page: PageName,
+        tags: &Tags,
+        bytes: &[u8],
+        out: &mut Page,
+    ) -> Result<(), LoadError> {
+        let costs = &self.fresh.costs;
+        let start = costs.is_load_timed().then(Instant::now);
+        let unpacked = unpack(page, tags, None, bytes, out);
+        if let (Some(start), Some(coding)) = (start, Coding::of(tags.codec)) {
+            costs.decoded(coding.kind, start.elapsed());
+        }
+        unpacked
     }
 
     /// Counts and announces a page that cannot be given back.

@@ -20,6 +20,8 @@ mod cold;
 mod counts;
 mod dictionaries;
 mod events;
+mod fresh;
+mod get_run;
 mod load;
 mod load_many;
 mod reclaim;
@@ -36,9 +38,11 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use zcache_core::{EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
 
+use crate::choice::Turn;
 use crate::codec::{self, Codec, Encoded, Kind};
 use crate::config::{SHARDS_MAX, StoreConfig};
 use crate::error::{OpenError, Rejected};
@@ -50,6 +54,7 @@ use crate::tier::{self, Tier};
 use counts::Counts;
 use dictionaries::{Coding, Current, Dictionaries, Scope};
 use events::Events;
+use fresh::Fresh;
 use reclaim::Swap;
 
 /// A thread stores this many pages in one shard before it goes on to the next,
@@ -67,7 +72,7 @@ const SHARD_SPACE_MIN_BYTES: u64 = 64 << 20;
 ///
 /// See the [crate documentation](crate) for what it is and an example.
 pub struct Store {
-    codec: Codec,
+    fresh: Fresh,
     shards: Box<[Mutex<Part>]>,
     shard_bits: u32,
     budget: Arc<Budget>,
@@ -102,7 +107,7 @@ struct WholeRead {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
-            .field("codec", &self.codec)
+            .field("fresh", &self.fresh)
             .field("shards", &self.shards.len())
             .field("budget", &self.budget)
             .finish_non_exhaustive()
@@ -143,6 +148,10 @@ impl Store {
         config: &StoreConfig,
         tier: Option<(Box<dyn Tier>, Option<u64>)>,
     ) -> Result<Store, OpenError> {
+        if !codec::prepare() {
+            let error = std::io::ErrorKind::OutOfMemory.into();
+            return Err(OpenError::NoMemory(error));
+        }
         let count = config.shards.clamp(1, SHARDS_MAX).next_power_of_two();
         let budget = Arc::new(Budget::new(config.pool_bytes_max));
         let mut shards = Vec::with_capacity(count);
@@ -154,7 +163,7 @@ impl Store {
         }
         budget.charge_overhead((size_of::<Store>() + count * size_of::<Mutex<Part>>()) as u64);
         Ok(Store {
-            codec: config.codec,
+            fresh: Fresh::new(config.codec, config.pool_bytes_max, tier.is_some()),
             shards: shards.into(),
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
@@ -198,10 +207,23 @@ impl Store {
         page: &Page,
         take: impl FnOnce(Kind, Zpage<'_>) -> R,
     ) -> R {
+        let codec = self.fresh_codec();
         // Fresh pages of lz4 have no dictionary; cold ones do.
-        let scoped = scope.filter(|_| self.codec == Codec::Zstd);
+        let scoped = scope.filter(|_| codec == Codec::Zstd);
         let current = scoped.and_then(Scope::current);
+        let turn = self.fresh.costs.turn_of_store();
+        if let Turn::Compared { timed } = turn
+            && self.fresh.is_auto
+        {
+            let current = scope.and_then(Scope::current);
+            let encoder = current.as_deref().map(|current| &current.encoder);
+            self.fresh.costs.compare(page, encoder, timed);
+        }
+        let start = (turn == Turn::Timed).then(Instant::now);
         let take = |encoded: Encoded<'_>| {
+            if let Some(start) = start {
+                self.fresh.costs.encoded(encoded.kind, start.elapsed());
+            }
             if self.dictionaries.enabled
                 && encoded.kind != Kind::Same
                 && let Some(scope) = scope
@@ -212,7 +234,7 @@ impl Store {
         };
         match &current {
             Some(current) => codec::encode_with(&current.encoder, page, take),
-            None => codec::encode(self.codec, page, take),
+            None => codec::encode(codec, page, take),
         }
     }
 
@@ -280,6 +302,16 @@ impl Store {
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
         self.budget.overhead() + codec::context_bytes()
+    }
+
+    /// The part of [`Store::ram_bytes`] that would be left if every zpage were
+    /// in the tier: that one and tables. Locks one shard after the other.
+    #[must_use]
+    pub fn unwritable_bytes(&self) -> u64 {
+        let frames: u64 = (0..self.shards.len())
+            .map(|number| u64::from(self.part(number).core.usage().metadata_frames))
+            .sum();
+        frames * tier::SECTOR_SIZE as u64 + self.overhead_bytes()
     }
 
     /// Calls `hook` for what operators should hear of, in the thread where it

@@ -22,6 +22,9 @@ use crate::page::{PAGE_SIZE, Page};
 /// blocks: 64 as a power of two.
 const SHARD_RUN_BITS: u32 = 6;
 
+/// These pages, of which the first has an index that is a multiple.
+pub(super) const RUN_PAGES: u32 = 1 << SHARD_RUN_BITS;
+
 /// RAM that a put into a full store asks to be reclaimed before it tries again.
 const PUT_RECLAIM_BYTES: u64 = 1 << 20;
 

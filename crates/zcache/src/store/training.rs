@@ -175,6 +175,15 @@ impl Training {
         }
     }
 
+    /// Begins anew to learn how long pages usually are, since another codec
+    /// makes them from now on.
+    pub(super) fn forget_usual(&self) {
+        if let Stage::Resting { window, usual, .. } = &mut *lock(&self.stage) {
+            *window = (self.pages.load(Relaxed), self.bytes.load(Relaxed));
+            *usual = None;
+        }
+    }
+
     fn rest(&self) {
         let now = (self.pages.load(Relaxed), self.bytes.load(Relaxed));
         let first = self.rounds.fetch_add(1, Relaxed) == 0;

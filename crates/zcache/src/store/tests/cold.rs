@@ -8,7 +8,7 @@ fn config(codec: Codec, allocator: Allocator) -> StoreConfig {
     StoreConfig {
         pool_bytes_max: 32 << 20,
         shards: 2,
-        codec,
+        codec: codec.into(),
         allocator,
         ..StoreConfig::default()
     }
@@ -81,6 +81,30 @@ fn cold_pages_get_smaller_and_stay_what_they_are() {
             assert_eq!(store.validate(), Ok(()));
         }
     }
+}
+
+#[test]
+fn pages_of_one_of_several_pools_get_smaller_too() {
+    let store = Store::open(config(Codec::Lz4, Allocator::Block)).unwrap();
+    let [pool, other] = [(); 2].map(|()| store.create_pool(PoolKind::Ephemeral));
+    let key = |pool, index| Key {
+        pool,
+        object: zcache_core::ObjectId([1, 2, 3]),
+        index,
+    };
+    let pages = texts(3000);
+    for (index, page) in (0..).zip(&pages) {
+        store.put(&key(pool, index), page).unwrap();
+    }
+    store.use_dictionary(Some(pool), trained()).unwrap();
+    assert!(recompress_all(&store) > 1000);
+    let mut out = [0; PAGE_SIZE];
+    for (index, page) in (0..).zip(&pages) {
+        assert_eq!(store.get(&key(pool, index), &mut out), Ok(true));
+        assert_eq!(out, *page);
+        assert_eq!(store.get(&key(other, index), &mut out), Ok(false));
+    }
+    assert_eq!(store.validate(), Ok(()));
 }
 
 #[test]

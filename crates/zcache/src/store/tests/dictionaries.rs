@@ -8,7 +8,7 @@ use zcache_core::{CodecId, ObjectId, Zpage};
 fn zstd(pool_bytes_max: u64) -> StoreConfig {
     StoreConfig {
         pool_bytes_max,
-        codec: Codec::Zstd,
+        codec: Codec::Zstd.into(),
         ..StoreConfig::default()
     }
 }
@@ -166,7 +166,7 @@ fn more_dictionaries_than_can_be_told_apart_are_refused() {
         assert_eq!(load(&store, handle), Ok(page));
     }
     let raw = Store::open(StoreConfig {
-        codec: Codec::Raw,
+        codec: Codec::Raw.into(),
         ..zstd(16 << 20)
     });
     assert_eq!(

@@ -1,5 +1,6 @@
 //! What a store must do, on memory tiers with and without faults.
 
+mod codecs;
 mod cold;
 mod dictionaries;
 mod limits;
@@ -45,7 +46,7 @@ fn pages_of_every_kind_come_back_from_ram() {
     for codec in Codec::ALL {
         for allocator in Allocator::ALL {
             let store = Store::open(StoreConfig {
-                codec,
+                codec: codec.into(),
                 allocator,
                 ..StoreConfig::default()
             })

@@ -4,6 +4,7 @@
 use super::super::dictionaries::SLOTS;
 use super::*;
 use crate::codec::{Dictionary, DictionaryError};
+use crate::config::CodecChoice;
 use crate::testing::Rng;
 use crate::tier::memory::Faults;
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ fn random_operations_do_what_the_model_says() {
     let rng = &mut Rng::from_env("model");
     for round in 0..12 {
         let config = StoreConfig {
-            codec: Codec::ALL[round % 3],
+            codec: CodecChoice::ALL[round % CodecChoice::ALL.len()],
             allocator: Allocator::ALL[round / 3 % Allocator::ALL.len()],
             ..StoreConfig::default()
         };
@@ -96,9 +97,14 @@ impl Run<'_> {
                 self.store.compact(8);
                 self.recompress();
             }
-            72 => self.change_dictionary(),
+            72 if self.rng.below(2) == 0 => self.change_dictionary(),
+            72 => {
+                let codec = Codec::ALL[self.rng.below(3) as usize];
+                self.store.set_fresh_codec(codec);
+            }
             73..84 => self.put(),
-            84..88 => self.get(),
+            84..86 => self.get(),
+            86..88 => self.get_run(),
             88..92 => self.get_exclusive(),
             92..96 => {
                 let key = self.key();
@@ -147,7 +153,7 @@ impl Run<'_> {
             Err(DictionaryError::NoSlot) => {
                 assert_eq!(self.store.stats().dictionaries, SLOTS as u64);
             }
-            Err(DictionaryError::NotUsed) => assert_ne!(self.store.codec, Codec::Zstd),
+            Err(DictionaryError::NotUsed) => assert!(!self.store.dictionaries.enabled),
             Err(other) => panic!("{other}"),
         }
     }
@@ -220,6 +226,21 @@ impl Run<'_> {
         let mut out = [0; PAGE_SIZE];
         let result = self.store.get(&key, &mut out).map(|hit| hit.then_some(out));
         self.expect_key(key, result);
+    }
+
+    fn get_run(&mut self) {
+        let first = self.key();
+        let count = 1 + self.rng.below(150) as usize;
+        let mut out = vec![[0; PAGE_SIZE]; count];
+        let mut results = vec![Ok(true); count];
+        self.store.get_run(&first, &mut out, &mut results);
+        for (ahead, (result, page)) in results.into_iter().zip(out).enumerate() {
+            let key = Key {
+                index: first.index + ahead as u32,
+                ..first
+            };
+            self.expect_key(key, result.map(|hit| hit.then_some(page)));
+        }
     }
 
     fn get_exclusive(&mut self) {

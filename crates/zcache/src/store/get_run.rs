@@ -1,0 +1,167 @@
+//! Neighbouring pages of one object at once: looked up and copied under one lock,
+//! then verified and decoded without it.
+//!
+//! Does not: read the tier; pages that lie there are fetched one by one.
+
+use std::cell::RefCell;
+
+use zcache_core::{Found, Key};
+
+use super::counts::add;
+use super::load::Tags;
+use super::tmem::RUN_PAGES;
+use super::{Part, Store};
+use crate::error::{LoadError, PageName};
+use crate::page::{PAGE_SIZE, Page};
+
+/// Room for the zpages of one lookup: those of a whole run where they shrink to
+/// a third.
+const COPY_BYTES: usize = RUN_PAGES as usize * PAGE_SIZE / 3;
+
+/// A zpage that was copied.
+struct Copied {
+    ahead: usize,
+    tags: Tags,
+    start: usize,
+    end: usize,
+}
+
+/// What a lookup took.
+#[derive(Default)]
+struct Taken {
+    bytes: Vec<u8>,
+    copied: Vec<Copied>,
+    in_tier: Vec<usize>,
+}
+
+thread_local! {
+    static TAKEN: RefCell<Taken> = RefCell::default();
+}
+
+impl Store {
+    /// Gives back the pages of an object at `first` and the indices after it,
+    /// and keeps them. `out[n]` and `results[n]` are those of the index `n`
+    /// above the first: false is a miss.
+    ///
+    /// Results are as those of [`get`](Store::get) for each key.
+    ///
+    /// # Panics
+    /// When `out` and `results` differ in length.
+    pub fn get_run(&self, first: &Key, out: &mut [Page], results: &mut [Result<bool, LoadError>]) {
+        assert_eq!(out.len(), results.len(), "a result for each page");
+        add(&self.counts.loads, out.len() as u64);
+        results.fill(Ok(false));
+        // What a lost page is announced to may call the store.
+        let mut taken = TAKEN.take();
+        let mut at = 0;
+        while at < out.len() {
+            let Some(key) = later(first, at) else {
+                break;
+            };
+            // A shard has the pages of a whole run.
+            let run = (RUN_PAGES - key.index % RUN_PAGES) as usize;
+            let end = out.len().min(at + run);
+            at += self.take_run(&key, &mut out[at..end], &mut results[at..end], &mut taken);
+        }
+        TAKEN.set(taken);
+    }
+
+    /// Gives back pages of one shard, and says how many.
+    fn take_run(
+        &self,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+        taken: &mut Taken,
+    ) -> usize {
+        taken.clear();
+        let looked = self.look_run(first, out, results, taken);
+        for Copied {
+            ahead,
+            tags,
+            start,
+            end,
+        } in taken.copied.drain(..)
+        {
+            let name = later(first, ahead).map(PageName::Key);
+            let name = name.expect("it was found");
+            let bytes = &taken.bytes[start..end];
+            let unpacked = self.finish(name, &tags, bytes, &mut out[ahead]);
+            results[ahead] = unpacked.map(|()| true);
+        }
+        for ahead in taken.in_tier.drain(..) {
+            let name = later(first, ahead).map(PageName::Key);
+            results[ahead] = match self.fetch(name.expect("it was found"), &mut out[ahead]) {
+                Ok(()) => Ok(true),
+                Err(LoadError::Gone) => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        looked
+    }
+
+    /// Copies what is there until there is no more room, and says how far it
+    /// came.
+    fn look_run(
+        &self,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+        taken: &mut Taken,
+    ) -> usize {
+        let Taken {
+            bytes,
+            copied,
+            in_tier,
+        } = taken;
+        let mut looked = out.len();
+        let mut part = self.part(self.shard_of_key(first));
+        let Part { core, frames, .. } = &mut *part;
+        core.get_run(frames, first, out.len() as u32, |ahead, found| {
+            let ahead = ahead as usize;
+            match found {
+                Found::Same { word } => {
+                    out[ahead].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
+                    results[ahead] = Ok(true);
+                }
+                Found::InTier { .. } => in_tier.push(ahead),
+                Found::InRam {
+                    bytes: zpage,
+                    codec,
+                    checksum,
+                } => {
+                    let start = bytes.len();
+                    bytes.extend_from_slice(zpage);
+                    copied.push(Copied {
+                        ahead,
+                        tags: Tags::new(codec, checksum, &self.dictionaries),
+                        start,
+                        end: bytes.len(),
+                    });
+                    if bytes.len() + PAGE_SIZE > COPY_BYTES {
+                        looked = ahead + 1;
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        looked
+    }
+}
+
+impl Taken {
+    /// Empties it, with room for as much as a lookup can take.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.reserve_exact(COPY_BYTES);
+        self.copied.clear();
+        self.in_tier.clear();
+    }
+}
+
+/// The key so many indices later, if there is one.
+fn later(first: &Key, ahead: usize) -> Option<Key> {
+    let index = first.index.checked_add(u32::try_from(ahead).ok()?)?;
+    Some(Key { index, ..*first })
+}
