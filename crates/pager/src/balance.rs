@@ -10,6 +10,9 @@
 //! Equation, for a store of `S` pages that shrink by `r`, and `x` pages of RAM
 //! given to residents: `cost(x) = ram * hits(x .. x + S - r x) + tier * hits(x + S - r x ..)`.
 //! Depths are in pages that are still out, times are measured.
+//!
+//! The same cost says what another codec, with another `r`, would have spared
+//! (`choice.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,9 +31,12 @@ const STEP: u64 = 10;
 /// What a change has to save, as part of the cost.
 const WORTH: f64 = 0.02;
 /// What a fault costs the program beside the load itself.
-const ROUND_TRIP_NS: f64 = 10_000.0;
+pub(crate) const ROUND_TRIP_NS: f64 = 10_000.0;
 /// Loads that a decision needs at least.
 const LOADS_LEAST: f64 = 200.0;
+/// Places between which the best size of a store is looked for, as parts of what
+/// can be paged.
+const PLACES: u64 = 100;
 
 /// A page's eviction on the balance's clock. Wraps around.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -123,24 +129,33 @@ impl Balance {
         pageable / 1000 * self.share.load(Ordering::Relaxed)
     }
 
-    /// Moves the share by what the loads since the last time say, which then
-    /// count half as much.
-    pub(crate) fn adjust(&self, line: &Line) {
+    /// What the loads since the last time say, which then count half as much;
+    /// `None` when there were too few. `line` is asked only if there were enough.
+    pub(crate) fn look(&self, line: impl FnOnce() -> Line) -> Option<Prospect> {
+        let seen = self.hits.iter().map(|hits| hits.load(Ordering::Relaxed));
+        if f64::from(seen.sum::<u32>()) < LOADS_LEAST {
+            return None;
+        }
         let take = |hits: &AtomicU32| {
             let seen = hits.load(Ordering::Relaxed);
             hits.fetch_sub(seen - seen / 2, Ordering::Relaxed);
             f64::from(seen)
         };
         let hits: Vec<f64> = self.hits.iter().map(take).collect();
-        if hits.iter().sum::<f64>() < LOADS_LEAST {
-            return;
-        }
-        let costs = Costs {
-            ram: self.ram_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
-            tier: self.tier_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
-        };
-        let step_pages = line.pageable_pages as f64 * STEP as f64 / 1000.0;
-        let steps = best_steps(&Depths::new(&hits, &line.out), line, &costs, step_pages);
+        let line = line();
+        Some(Prospect {
+            depths: Depths::new(&hits, &line.out),
+            costs: Costs {
+                ram: self.ram_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
+                tier: self.tier_ns.load(Ordering::Relaxed) as f64 + ROUND_TRIP_NS,
+            },
+            line,
+        })
+    }
+
+    /// Moves the share by what a look saw.
+    pub(crate) fn adjust(&self, prospect: &Prospect) {
+        let steps = prospect.best_steps();
         let share = self.share.load(Ordering::Relaxed);
         let moved = share.saturating_add_signed(-steps * STEP.cast_signed());
         self.share
@@ -192,24 +207,103 @@ impl Depths {
     }
 }
 
-/// By how many steps to change what residents have: more than 0 shrinks the store.
-fn best_steps(depths: &Depths, line: &Line, costs: &Costs, step_pages: f64) -> i64 {
-    let stored = line.stored_pages as f64;
-    let youngest = depths.up_to(step_pages) / step_pages;
-    let cost = |steps: i64| {
-        let given = steps as f64 * step_pages;
-        let tier_from = (given + stored - line.ratio * given).max(given);
-        let from_tier = depths.loads - depths.up_to(tier_from);
-        let out = depths.loads - depths.up_to(given.max(0.0)) - from_tier;
+/// Loads that would have come to pass, as parts of those that did.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Loads {
+    /// All of them: from 0 when residents had spared them, to more than 1.
+    pub(crate) all: f64,
+    /// Of the same whole, those from the tier.
+    pub(crate) tier: f64,
+}
+
+/// More than anybody wants.
+const TOO_MANY: Loads = Loads {
+    all: 1000.0,
+    tier: 0.0,
+};
+
+/// What was seen of loads at one look.
+pub(crate) struct Prospect {
+    depths: Depths,
+    line: Line,
+    costs: Costs,
+}
+
+impl Prospect {
+    /// What a load from the tier takes longer than one from RAM.
+    pub(crate) fn tier_extra_ns(&self) -> f64 {
+        (self.costs.tier - self.costs.ram).max(0.0)
+    }
+
+    /// Loads if residents had `given` pages more of RAM, and the store the rest
+    /// of its own for pages that shrink by `ratio`.
+    fn loads(&self, given: f64, ratio: f64) -> Loads {
+        let Prospect { depths, line, .. } = self;
+        let room = (line.stored_pages as f64 / line.ratio - given).max(0.0);
+        let tier = depths.loads - depths.up_to((given + ratio * room).max(given));
+        let out = depths.loads - depths.up_to(given.max(0.0));
         // Residents that would leave are wanted about as often as the youngest
         // of those that left.
-        let more = (-given).max(0.0) * youngest;
-        costs.ram * (out + more) + costs.tier * from_tier
-    };
-    let now = cost(0);
-    let best = (-STEPS..=STEPS).min_by(|one, other| cost(*one).total_cmp(&cost(*other)));
-    best.filter(|steps| cost(*steps) < now * (1.0 - WORTH))
-        .unwrap_or(0)
+        let step = self.step_pages();
+        let more = (-given).max(0.0) * depths.up_to(step) / step;
+        Loads {
+            all: (out + more) / depths.loads,
+            tier: tier / depths.loads,
+        }
+    }
+
+    fn step_pages(&self) -> f64 {
+        self.line.pageable_pages as f64 * STEP as f64 / 1000.0
+    }
+
+    fn cost(&self, loads: Loads) -> f64 {
+        self.costs.ram * loads.all + self.tier_extra_ns() * loads.tier
+    }
+
+    /// By how many steps to change what residents have: more than 0 shrinks the
+    /// store.
+    fn best_steps(&self) -> i64 {
+        let cost = |steps: i64| {
+            let given = steps as f64 * self.step_pages();
+            self.cost(self.loads(given, self.line.ratio))
+        };
+        let best = (-STEPS..=STEPS).min_by(|one, other| cost(*one).total_cmp(&cost(*other)));
+        best.filter(|steps| cost(*steps) < cost(0) * (1.0 - WORTH))
+            .unwrap_or(0)
+    }
+
+    /// Loads as they came to pass.
+    pub(crate) fn loads_now(&self) -> Loads {
+        self.loads(0.0, self.line.ratio)
+    }
+
+    /// Loads if each page of the store's RAM held so many `times` as many pages,
+    /// with the RAM shared out anew. Without a tier everything that is out has to
+    /// be stored, and what is left is for residents; too many loads to be wanted
+    /// if that is less than the least. With one, the store may also have less,
+    /// within the limits of its share.
+    pub(crate) fn loads_at_best(&self, times: f64, has_tier: bool) -> Loads {
+        let line = &self.line;
+        let ratio = (line.ratio * times).max(1.0 + f64::EPSILON);
+        let room = line.stored_pages as f64 / line.ratio;
+        let out = line.out.iter().sum::<u64>() as f64;
+        let all_fit = (room * ratio - out) / (ratio - 1.0);
+        let pageable = line.pageable_pages as f64;
+        let given = |share: u64| room - pageable * share as f64 / 1000.0;
+        if !has_tier {
+            return match all_fit < given(SHARE_FIRST) {
+                true => TOO_MANY,
+                false => self.loads(all_fit.min(room), ratio),
+            };
+        }
+        let most = given(SHARE_LEAST);
+        let least = all_fit.max(given(SHARE_MOST)).min(most);
+        (0..=PLACES)
+            .map(|place| least + (most - least) * place as f64 / PLACES as f64)
+            .map(|given| self.loads(given, ratio))
+            .min_by(|one, other| self.cost(*one).total_cmp(&self.cost(*other)))
+            .expect("there is a first place")
+    }
 }
 
 #[cfg(test)]
@@ -221,12 +315,20 @@ mod tests {
         tier: 100_000.0,
     };
 
-    fn steps(hits: &[f64], stored_pages: u64, ratio: f64) -> i64 {
+    fn prospect(hits: &[f64], stored_pages: u64, ratio: f64) -> Prospect {
         let mut line = Line::new(stored_pages, ratio, 10_000);
         line.out.fill(100);
         let mut all = vec![0.0; EPOCHS];
         all[..hits.len()].copy_from_slice(hits);
-        best_steps(&Depths::new(&all, &line.out), &line, &COSTS, 100.0)
+        Prospect {
+            depths: Depths::new(&all, &line.out),
+            line,
+            costs: COSTS,
+        }
+    }
+
+    fn steps(hits: &[f64], stored_pages: u64, ratio: f64) -> i64 {
+        prospect(hits, stored_pages, ratio).best_steps()
     }
 
     #[test]
@@ -252,8 +354,39 @@ mod tests {
     fn without_loads_nothing_changes() {
         assert_eq!(steps(&[0.0; 10], 3000, 3.0), 0);
         let balance = Balance::new(10_000);
-        balance.adjust(&Line::new(3000, 3.0, 10_000));
+        assert!(balance.look(|| unreachable!("no loads")).is_none());
         assert_eq!(balance.share_of(1000), SHARE_FIRST);
+    }
+
+    #[test]
+    fn a_denser_store_spares_loads_as_far_as_pages_are_wanted_where_it_helps() {
+        // 51,200 pages are out. All are stored without a tier, at 8:1 in 6,400
+        // of 10,000 pages of RAM; at 16:1 residents get (6,400 * 16 - 51,200) / 15.
+        let even = prospect(&[10.0; EPOCHS], 51_200, 8.0);
+        let Loads { all, tier } = even.loads_at_best(2.0, false);
+        assert!((all - 0.933).abs() < 0.01 && tier == 0.0, "{all} {tier}");
+        let same = even.loads_at_best(1.0, false);
+        assert!((same.all - 1.0).abs() < 0.01, "{same:?}");
+        let looser = even.loads_at_best(0.9, false);
+        assert!(looser.all > 1.01 && looser.all < 1.1, "{looser:?}");
+        // At 4:1 the store would need more than there is.
+        assert_eq!(even.loads_at_best(0.5, false), TOO_MANY);
+        // A sweep wants what has been out longest: a few more residents spare nothing.
+        let mut hits = [0.0; EPOCHS];
+        hits[EPOCHS - 1] = 1000.0;
+        let sweep = prospect(&hits, 10_000, 2.0);
+        assert!((sweep.loads_at_best(2.0, true).all - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_denser_store_spares_loads_from_the_tier() {
+        // 17,000 pages of 51,200 are stored, in all of the share.
+        let even = prospect(&[10.0; EPOCHS], 17_000, 2.0);
+        let now = even.loads_now();
+        assert!((now.tier - 0.668).abs() < 0.01, "{now:?}");
+        let denser = even.loads_at_best(1.5, true);
+        assert!(denser.tier < 0.55, "{denser:?}");
+        assert!(even.cost(denser) < even.cost(even.loads_at_best(1.0, true)));
     }
 
     #[test]
@@ -263,9 +396,12 @@ mod tests {
             for _ in 0..1000 {
                 balance.wanted(balance.now());
             }
-            let mut line = Line::new(3000, 3.0, 10_000);
-            line.out.fill(100);
-            balance.adjust(&line);
+            let line = || {
+                let mut line = Line::new(3000, 3.0, 10_000);
+                line.out.fill(100);
+                line
+            };
+            balance.adjust(&balance.look(line).expect("loads enough"));
         }
         assert_eq!(balance.share_of(1000), SHARE_LEAST);
     }

@@ -66,6 +66,11 @@ impl Budget {
         self.reserve_bytes
     }
 
+    /// What is kept free of pages: the reserve, and what eviction goes on up to.
+    pub(crate) fn apart_bytes(&self) -> u64 {
+        self.reserve_bytes + self.high_bytes
+    }
+
     pub(crate) fn charged_bytes(&self) -> u64 {
         self.charged_pages.load(Ordering::Relaxed) * PAGE_BYTES
     }
@@ -225,7 +230,7 @@ mod tests {
     fn budget(ram_bytes: u64) -> Budget {
         let store = Store::open(StoreConfig {
             pool_bytes_max: ram_bytes,
-            codec: Codec::Lz4,
+            codec: Codec::Lz4.into(),
             allocator: Allocator::Block,
             shards: 1,
             dictionaries: false,

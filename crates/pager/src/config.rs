@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use zcache::{Allocator, Codec, SwapConfig};
+use zcache::{Allocator, CodecChoice, SwapConfig};
 
 /// Where the statistics of a run go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct RunConfig {
     /// Where the coldest blocks go; `None` for nowhere.
     pub swap: Option<SwapConfig>,
     /// How pages are compressed.
-    pub codec: Codec,
+    pub codec: CodecChoice,
     /// Whether dictionaries are trained for zstd.
     pub dictionaries: bool,
     /// The most CPU time that recompression of cold pages may take, in percent of

@@ -357,7 +357,11 @@ impl Handler {
                 if core.is_busy(at) {
                     core.deferred.push(at);
                 }
-                if let (0, Err(error)) = (index, &results[index]) {
+                // The others' are told when they are asked for. A page that
+                // moved too often is not lost: who asked for it faults again.
+                if let (0, Err(error)) = (index, &results[index])
+                    && !matches!(error, LoadError::Busy { .. })
+                {
                     self.pager
                         .lose(space, &mut core, at, &self.pager.cause(error));
                 }

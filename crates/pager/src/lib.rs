@@ -12,12 +12,14 @@
 //! The rooms: [`run`] starts all; [`tree`] traces births and ends; [`inject`]
 //! takes an address space into care; [`space`] is one; [`table`], [`queue`],
 //! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
-//! [`fork`] carry out what changes them; [`home`] says which handlers listen; [`budget`] grants RAM, and [`starvation`] says when
-//! it cannot; [`need`] turns the budget's equation around.
+//! [`fork`] carry out what changes them; [`home`] says which handlers listen; [`budget`] grants RAM, and
+//! [`starvation`] says when it cannot; [`balance`] and [`choice`] adapt the store to what
+//! loads cost; [`need`] turns the budget's equation around.
 
 mod balance;
 mod bereft;
 mod budget;
+mod choice;
 mod cold;
 mod config;
 mod counters;
@@ -49,4 +51,4 @@ pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
 pub use need::Need;
 pub use report::{Rejections, RunStats};
 pub use run::run;
-pub use zcache::{Allocator, Codec, SwapConfig};
+pub use zcache::{Allocator, Codec, CodecChoice, SwapConfig};

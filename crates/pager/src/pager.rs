@@ -233,14 +233,21 @@ impl Pager {
 
     /// The share of the budget that compressed pages may take.
     pub(crate) fn pool_share_bytes(&self) -> u64 {
-        let pageable = self
-            .budget
-            .ram_bytes()
-            .saturating_sub(self.budget.fixed_bytes());
         match self.config.swap {
-            Some(_) => self.balance.share_of(pageable),
-            None => pageable.saturating_sub(need::resident_bytes_least(pageable)),
+            Some(_) => self.balance.share_of(self.pageable_bytes()),
+            None => self.pool_bytes_most(),
         }
+    }
+
+    /// What the store may hold at most, if the program is to make progress.
+    fn pool_bytes_most(&self) -> u64 {
+        let pageable = self.pageable_bytes();
+        pageable.saturating_sub(need::resident_bytes_least(pageable))
+    }
+
+    fn pageable_bytes(&self) -> u64 {
+        let ram_bytes = self.budget.ram_bytes();
+        ram_bytes.saturating_sub(self.budget.fixed_bytes())
     }
 
     /// What the store may hold now: its share, and not more than the rest of the
@@ -256,15 +263,26 @@ impl Pager {
 
     /// Sets the store's limit to what it may hold now, and returns that. Where
     /// the rest of the budget has taken all, pages that shrink go in still,
-    /// within the store's share: each makes room when it is out.
+    /// within the store's share: each makes room when it is out. So do those
+    /// that pass through to the swap file, where the store's tables alone take
+    /// more than its share.
     pub(crate) fn limit_store(&self) -> u64 {
         let limit = self.pool_limit_bytes();
-        let held = self.store.ram_bytes();
         let overhead = self.store.overhead_bytes();
+        let more = self.store.ram_bytes() + BEYOND_BYTES;
         let share = self.pool_share_bytes();
-        let beyond = (held + BEYOND_BYTES).min(share).saturating_sub(limit);
-        self.store
-            .set_pool_bytes_max(limit.saturating_sub(overhead));
+        let most = match self.config.swap {
+            Some(_) if more > share => (self.store.unwritable_bytes() + BEYOND_BYTES)
+                .min(
+                    self.pool_bytes_most()
+                        .saturating_sub(self.budget.apart_bytes()),
+                )
+                .max(share),
+            _ => share,
+        };
+        let frames = |bytes: u64| bytes.saturating_sub(overhead);
+        self.store.set_pool_bytes_max(frames(limit));
+        let beyond = frames(more.min(most)).saturating_sub(frames(limit));
         self.store.set_pool_bytes_beyond(beyond);
         limit
     }

@@ -34,6 +34,28 @@ pub struct RunStats {
     pub incompressible_pages: u64,
     /// Original bytes to compressed bytes of the stored pages.
     pub compression_ratio: f64,
+    /// The codec that fresh pages get now.
+    pub fresh_codec: &'static str,
+    /// How often that was changed.
+    pub codec_switches: u64,
+    /// Stored pages that lz4 shrank.
+    pub lz4_pages: u64,
+    /// Stored pages that zstd shrank, fresh or cold.
+    pub zstd_pages: u64,
+    /// Mean time of lz4 for a page, to compress and to decompress.
+    pub lz4_encode_ns: u64,
+    /// See there.
+    pub lz4_decode_ns: u64,
+    /// The same of zstd, with the dictionary there is.
+    pub zstd_encode_ns: u64,
+    /// See there.
+    pub zstd_decode_ns: u64,
+    /// How much more lz4 leaves of the same pages than zstd.
+    pub lz4_bytes_to_zstd: f64,
+    /// Pages compressed by both, to know these.
+    pub compared_pages: u64,
+    /// Time spent on that.
+    pub comparing_ns: u64,
     /// Dictionaries that stored pages were made with, or new ones are.
     pub dictionaries: u64,
     /// Their RAM, part of `metadata_bytes`.
@@ -119,6 +141,17 @@ impl Pager {
             same_filled_pages: store.same_filled_pages,
             incompressible_pages: store.incompressible_pages,
             compression_ratio: store.compression_ratio,
+            fresh_codec: store.fresh_codec.name(),
+            codec_switches: store.codec_switches,
+            lz4_pages: store.lz4_pages,
+            zstd_pages: store.zstd_pages,
+            lz4_encode_ns: store.lz4.encode_ns as u64,
+            lz4_decode_ns: store.lz4.decode_ns as u64,
+            zstd_encode_ns: store.zstd.encode_ns as u64,
+            zstd_decode_ns: store.zstd.decode_ns as u64,
+            lz4_bytes_to_zstd: store.lz4.zpage_bytes / store.zstd.zpage_bytes,
+            compared_pages: store.compared_pages,
+            comparing_ns: store.comparing_ns,
             dictionaries: store.dictionaries,
             dictionary_bytes: store.dictionary_bytes,
             dictionary_trainings: store.dictionary_trainings,
@@ -185,11 +218,14 @@ pub(crate) fn print_summary(pager: &Pager, running: bool) {
         s.zero_filled_pages
     );
     say!(
-        "store: {} pages at {:.2}:1, {} same-filled, {} incompressible",
+        "store: {} pages at {:.2}:1, {} same-filled, {} incompressible; {} by lz4, {} by zstd, fresh ones by {}",
         s.stored_pages,
         s.compression_ratio,
         s.same_filled_pages,
-        s.incompressible_pages
+        s.incompressible_pages,
+        s.lz4_pages,
+        s.zstd_pages,
+        s.fresh_codec
     );
     say!(
         "swap: {} pages written, {} read, {:.0} MiB in use",

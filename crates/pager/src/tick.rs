@@ -1,5 +1,5 @@
-//! The ticker: measures what cannot be paged, and looks for forks that failed
-//! and for faults that wait in vain.
+//! The ticker: measures what cannot be paged, looks for forks that failed and
+//! for faults that wait in vain, and adapts the store to what loads cost.
 //!
 //! `fixed = zcache's own anonymous memory less the store + for each space its
 //! anonymous memory less the pages that are charged`. The kernel's figures are
@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use crate::balance::Line;
 use crate::budget::PAGE_BYTES;
+use crate::choice::Choice;
 use crate::pager::Pager;
 use crate::starvation::Starvation;
 
+use zcache::CodecChoice;
+
 const PERIOD: Duration = Duration::from_millis(10);
-/// Ticks between two decisions about the store's share.
+/// Ticks between two decisions about the store's share and the codec.
 const BALANCE_TICKS: u64 = 25;
 
 /// Anonymous memory of a process in bytes, 0 when it is gone.
@@ -39,24 +42,37 @@ impl Pager {
     pub(crate) fn tick(self: &Arc<Self>) {
         let mut ticks = 0u64;
         let mut starvation = Starvation::new();
+        let mut choice = Choice::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.measure();
             starvation.look(self);
             self.find_stale_windows();
             ticks += 1;
             if ticks.is_multiple_of(BALANCE_TICKS) {
-                self.balance_store();
+                self.adapt_store(&mut choice);
             }
             std::thread::sleep(PERIOD);
         }
     }
 
-    /// Adapts the store's share, when the store fills it.
-    fn balance_store(&self) {
+    /// Adapts the store's share, when the store fills it, and the codec of fresh
+    /// pages, when that is left to us.
+    fn adapt_store(&self, choice: &mut Choice) {
         let full = self.store.ram_bytes() >= self.pool_limit_bytes() / 10 * 9;
-        if self.config.swap.is_none() || !full {
+        let balances = self.config.swap.is_some() && full;
+        let chooses = self.config.codec == CodecChoice::Auto;
+        if !balances && !chooses {
             return;
         }
+        let prospect = self.balance.look(|| self.line());
+        if balances && let Some(prospect) = &prospect {
+            self.balance.adjust(prospect);
+        }
+        choice.look(self, prospect.as_ref());
+    }
+
+    /// The line of evicted pages as it is now.
+    fn line(&self) -> Line {
         let stats = self.store.stats();
         let stored_pages = stats.stored_pages.saturating_sub(stats.swapped_pages);
         let stored_bytes = stored_pages * PAGE_BYTES;
@@ -73,7 +89,7 @@ impl Pager {
                 from = space.core().table.visit_out(at, visit);
             }
         }
-        self.balance.adjust(&line);
+        line
     }
 
     /// Brings the unpageable part of the budget up to date.
