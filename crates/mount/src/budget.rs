@@ -23,6 +23,8 @@ pub(crate) struct Budget {
     ram_bytes: u64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
+    /// What somebody is about to take and the process does not have yet.
+    wanted_bytes: AtomicU64,
 }
 
 impl Budget {
@@ -31,6 +33,7 @@ impl Budget {
             ram_bytes,
             used_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
+            wanted_bytes: AtomicU64::new(0),
         }
     }
 
@@ -46,14 +49,17 @@ impl Budget {
         self.peak_bytes.load(Relaxed)
     }
 
-    /// Sets the store's limit by what the rest of the process takes.
-    pub(crate) fn enforce(&self, cache: &Cache) {
-        self.make_room(cache, 0);
+    /// Does what takes so many bytes, once there is room for them.
+    pub(crate) fn within_room<T>(&self, cache: &Cache, bytes: u64, work: impl FnOnce() -> T) -> T {
+        self.wanted_bytes.fetch_add(bytes, Relaxed);
+        self.enforce(cache);
+        let result = work();
+        self.wanted_bytes.fetch_sub(bytes, Relaxed);
+        result
     }
 
-    /// The same, with room for so many bytes that something else is about to
-    /// take.
-    pub(crate) fn make_room(&self, cache: &Cache, bytes: u64) {
+    /// Sets the store's limit by what the rest of the process takes.
+    pub(crate) fn enforce(&self, cache: &Cache) {
         let Some(process_bytes) = anonymous_bytes() else {
             return;
         };
@@ -63,7 +69,10 @@ impl Budget {
         // Frames that the store has reserved and not touched are not in the
         // process's memory yet.
         let others = process_bytes.saturating_sub(in_store) + cache.store.overhead_bytes();
-        let limit = self.ram_bytes.saturating_sub(others + bytes + MARGIN_BYTES);
+        let wanted = self.wanted_bytes.load(Relaxed);
+        let limit = self
+            .ram_bytes
+            .saturating_sub(others + wanted + MARGIN_BYTES);
         cache.store.set_pool_bytes_max(limit);
         let excess = (in_store - cache.store.overhead_bytes()).saturating_sub(limit);
         if excess > 0 {

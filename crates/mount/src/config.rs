@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use zcache::{Allocator, Codec, UnknownName};
+use zcache::{Allocator, CodecChoice, UnknownName};
 
 /// Which pages are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,6 +39,47 @@ impl FromStr for Admit {
             kind: "policy of admission",
             name: name.to_owned(),
             known: Self::ALL.map(Admit::name).to_vec(),
+        })
+    }
+}
+
+/// How requests and answers go between the kernel and zcache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Transport {
+    /// By io_uring where the kernel offers it, otherwise by `/dev/fuse`.
+    #[default]
+    Auto,
+    /// By io_uring (Linux 6.14, where an administrator has enabled it), or not
+    /// at all.
+    Uring,
+    /// By `/dev/fuse`.
+    Dev,
+}
+
+impl Transport {
+    /// All of them, in the order in which help texts list them.
+    pub const ALL: [Transport; 3] = [Transport::Auto, Transport::Uring, Transport::Dev];
+
+    /// The name by which users choose it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Auto => "auto",
+            Transport::Uring => "uring",
+            Transport::Dev => "dev",
+        }
+    }
+}
+
+impl FromStr for Transport {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| UnknownName {
+            kind: "transport",
+            name: name.to_owned(),
+            known: Self::ALL.map(Transport::name).to_vec(),
         })
     }
 }
@@ -84,13 +125,20 @@ pub struct MountConfig {
     /// Which pages are kept.
     pub admit: Admit,
     /// How pages are compressed.
-    pub codec: Codec,
+    pub codec: CodecChoice,
+    /// The most CPU time that recompression of cold pages may take, in percent of
+    /// one processor; 0 for none.
+    pub cold_cpu_percent: u32,
     /// How compressed pages are packed.
     pub allocator: Allocator,
+    /// Watch the source's filesystem where that is possible.
+    pub watch: bool,
     /// How the kernel treats the mount.
     pub flags: MountFlags,
     /// Where statistics are written at the end and on SIGUSR1.
     pub stats: Option<PathBuf>,
+    /// How requests and answers go between the kernel and zcache.
+    pub transport: Transport,
     /// How many requests are served at once; `None` chooses by the processors.
     pub threads: Option<usize>,
 }

@@ -56,6 +56,12 @@ impl Device {
         }
     }
 
+    /// Tells the kernel something that it did not ask for. It may wait for
+    /// requests that are being served.
+    pub(crate) fn notify(&self, notice: &[u8]) -> io::Result<()> {
+        (&self.0).write(notice).map(drop)
+    }
+
     /// Answers. Who asked may have given up meanwhile, which is no error.
     pub(crate) fn answer(&self, head: &[u8], data: &[u8]) -> io::Result<()> {
         let sent = match data.is_empty() {

@@ -5,6 +5,8 @@ use std::{fmt, io};
 
 use zcache::OpenError;
 
+use crate::ringworker::SWITCH;
+
 /// See the module's description.
 #[derive(Debug)]
 pub enum MountError {
@@ -59,6 +61,10 @@ pub enum MountError {
         /// Behind the point.
         minor: u32,
     },
+    /// The kernel offers no FUSE over io_uring, which was asked for.
+    NoRings,
+    /// It offers it and refuses.
+    Rings(io::Error),
     /// The store could not be opened.
     Store(OpenError),
     /// Something of the system's failed at the start.
@@ -80,6 +86,21 @@ pub enum MountError {
         /// The target.
         target: PathBuf,
     },
+}
+
+fn no_rings(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match std::path::Path::new(SWITCH).exists() {
+        true => write!(
+            f,
+            "FUSE over io_uring is switched off in this kernel; switch it on (echo Y > {SWITCH}, or \
+             fuse.enable_uring=1 on the kernel's command line), or use --transport auto or dev"
+        ),
+        false => write!(
+            f,
+            "this kernel has no FUSE over io_uring, which came with Linux 6.14 \
+             (CONFIG_FUSE_IO_URING); use --transport auto or dev"
+        ),
+    }
 }
 
 impl fmt::Display for MountError {
@@ -124,6 +145,12 @@ impl fmt::Display for MountError {
             MountError::Protocol { major, minor } => write!(
                 f,
                 "the kernel speaks FUSE {major}.{minor}; this needs 7.31 (Linux 5.4) or later"
+            ),
+            MountError::NoRings => no_rings(f),
+            MountError::Rings(error) => write!(
+                f,
+                "the kernel refuses FUSE over io_uring ({error}); use --transport auto or dev, or \
+                 see kernel.io_uring_disabled in sysctl(8)"
             ),
             MountError::Store(error) => write!(f, "{error}"),
             MountError::System { what, error } => write!(f, "{what}: {error}"),

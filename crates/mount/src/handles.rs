@@ -13,6 +13,26 @@ use rustix::io::Errno;
 
 use crate::inodes::Inode;
 use crate::source;
+use crate::wire::Header;
+
+/// A file of the source that was just opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
+    pub(crate) flags: OFlags,
+    opener: (u32, u32),
+}
+
+impl Opened {
+    /// By who made the request.
+    pub(crate) fn by(header: &Header, fd: OwnedFd, flags: OFlags) -> Opened {
+        Opened {
+            fd,
+            flags,
+            opener: (header.uid, header.gid),
+        }
+    }
+}
 
 /// An open file of the source.
 #[derive(Debug)]
@@ -22,6 +42,8 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
+    /// The user and group that opened it.
+    pub(crate) opener: (u32, u32),
     /// The same file for long reads past the page cache; `None` where the
     /// filesystem has no such thing.
     past_cache: OnceLock<Option<OwnedFd>>,
@@ -30,19 +52,14 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    pub(crate) fn new(
-        inode: Arc<Inode>,
-        place: Arc<OwnedFd>,
-        fd: OwnedFd,
-        direct: bool,
-        writable: bool,
-    ) -> OpenFile {
+    pub(crate) fn new(inode: Arc<Inode>, place: Arc<OwnedFd>, opened: Opened) -> OpenFile {
         inode.opens.fetch_add(1, Relaxed);
         OpenFile {
             inode,
-            fd,
-            direct,
-            writable,
+            fd: opened.fd,
+            direct: opened.flags.contains(OFlags::DIRECT),
+            writable: opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR),
+            opener: opened.opener,
             past_cache: OnceLock::new(),
             _place: place,
         }

@@ -14,46 +14,60 @@
 //! made under either.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
+use zcache_sys::fanotify;
 use zcache_sys::filehandle::FileHandle;
 
 use crate::cache::Coherence;
 use crate::source::{self, Look};
 use crate::wire::abi::ROOT;
 
+/// ext2 to ext4, XFS, Btrfs, F2FS and tmpfs, by their numbers in statfs(2).
+const LOCAL_FILESYSTEMS: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+
 /// What makes an inode itself.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) device: u64,
     pub(crate) number: u64,
-    pub(crate) name: Lasting,
+    pub(crate) name: Arc<Lasting>,
 }
 
 /// What tells an inode from a later one of the same number.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Lasting {
-    /// The handle, by which it can be opened again.
+    /// The handle in the source's own filesystem, by which it can be opened
+    /// again.
     Handle(FileHandle),
-    /// Seconds and nanoseconds of its birth, where the filesystem tells. While a
-    /// descriptor is open the number is not given to another inode anyway.
-    Birth(i64, u32),
+    /// Device, number, and seconds and nanoseconds of its birth, where the
+    /// filesystem tells. While a descriptor is open the number is not given to
+    /// another inode anyway.
+    Birth(u64, u64, i64, u32),
 }
 
 /// An inode that the kernel knows.
 #[derive(Debug)]
 pub(crate) struct Inode {
     pub(crate) node: u64,
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) identity: Identity,
     pub(crate) kind: FileType,
     /// Open files of it; while there are any, its descriptor stays.
     pub(crate) opens: AtomicU32,
     place: Mutex<Option<Arc<OwnedFd>>>,
     coherence: OnceLock<Box<Coherence>>,
+}
+
+impl Identity {
+    /// Whether it is of the source's own filesystem and can be opened again.
+    pub(crate) fn has_handle(&self) -> bool {
+        matches!(*self.name, Lasting::Handle(_))
+    }
 }
 
 impl Inode {
@@ -71,7 +85,7 @@ impl Inode {
 #[derive(Debug, Default)]
 struct Table {
     by_node: HashMap<u64, Known>,
-    by_identity: HashMap<Arc<Identity>, u64>,
+    by_name: HashMap<Arc<Lasting>, u64>,
 }
 
 #[derive(Debug)]
@@ -111,7 +125,7 @@ impl Inodes {
             device: look.stat.st_dev,
         };
         // Without a name in the queue the root's descriptor is never closed.
-        let identity = Arc::new(inodes.identify(&root, &look.stat)?);
+        let identity = inodes.identify(&root, &look.stat)?;
         inodes.insert(identity, &look.stat, root);
         Ok(inodes)
     }
@@ -135,10 +149,35 @@ impl Inodes {
         Ok(Arc::clone(&known.inode))
     }
 
+    /// The inode of a handle in the source's own filesystem, if the kernel knows
+    /// it.
+    pub(crate) fn find(&self, handle: FileHandle) -> Option<Arc<Inode>> {
+        let table = self.read();
+        let node = table.by_name.get(&Lasting::Handle(handle))?;
+        Some(Arc::clone(&table.by_node.get(node)?.inode))
+    }
+
+    /// All inodes whose files were ever opened.
+    pub(crate) fn opened(&self) -> Vec<Arc<Inode>> {
+        let table = self.read();
+        let inodes = table.by_node.values().map(|known| &known.inode);
+        let opened = inodes.filter(|inode| inode.coherence_if_any().is_some());
+        opened.map(Arc::clone).collect()
+    }
+
+    /// Watches the source's filesystem, if that is possible and tells all.
+    pub(crate) fn watch(&self) -> io::Result<fanotify::Watch> {
+        let mount = self.mount.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        match is_told_of_everything(mount)? {
+            true => fanotify::Watch::of_filesystem(mount.as_fd()),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Counts one more time that the kernel is told of what `fd` stands for.
     pub(crate) fn enter(&self, fd: OwnedFd, look: &Look) -> Result<Arc<Inode>, Errno> {
-        let identity = Arc::new(self.identify(&fd, &look.stat)?);
-        let evictable = matches!(identity.name, Lasting::Handle(_));
+        let identity = self.identify(&fd, &look.stat)?;
+        let evictable = identity.has_handle();
         let inode = self.insert(identity, &look.stat, fd);
         if let Some(inode) = &inode.1
             && evictable
@@ -150,12 +189,12 @@ impl Inodes {
 
     fn insert(
         &self,
-        identity: Arc<Identity>,
+        identity: Identity,
         stat: &Stat,
         fd: OwnedFd,
     ) -> (Arc<Inode>, Option<Arc<Inode>>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(node) = table.by_identity.get(&identity).copied() {
+        if let Some(node) = table.by_name.get(&identity.name).copied() {
             let known = table.by_node.get_mut(&node).expect("both maps agree");
             known.lookups += 1;
             return (Arc::clone(&known.inode), None);
@@ -163,13 +202,13 @@ impl Inodes {
         let node = self.next_node.fetch_add(1, Relaxed);
         let inode = Arc::new(Inode {
             node,
-            identity: Arc::clone(&identity),
+            identity: identity.clone(),
             kind: FileType::from_raw_mode(stat.st_mode),
             opens: AtomicU32::new(0),
             place: Mutex::new(Some(Arc::new(fd))),
             coherence: OnceLock::new(),
         });
-        table.by_identity.insert(identity, node);
+        table.by_name.insert(identity.name, node);
         let known = Known {
             inode: Arc::clone(&inode),
             lookups: 1,
@@ -191,7 +230,7 @@ impl Inodes {
             return None;
         }
         let known = table.by_node.remove(&node)?;
-        table.by_identity.remove(&known.inode.identity);
+        table.by_name.remove(&known.inode.identity.name);
         Some(known.inode)
     }
 
@@ -203,7 +242,7 @@ impl Inodes {
         if let Some(fd) = &*lock(&inode.place) {
             return Ok(Arc::clone(fd));
         }
-        let (Lasting::Handle(handle), Some(mount)) = (&inode.identity.name, &self.mount) else {
+        let (Lasting::Handle(handle), Some(mount)) = (&*inode.identity.name, &self.mount) else {
             return Err(Errno::STALE);
         };
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
@@ -253,19 +292,26 @@ impl Inodes {
             None => {
                 let flags = AtFlags::EMPTY_PATH;
                 let birth = rustix::fs::statx(fd, c"", flags, StatxFlags::BTIME)?.stx_btime;
-                Lasting::Birth(birth.tv_sec, birth.tv_nsec)
+                Lasting::Birth(stat.st_dev, stat.st_ino, birth.tv_sec, birth.tv_nsec)
             }
         };
         Ok(Identity {
             device: stat.st_dev,
             number: stat.st_ino,
-            name,
+            name: Arc::new(name),
         })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Filesystems that nobody else than this machine's kernel changes, and by
+/// system calls that it tells of.
+fn is_told_of_everything(mount: &OwnedFd) -> io::Result<bool> {
+    let magic = rustix::fs::fstatfs(mount)?.f_type as u64;
+    Ok(LOCAL_FILESYSTEMS.contains(&magic))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

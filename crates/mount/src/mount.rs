@@ -7,22 +7,28 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
+use zcache::{Chooser, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
 use crate::budget::{self, Budget};
 use crate::cache::Cache;
-use crate::config::{MountConfig, RAM_BYTES_MIN};
+use crate::config::{MountConfig, RAM_BYTES_MIN, Transport};
 use crate::device::Device;
 use crate::error::MountError;
+use crate::idle::Idle;
 use crate::inodes::Inodes;
 use crate::mountpoint;
 use crate::report::MountStats;
+use crate::ringworker::{self, Ring, RingWorker};
 use crate::serve::Filesystem;
-use crate::session::{self, Requests, Worker};
+use crate::session::{self, Offer};
+use crate::watch::Watch;
+use crate::worker::{Requests, Worker};
 
 /// Descriptors kept for inodes that are not open, at most and as a part of
 /// those that the system allows.
@@ -61,9 +67,15 @@ struct Serving {
     stats: Option<PathBuf>,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
-    budget: Budget,
+    budget: Arc<Budget>,
     signals: Signals,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Threads that serve nobody: they end when the mount is `gone`.
+    helpers: Vec<JoinHandle<()>>,
+    gone: Arc<AtomicBool>,
+    /// Workers whose rings the kernel has; with one missing, its queue may have
+    /// nobody.
+    ring_workers: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl Serving {
@@ -80,7 +92,12 @@ impl Serving {
             path: source.clone(),
             error,
         })?;
-        let filesystem = Arc::new(Filesystem::new(inodes, cache));
+        let watch = match config.watch {
+            // Where it cannot be had, attributes are all that there is.
+            true => inodes.watch().ok().map(Watch::new),
+            false => None,
+        };
+        let filesystem = Arc::new(Filesystem::new(inodes, cache, watch));
         // Files get the mode that was asked for less the asker's mask.
         rustix::process::umask(Mode::empty());
         let _ = block_signals();
@@ -92,24 +109,19 @@ impl Serving {
             stats: config.stats.clone(),
             filesystem,
             requests: Arc::default(),
-            budget: Budget::new(config.ram_bytes),
+            budget: Arc::new(Budget::new(config.ram_bytes)),
             signals,
             workers: Vec::new(),
+            helpers: Vec::new(),
+            gone: Arc::default(),
+            ring_workers: Vec::new(),
         };
-        begun.start(device, config.threads)
+        begun.start(device, config)
     }
 
     /// Makes the mount live; on failure it is taken away again.
-    fn start(mut self, device: Device, threads: Option<usize>) -> Result<Serving, MountError> {
-        let started = session::agree(&device).and_then(|()| {
-            let threads = threads.unwrap_or_else(default_threads).max(1);
-            self.start_workers(device, threads)
-                .map_err(|error| MountError::System {
-                    what: "the threads that serve the mount",
-                    error,
-                })
-        });
-        match started {
+    fn start(mut self, device: Device, config: &MountConfig) -> Result<Serving, MountError> {
+        match self.answer_and_serve(device, config) {
             Ok(()) => {
                 // Slower sweeps are no reason not to mount.
                 let _ = mountpoint::widen_readahead(&self.target);
@@ -123,6 +135,41 @@ impl Serving {
         }
     }
 
+    fn answer_and_serve(&mut self, device: Device, config: &MountConfig) -> Result<(), MountError> {
+        let offer = session::greet(&device)?;
+        let threads = config.threads.unwrap_or_else(default_threads).max(1);
+        let rings = rings(&device, &offer, config, threads)?;
+        offer.accept(&device, !rings.is_empty())?;
+        let by_ring = !rings.is_empty();
+        let failed = |error| MountError::System {
+            what: "the threads that serve the mount",
+            error,
+        };
+        let threads = match self.start_rings(rings).map_err(failed)? {
+            // What does not come by ring is little.
+            None if by_ring => 1,
+            Some(refused) if config.transport == Transport::Uring => {
+                return Err(MountError::Rings(refused));
+            }
+            // The kernel has gone back to the device.
+            _ => threads,
+        };
+        self.start_helpers(&device, config).map_err(failed)?;
+        self.start_workers(device, threads).map_err(failed)
+    }
+
+    /// Starts a thread for each ring, and gives a refusal of the kernel's.
+    fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
+        let (registered, answers) = std::sync::mpsc::channel();
+        for (number, ring) in rings.into_iter().enumerate() {
+            let worker = RingWorker::new(ring, &self.filesystem, &self.requests);
+            self.ring_workers
+                .push(worker.start(number, registered.clone())?);
+        }
+        drop(registered);
+        Ok(answers.iter().find_map(Result::err))
+    }
+
     fn start_workers(&mut self, device: Device, threads: usize) -> io::Result<()> {
         for number in 1..threads {
             let worker = Worker::new(device.another()?, &self.filesystem, &self.requests);
@@ -133,32 +180,88 @@ impl Serving {
         Ok(())
     }
 
+    fn start_helpers(&mut self, device: &Device, config: &MountConfig) -> io::Result<()> {
+        let (device, filesystem) = (device.another()?, Arc::clone(&self.filesystem));
+        self.help("tell", move || filesystem.keep_telling(&device))?;
+        let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
+        self.help("watch", move || filesystem.keep_watching(&gone))?;
+        let percent = config.cold_cpu_percent;
+        if percent == 0 {
+            return Ok(());
+        }
+        let idle = Idle {
+            filesystem: Arc::clone(&self.filesystem),
+            requests: Arc::clone(&self.requests),
+            budget: Arc::clone(&self.budget),
+            gone: Arc::clone(&self.gone),
+        };
+        self.help("cold", move || {
+            if let Err(error) = recompress_when_idle(&idle, percent) {
+                say!(
+                    "cold pages keep their codec: a thread of the idle class is refused ({error})"
+                );
+            }
+        })
+    }
+
+    fn help(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(format!("zcache-{name}"));
+        self.helpers.push(thread.spawn(work)?);
+        Ok(())
+    }
+
     /// Keeps the budget and minds signals until the mount is gone.
     fn wait(&mut self) {
+        let mut chooser = Chooser::new();
         while !self.workers.iter().all(JoinHandle::is_finished) {
             let _ = zcache_sys::fd::wait_readable(self.signals.as_fd(), budget::PERIOD);
             while let Some(arrived) = self.signals.next() {
                 self.mind(arrived.signal);
             }
+            if !self.rings_are_served() {
+                // Who waits for this queue would wait for ever. The mount goes
+                // with this process, and they get an error.
+                say!("{} is taken away", self.target.display());
+                let _ = mountpoint::detach(&self.target, true);
+                self.gone.store(true, Relaxed);
+                self.write_stats();
+                return;
+            }
             self.budget.enforce(&self.filesystem.cache);
             self.learn();
+            chooser.look(&self.filesystem.cache.store);
         }
-        for worker in self.workers.drain(..) {
-            match worker.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => say!("a request could not be received or answered: {error}"),
-                Err(_) => say!("a thread that served the mount failed"),
+        for worker in self.workers.drain(..).chain(self.ring_workers.drain(..)) {
+            tell(worker);
+        }
+        self.gone.store(true, Relaxed);
+        self.filesystem.notices.end();
+        for helper in self.helpers.drain(..) {
+            if helper.join().is_err() {
+                say!("a thread that helped the mount failed");
             }
         }
         self.write_stats();
+    }
+
+    /// Whether no thread of a ring has failed.
+    fn rings_are_served(&mut self) -> bool {
+        let mut served = true;
+        for worker in self
+            .ring_workers
+            .extract_if(.., |worker| worker.is_finished())
+        {
+            served &= tell(worker);
+        }
+        served
     }
 
     /// Has the store do what is due for its dictionaries, within the budget.
     fn learn(&self) {
         let cache = &self.filesystem.cache;
         if let Some(bytes) = cache.store.training_due_bytes() {
-            self.budget.make_room(cache, bytes);
-            cache.store.train();
+            self.budget
+                .within_room(cache, bytes, || cache.store.train());
         }
     }
 
@@ -202,6 +305,35 @@ impl Serving {
                 path.display()
             );
         }
+    }
+}
+
+/// Says what a thread failed of, and whether it did not.
+fn tell(worker: JoinHandle<io::Result<()>>) -> bool {
+    match worker.join() {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => say!("a request could not be received or answered: {error}"),
+        Err(_) => say!("a thread that served the mount failed"),
+    }
+    false
+}
+
+/// The rings that requests are to come by; none when they come by the device.
+fn rings(
+    device: &Device,
+    offer: &Offer,
+    config: &MountConfig,
+    threads: usize,
+) -> Result<Vec<Ring>, MountError> {
+    let made = match (config.transport, offer.has_rings()) {
+        (Transport::Dev, _) | (Transport::Auto, false) => return Ok(Vec::new()),
+        (Transport::Uring, false) => return Err(MountError::NoRings),
+        (_, true) => ringworker::rings(device, threads),
+    };
+    match made {
+        Ok(rings) => Ok(rings),
+        Err(error) if config.transport == Transport::Uring => Err(MountError::Rings(error)),
+        Err(_) => Ok(Vec::new()),
     }
 }
 

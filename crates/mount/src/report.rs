@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::budget::Budget;
 use crate::serve::Filesystem;
-use crate::session::Requests;
+use crate::worker::Requests;
 
 /// The statistics of a mount; the names and units are documented in
 /// `docs/mount.md` and stable.
@@ -32,9 +32,19 @@ pub struct MountStats {
     pub stored_pages: u64,
     /// Original bytes to compressed bytes of these.
     pub compression_ratio: f64,
+    /// The codec that pages get that come now.
+    pub fresh_codec: &'static str,
+    /// How often that was changed.
+    pub codec_switches: u64,
+    /// Pages kept now that lz4 shrank.
+    pub lz4_pages: u64,
+    /// Pages kept now that zstd shrank.
+    pub zstd_pages: u64,
     /// Requests that the kernel made.
     pub requests: u64,
-    /// Of these, answered with an error other than in a read.
+    /// Of these, how many came by io_uring.
+    pub ring_requests: u64,
+    /// Of `requests`, answered with an error other than in a read.
     pub failed_requests: u64,
     /// Pages asked for that were kept.
     pub hit_pages: u64,
@@ -52,8 +62,26 @@ pub struct MountStats {
     pub evicted_pages: u64,
     /// Pages dropped because their file changed.
     pub invalidated_pages: u64,
+    /// Whether the source's filesystem is watched.
+    pub watched: bool,
+    /// Changes beside the mount that were told and mattered.
+    pub watched_changes: u64,
+    /// Times that some could not be told and everything was looked at anew.
+    pub watch_overflows: u64,
+    /// Times that the kernel was told that something is outdated.
+    pub notices: u64,
+    /// Names that it was not told of, for there were too many.
+    pub unsent_notices: u64,
     /// Pages found damaged in RAM and read from the source instead.
     pub damaged_pages: u64,
+    /// Cold blocks that were looked at for harder compression.
+    pub cold_blocks: u64,
+    /// Pages that it made smaller, since the start.
+    pub cold_pages: u64,
+    /// Bytes of them that it saved.
+    pub cold_bytes_saved: u64,
+    /// CPU time of it.
+    pub cold_cpu_ns: u64,
     /// Inodes that the kernel remembers.
     pub inodes: u64,
     /// Files that are open.
@@ -68,6 +96,7 @@ impl MountStats {
     ) -> MountStats {
         let store = filesystem.cache.store.stats();
         let counts = &filesystem.cache.counts;
+        let watch = filesystem.watch.as_ref();
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         MountStats {
             format: 1,
@@ -80,7 +109,12 @@ impl MountStats {
             ghost_pages_max: filesystem.cache.ghost_capacity(),
             stored_pages: store.stored_pages,
             compression_ratio: store.compression_ratio,
+            fresh_codec: store.fresh_codec.name(),
+            codec_switches: store.codec_switches,
+            lz4_pages: store.lz4_pages,
+            zstd_pages: store.zstd_pages,
             requests: count(&requests.served),
+            ring_requests: count(&requests.by_ring),
             failed_requests: count(&requests.failed),
             hit_pages: count(&counts.hits),
             missed_pages: count(&counts.misses),
@@ -90,7 +124,16 @@ impl MountStats {
             refused_pages: count(&counts.refused),
             evicted_pages: store.evicted_ephemeral_pages,
             invalidated_pages: count(&counts.invalidated),
+            watched: watch.is_some_and(|watch| !watch.is_lost()),
+            watched_changes: watch.map_or(0, |watch| count(&watch.changes)),
+            watch_overflows: watch.map_or(0, |watch| count(&watch.overflows)),
+            notices: count(&filesystem.notices.sent),
+            unsent_notices: count(&filesystem.notices.unsent),
             damaged_pages: count(&counts.damaged),
+            cold_blocks: store.cold_blocks,
+            cold_pages: store.cold_pages,
+            cold_bytes_saved: store.cold_bytes_saved,
+            cold_cpu_ns: count(&counts.cold_cpu_ns),
             inodes: filesystem.inodes.len() as u64,
             open_files: filesystem.files.len() as u64,
         }

@@ -1,6 +1,8 @@
 //! Room for the pages of one request, aligned as direct I/O wants it.
 //!
-//! Stage: a worker has one and uses it for every read.
+//! Stage: a worker has one and uses it for every read. It is in memory from the
+//! start, where the budget counts it: taken page by page in the first burst of
+//! requests, it would come on top of a store that has grown up to the budget.
 
 use std::ops::{Deref, DerefMut};
 
@@ -17,7 +19,7 @@ impl Room {
     /// Room for so many pages.
     pub(crate) fn new(pages: usize) -> Room {
         // One more than asked for, so that so many begin at an aligned address.
-        let bytes = vec![0; (pages + 1) * PAGE_SIZE];
+        let bytes = resident((pages + 1) * PAGE_SIZE);
         let start = bytes.as_ptr().align_offset(PAGE_SIZE);
         assert!(start < PAGE_SIZE, "bytes can be aligned to a page");
         Room { bytes, start }
@@ -38,6 +40,11 @@ impl DerefMut for Room {
         let len = self.bytes.len() - PAGE_SIZE;
         self.bytes[self.start..self.start + len].as_chunks_mut().0
     }
+}
+
+/// So many bytes that are in memory. Zeros would be there only once written.
+pub(crate) fn resident(bytes: usize) -> Vec<u8> {
+    vec![u8::MAX; bytes]
 }
 
 #[cfg(test)]

@@ -1,21 +1,13 @@
-//! The talk with the kernel: what both sides can do, then requests until the
-//! mount is gone.
+//! The beginning of the talk with the kernel: what both sides can do.
 //!
-//! Stage: between the device and the filesystem. Each worker is a thread with
-//! its own descriptor and its own buffers; a request is carried out by the
-//! worker that received it.
+//! Stage: between the device and the workers.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread;
 
 use zcache::PAGE_SIZE;
 
 use crate::device::{Device, Received};
 use crate::error::MountError;
-use crate::room::Room;
-use crate::serve::{Filesystem, Scratch};
 use crate::wire::abi::{self, init, opcode};
 use crate::wire::{Answer, Fields, Header};
 
@@ -27,7 +19,7 @@ pub(crate) const TRANSFER_BYTES_MAX: usize = 256 << 10;
 pub(crate) const TRANSFER_PAGES_MAX: usize = TRANSFER_BYTES_MAX / PAGE_SIZE;
 
 /// A write is preceded by its header and fields.
-const REQUEST_BYTES_MAX: usize = TRANSFER_BYTES_MAX + PAGE_SIZE;
+pub(crate) const REQUEST_BYTES_MAX: usize = TRANSFER_BYTES_MAX + PAGE_SIZE;
 
 /// Reads ahead and writes of the page cache that may wait for us at once.
 const BACKGROUND_MAX: u16 = 64;
@@ -35,12 +27,9 @@ const BACKGROUND_MAX: u16 = 64;
 /// The oldest protocol that has everything this needs (Linux 5.4).
 const MINOR_MIN: u32 = 31;
 
-/// Answers the kernel's first request, which is about the protocol itself.
-pub(crate) fn agree(device: &Device) -> Result<(), MountError> {
-    let failed = |error| MountError::System {
-        what: "/dev/fuse",
-        error,
-    };
+/// Receives the kernel's first request, which is about the protocol itself. It
+/// waits for its [answer](Offer::accept), and every other request for that.
+pub(crate) fn greet(device: &Device) -> Result<Offer, MountError> {
     let mut buffer = vec![0; REQUEST_BYTES_MAX];
     let len = loop {
         match device.receive(&mut buffer).map_err(failed)? {
@@ -51,23 +40,27 @@ pub(crate) fn agree(device: &Device) -> Result<(), MountError> {
     };
     let strange = |_| failed(io::ErrorKind::InvalidData.into());
     let (header, fields) = Header::parse(&buffer[..len]).map_err(strange)?;
-    let offer = Offer::parse(fields).map_err(strange)?;
+    let offer = Offer::parse(header.unique, fields).map_err(strange)?;
     if header.opcode != opcode::INIT || offer.major != abi::MAJOR || offer.minor < MINOR_MIN {
         return Err(MountError::Protocol {
             major: offer.major,
             minor: offer.minor,
         });
     }
-    let mut answer = Answer::default();
-    answer.clear();
-    offer.accept(&mut answer);
-    let bytes = answer.finish(header.unique, 0, 0);
-    device.answer(bytes, &[]).map_err(failed)
+    Ok(offer)
+}
+
+fn failed(error: io::Error) -> MountError {
+    MountError::System {
+        what: "/dev/fuse",
+        error,
+    }
 }
 
 /// What the kernel can do.
 #[derive(Clone, Copy, Debug)]
-struct Offer {
+pub(crate) struct Offer {
+    unique: u64,
     major: u32,
     minor: u32,
     readahead_bytes: u32,
@@ -75,12 +68,13 @@ struct Offer {
 }
 
 impl Offer {
-    fn parse(mut fields: Fields<'_>) -> Result<Offer, rustix::io::Errno> {
+    fn parse(unique: u64, mut fields: Fields<'_>) -> Result<Offer, rustix::io::Errno> {
         let (major, minor, readahead_bytes) = (fields.u32()?, fields.u32()?, fields.u32()?);
         let low = u64::from(fields.u32()?);
         let extended = low & init::INIT_EXT != 0;
         let high = if extended { fields.u32()? } else { 0 };
         Ok(Offer {
+            unique,
             major,
             minor,
             readahead_bytes,
@@ -88,11 +82,28 @@ impl Offer {
         })
     }
 
+    /// Whether requests can come by io_uring.
+    pub(crate) fn has_rings(&self) -> bool {
+        self.flags & init::OVER_IO_URING != 0
+    }
+
+    /// Answers. With `rings` all requests wait from then on until each of the
+    /// mount's queues has an entry, or one was refused.
+    pub(crate) fn accept(&self, device: &Device, rings: bool) -> Result<(), MountError> {
+        let mut answer = Answer::default();
+        answer.clear();
+        self.write(rings, &mut answer);
+        let bytes = answer.finish(self.unique, 0, 0);
+        device.answer(bytes, &[]).map_err(failed)
+    }
+
     /// Writes `struct fuse_init_out`. Without the kernel's writeback cache, so
-    /// that what a write has returned is the source's already.
-    fn accept(&self, answer: &mut Answer) {
+    /// that what a write has returned is the source's already; and without
+    /// truncation by OPEN, which would be done before the kernel refuses it for
+    /// a program that is being executed.
+    fn write(&self, rings: bool, answer: &mut Answer) {
+        let by_ring = if rings { init::OVER_IO_URING } else { 0 };
         let wanted = init::ASYNC_READ
-            | init::ATOMIC_O_TRUNC
             | init::BIG_WRITES
             | init::DONT_MASK
             | init::AUTO_INVAL_DATA
@@ -104,7 +115,8 @@ impl Offer {
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
             | init::SETXATTR_EXT
-            | init::INIT_EXT;
+            | init::INIT_EXT
+            | by_ring;
         let flags = wanted & self.flags;
         answer.u32(abi::MAJOR);
         answer.u32(abi::MINOR);
@@ -122,96 +134,6 @@ impl Offer {
     }
 }
 
-/// Counts of requests.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    pub(crate) served: AtomicU64,
-    pub(crate) failed: AtomicU64,
-}
-
-/// One thread's part of serving a mount.
-pub(crate) struct Worker {
-    device: Device,
-    filesystem: Arc<Filesystem>,
-    requests: Arc<Requests>,
-    request: Vec<u8>,
-    scratch: Scratch,
-}
-
-impl Worker {
-    pub(crate) fn new(
-        device: Device,
-        filesystem: &Arc<Filesystem>,
-        requests: &Arc<Requests>,
-    ) -> Worker {
-        let mut answer = Answer::default();
-        answer.clear();
-        Worker {
-            device,
-            filesystem: Arc::clone(filesystem),
-            requests: Arc::clone(requests),
-            request: vec![0; REQUEST_BYTES_MAX],
-            scratch: Scratch {
-                answer,
-                pages: Room::new(TRANSFER_PAGES_MAX),
-                lens: vec![None; TRANSFER_PAGES_MAX],
-            },
-        }
-    }
-
-    pub(crate) fn start(mut self, number: usize) -> io::Result<thread::JoinHandle<io::Result<()>>> {
-        let name = format!("zcache-mount-{number}");
-        thread::Builder::new().name(name).spawn(move || self.run())
-    }
-
-    /// Serves until the mount is gone.
-    fn run(&mut self) -> io::Result<()> {
-        loop {
-            match self.device.receive(&mut self.request)? {
-                Received::Request(len) => self.serve(len)?,
-                Received::Nothing => {}
-                Received::Unmounted => return Ok(()),
-            }
-        }
-    }
-
-    fn serve(&mut self, len: usize) -> io::Result<()> {
-        let Worker {
-            device,
-            filesystem,
-            requests,
-            request,
-            scratch,
-        } = self;
-        let Ok((header, fields)) = Header::parse(&request[..len]) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        requests.served.fetch_add(1, Relaxed);
-        match header.opcode {
-            opcode::READ => filesystem.read(&header, fields, scratch, device),
-            opcode::FORGET | opcode::BATCH_FORGET => {
-                // There is nobody to be told of an error.
-                let _ = filesystem.forget(&header, fields);
-                Ok(())
-            }
-            // What is asked for is short or uninterruptible in the source.
-            opcode::INTERRUPT => Ok(()),
-            _ => {
-                let answer = &mut scratch.answer;
-                answer.clear();
-                let error = match filesystem.serve(&header, fields, answer) {
-                    Ok(()) => 0,
-                    Err(error) => {
-                        requests.failed.fetch_add(1, Relaxed);
-                        error.raw_os_error()
-                    }
-                };
-                device.answer(answer.finish(header.unique, error, 0), &[])
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,16 +142,19 @@ mod tests {
     fn only_what_the_kernel_offers_is_accepted() {
         let mut body = Vec::new();
         let flags = (init::INIT_EXT | init::ASYNC_READ | init::MAX_PAGES) as u32;
-        for word in [7, 45, 131_072, flags, 0xffff_ffff] {
+        for word in [7, 45, 131_072, flags, 0x3ff] {
             body.extend(u32::to_ne_bytes(word));
         }
-        let offer = Offer::parse(Fields::of(&body)).expect("an offer");
+        let offer = Offer::parse(1, Fields::of(&body)).expect("an offer");
         assert_eq!((offer.major, offer.minor), (7, 45));
-        let mut answer = Answer::default();
-        answer.clear();
-        offer.accept(&mut answer);
-        assert_eq!(answer.len(), 64, "struct fuse_init_out");
-        let bytes = answer.finish(1, 0, 0);
-        assert_eq!(bytes[16 + 12..16 + 16], flags.to_ne_bytes());
+        assert!(offer.has_rings());
+        for (rings, high) in [(false, 0u32), (true, 1 << 9)] {
+            let mut answer = Answer::default();
+            answer.clear();
+            offer.write(rings, &mut answer);
+            assert_eq!(answer.len(), 64, "struct fuse_init_out");
+            assert_eq!(answer.body()[12..16], flags.to_ne_bytes());
+            assert_eq!(answer.body()[32..36], high.to_ne_bytes());
+        }
     }
 }

@@ -3,16 +3,21 @@
 //! Stage: every open, look, read and write of a file passes here.
 //!
 //! The pages of a file that are kept belong to one *object*: what was read while
-//! the file had one *stamp* (its times of change and its size). Three things
-//! keep them right:
+//! the file had one *stamp* (its times of change and its size), and since then
+//! while nobody changed it but us. What is written through us drops the pages
+//! written before it is answered. Whether somebody else changed the file:
 //!
-//! - A stamp that differs at an open (or whenever attributes are looked at)
-//!   drops the object.
-//! - A stamp is *fresh* while the file was changed less than
-//!   [`FRESH`] before it was taken: another change might carry the same time.
-//!   The next open does not believe a fresh stamp.
-//! - What is written through us makes the stamp say nothing. The pages written
-//!   are dropped before the write is answered, the others by the next open.
+//! - A stamp that is later than the one that was known drops the object,
+//!   wherever attributes are looked at.
+//! - Where the source's filesystem is *watched*, every change beside us is told
+//!   and drops the object. So after a change of ours the stamp is taken anew.
+//! - Where it is not, a stamp says nothing once something was written through
+//!   us, nor while it is *fresh*: when the file was changed less than [`FRESH`]
+//!   before it was taken, another change might carry the same time. The next
+//!   open begins anew.
+//!
+//! The kernel's own page cache is *behind* from when a change beside us was
+//! noticed until it has been told of it; no open may keep it meanwhile.
 //!
 //! A page that was read while its bytes were being changed is not kept: every
 //! change counts up a number that a read notes before and compares after. Numbers
@@ -27,7 +32,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use rustix::fs::Stat;
-use zcache::ObjectId;
+use zcache::{ObjectId, PAGE_SIZE};
 
 use crate::inodes::Identity;
 use crate::source::Look;
@@ -35,6 +40,9 @@ use crate::source::Look;
 /// Times of change are coarse: by ticks of some milliseconds on the usual
 /// filesystems, by two seconds on the coarsest (FAT).
 const FRESH: Duration = Duration::from_secs(2);
+
+/// More pages than this are not looked for one by one when they are dropped.
+const TOUCHED_PAGES_MAX: u64 = 4096;
 
 /// Pages that share a number, as a power of two, and how many numbers there are.
 const STRIPE_BITS: u32 = 4;
@@ -46,6 +54,13 @@ struct Stamp {
     changed: (i64, i64),
     modified: (i64, i64),
     size: i64,
+}
+
+/// Whether every change beside us is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Watched {
+    Yes,
+    No,
 }
 
 impl Stamp {
@@ -63,16 +78,71 @@ impl Stamp {
         let changed = Duration::new(seconds.max(0).cast_unsigned(), nanoseconds as u32);
         look.before < changed + FRESH
     }
+
+    /// Whether a file with this stamp has certainly been changed since it had
+    /// the other one. One that was looked at earlier says nothing.
+    fn is_after(&self, known: &Stamp) -> bool {
+        self != known && self.changed >= known.changed
+    }
 }
 
 #[derive(Debug)]
 struct State {
-    /// `None` until the first open.
+    /// `None` until the first open, and from a change beside us to the next.
     stamp: Option<Stamp>,
     fresh: bool,
-    /// Changed through us since the stamp was taken.
+    /// Changed through us since the file was opened last.
     written: bool,
+    /// The object's name is not what the stamp would give: a change of ours came
+    /// after it.
+    moved: bool,
+    /// Changes of ours that are being made.
+    changing: u32,
+    /// Counts the changes beside us that were noticed, and those of them that
+    /// the kernel has been told of.
+    noticed: u64,
+    told: u64,
     version: Version,
+}
+
+impl State {
+    /// Somebody else has changed the file: what was read before is not its
+    /// contents.
+    fn notice(&mut self) {
+        self.stamp = None;
+        self.noticed += 1;
+        self.version.whole = self.version.whole.wrapping_add(1);
+    }
+
+    /// After a change of ours. Where several are made at once, the latest look
+    /// counts; where the file is known not to be what it was, none does.
+    fn take_stamp(&mut self, after: Option<&Look>) {
+        let Some(known) = self.stamp else {
+            return;
+        };
+        self.moved = true;
+        self.stamp = match after.map(|look| (Stamp::of(&look.stat), look)) {
+            None => None,
+            Some((stamp, look)) if stamp.changed >= known.changed => {
+                self.fresh = stamp.is_fresh(look);
+                Some(stamp)
+            }
+            Some(_) => Some(known),
+        };
+    }
+
+    fn is_certainly_changed(&self, stamp: &Stamp, watched: Watched) -> bool {
+        let ours = match watched {
+            Watched::Yes => self.changing > 0,
+            Watched::No => self.written,
+        };
+        !ours && self.stamp.is_none_or(|known| stamp.is_after(&known))
+    }
+
+    fn is_trusted(&self, stamp: &Stamp, watched: Watched) -> bool {
+        let doubtful = watched == Watched::No && (self.fresh || self.written);
+        self.stamp == Some(*stamp) && !doubtful
+    }
 }
 
 /// What a read notes before it reads.
@@ -98,6 +168,10 @@ impl Default for Coherence {
                 stamp: None,
                 fresh: false,
                 written: false,
+                moved: false,
+                changing: 0,
+                noticed: 0,
+                told: 0,
                 version: Version {
                     object: ObjectId([0; 3]),
                     whole: 0,
@@ -109,45 +183,120 @@ impl Default for Coherence {
     }
 }
 
+/// What a change of ours touches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Touched {
+    /// Pages from the first up to the second.
+    Pages(u64, u64),
+    /// All contents.
+    All,
+    /// No contents.
+    Attributes,
+}
+
+impl Touched {
+    /// The pages of a range of bytes.
+    pub(crate) fn range(offset: u64, len: u64) -> Touched {
+        let first = offset / PAGE_SIZE as u64;
+        let end = offset.saturating_add(len).div_ceil(PAGE_SIZE as u64);
+        match end - first > TOUCHED_PAGES_MAX {
+            true => Touched::All,
+            false => Touched::Pages(first, end),
+        }
+    }
+}
+
 /// What a look at a file says of the pages kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// They are right.
+    /// They are right, and so are those of the kernel.
     Right,
+    /// They are right, but the kernel's may be older.
+    KernelBehind,
     /// They are right as far as this look can tell, which is not a promise.
     Unknown,
-    /// They were another file's state: this object is to be flushed.
+    /// Nothing can be promised of them: this object is to be flushed.
+    Doubtful(ObjectId),
+    /// The file was changed, perhaps beside us: the object is to be flushed, and
+    /// the kernel to be told.
     Stale(ObjectId),
 }
 
 impl Coherence {
     /// Compares the file with what it was. An open begins anew where nothing
     /// can be promised; any other look only where something certainly changed.
-    pub(crate) fn compare(&self, identity: &Identity, look: &Look, opening: bool) -> Verdict {
+    pub(crate) fn compare(
+        &self,
+        identity: &Identity,
+        look: &Look,
+        watched: Watched,
+        opening: bool,
+    ) -> Verdict {
         let stamp = Stamp::of(&look.stat);
         let verdict = |state: &State| {
-            let same = state.stamp == Some(stamp);
-            if same && !state.fresh && !state.written {
-                return Some(Verdict::Right);
+            if state.is_trusted(&stamp, watched) && !(opening && state.written) {
+                return Some(match state.noticed == state.told {
+                    true => Verdict::Right,
+                    false => Verdict::KernelBehind,
+                });
             }
-            let certainly_changed = !same && !state.written;
-            (!opening && !certainly_changed).then_some(Verdict::Unknown)
+            let changed = state.is_certainly_changed(&stamp, watched);
+            (!opening && !changed).then_some(Verdict::Unknown)
         };
         if let Some(verdict) = verdict(&self.read()) {
             return verdict;
         }
         let mut state = self.write();
+        if opening && state.is_trusted(&stamp, watched) {
+            state.written = false;
+        }
         if let Some(verdict) = verdict(&state) {
             return verdict;
         }
         let old = state.version.object;
+        let stale = state.stamp.is_some_and(|known| known != stamp);
+        if stale {
+            state.notice();
+        }
         state.stamp = Some(stamp);
         state.fresh = stamp.is_fresh(look);
         state.written = false;
+        state.moved = false;
         state.version.object = object(identity, &stamp, state.fresh);
         state.version.whole = state.version.whole.wrapping_add(1);
         self.populated.store(true, Relaxed);
-        Verdict::Stale(old)
+        match stale {
+            true => Verdict::Stale(old),
+            false => Verdict::Doubtful(old),
+        }
+    }
+
+    /// Whether the stamp alone says whether the file is what it was; if not, it
+    /// takes what a watch has told.
+    pub(crate) fn is_known_by_stamp(&self) -> bool {
+        let state = self.read();
+        !state.moved && !state.fresh
+    }
+
+    /// Somebody else has changed the file. Gives the object whose pages are to
+    /// be flushed, if there may be any.
+    pub(crate) fn changed_beside(&self) -> Option<ObjectId> {
+        let mut state = self.write();
+        state.notice();
+        self.flushable(&state)
+    }
+
+    /// How many changes beside us were noticed, if the kernel is behind.
+    pub(crate) fn untold(&self) -> Option<u64> {
+        let state = self.read();
+        (state.noticed != state.told).then_some(state.noticed)
+    }
+
+    /// The kernel has dropped the pages that it had when so many changes had
+    /// been noticed.
+    pub(crate) fn told(&self, noticed: u64) {
+        let mut state = self.write();
+        state.told = state.told.max(noticed);
     }
 
     /// Whether the file was changed through us since it was opened.
@@ -173,25 +322,51 @@ impl Coherence {
         unchanged
     }
 
-    /// Counts a change of the pages `first..end` that has just been made. Gives
-    /// the object whose pages are to be flushed, if there may be any.
-    pub(crate) fn changed(&self, first: u64, end: u64) -> Option<ObjectId> {
+    /// A change of ours is about to be made, and this is how the file looks.
+    /// Gives the object whose pages are to be flushed if somebody else changed
+    /// it meanwhile.
+    pub(crate) fn begin_change(&self, before: Option<&Look>) -> Option<ObjectId> {
         let mut state = self.write();
-        state.written = true;
-        let stripes = &mut state.version.stripes;
-        let (from, to) = (first >> STRIPE_BITS, end.div_ceil(1 << STRIPE_BITS));
-        for number in from..to.min(from + STRIPES) {
-            let count = &mut stripes[(number % STRIPES) as usize];
-            *count = count.wrapping_add(1);
+        let changing = state.changing;
+        state.changing += 1;
+        let (before, known) = (Stamp::of(&before?.stat), state.stamp?);
+        if changing > 0 || !before.is_after(&known) {
+            return None;
         }
+        state.notice();
         self.flushable(&state)
     }
 
-    /// Counts a change of the whole file.
-    pub(crate) fn changed_all(&self) -> Option<ObjectId> {
+    /// The change has been made, to these pages or to nothing but attributes,
+    /// and this is how the file looks now. Without a look the stamp says nothing
+    /// any more. Gives the object whose pages are to be flushed, if there may be
+    /// any.
+    pub(crate) fn end_change(
+        &self,
+        after: Option<&Look>,
+        watched: Watched,
+        touched: Touched,
+    ) -> Option<ObjectId> {
         let mut state = self.write();
+        state.changing -= 1;
+        if watched == Watched::Yes {
+            state.take_stamp(after);
+        }
+        if let Touched::Pages(first, end) = touched {
+            let stripes = &mut state.version.stripes;
+            let (from, to) = (first >> STRIPE_BITS, end.div_ceil(1 << STRIPE_BITS));
+            for number in from..to.min(from + STRIPES) {
+                let count = &mut stripes[(number % STRIPES) as usize];
+                *count = count.wrapping_add(1);
+            }
+        }
+        if touched == Touched::All {
+            state.version.whole = state.version.whole.wrapping_add(1);
+        }
+        if touched == Touched::Attributes {
+            return None;
+        }
         state.written = true;
-        state.version.whole = state.version.whole.wrapping_add(1);
         self.flushable(&state)
     }
 
@@ -199,7 +374,7 @@ impl Coherence {
     /// again, if there is one.
     pub(crate) fn not_to_be_kept(&self) -> Option<ObjectId> {
         let state = self.read();
-        (state.written || state.fresh)
+        (state.written || state.moved || state.fresh)
             .then(|| self.flushable(&state))
             .flatten()
     }

@@ -17,18 +17,19 @@ mod ghosts;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use zcache::{Codec, Key, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
+use zcache::{
+    Codec, CodecChoice, Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store,
+    StoreConfig,
+};
 
-pub(crate) use coherence::{Coherence, Verdict, Version};
+pub(crate) use coherence::{Coherence, Touched, Verdict, Version, Watched};
 use ghosts::Ghosts;
 
 use crate::config::{Admit, MountConfig};
+use crate::session::TRANSFER_PAGES_MAX;
 
 /// The longest tail that has room for its length.
 const TAIL_BYTES_MAX: usize = PAGE_SIZE - 2;
-
-/// More pages than this are not looked for one by one when they are dropped.
-const FLUSH_PAGES_MAX: u64 = 4096;
 
 /// One part of the budget in so many is for ghosts: 4 bytes for each page of a
 /// file set sixteen times as large as the budget.
@@ -51,6 +52,8 @@ pub(crate) struct Counts {
     pub(crate) invalidated: AtomicU64,
     /// Pages found damaged in RAM and read from the source instead.
     pub(crate) damaged: AtomicU64,
+    /// CPU time of compressing cold pages harder.
+    pub(crate) cold_cpu_ns: AtomicU64,
 }
 
 /// See the module's description.
@@ -71,8 +74,9 @@ impl Cache {
             pool_bytes_max: config.ram_bytes,
             codec: config.codec,
             allocator: config.allocator,
-            // lz4 uses them for cold pages only, which nobody looks for here.
-            dictionaries: config.codec == Codec::Zstd,
+            // lz4 uses them for cold pages only.
+            dictionaries: config.codec != CodecChoice::Always(Codec::Lz4)
+                || config.cold_cpu_percent > 0,
             swap: None,
             ..StoreConfig::default()
         })?;
@@ -95,43 +99,59 @@ impl Cache {
         self.ghosts.as_ref().map_or(0, Ghosts::capacity)
     }
 
-    /// Fills `out` with the page and gives how many bytes of it there are;
-    /// `last` says that it may be the file's last.
+    /// Fills `out` with the pages from `first` on that are kept, and says in
+    /// `lens` how many bytes of each there are. The last one may be the file's
+    /// last.
     pub(crate) fn get(
         &self,
         version: &Version,
-        index: u32,
-        last: bool,
-        out: &mut Page,
-    ) -> Option<usize> {
-        let len = self
-            .get_from(self.pages, version, index, out)
-            .then_some(PAGE_SIZE);
-        let len = len.or_else(|| {
-            let hit = last && self.get_from(self.tails, version, index, out);
-            hit.then(|| usize::from(u16::from_le_bytes([out[PAGE_SIZE - 2], out[PAGE_SIZE - 1]])))
-        });
-        let count = match len {
-            Some(_) => &self.counts.hits,
-            None => &self.counts.misses,
-        };
-        count.fetch_add(1, Relaxed);
-        len
+        first: u32,
+        out: &mut [Page],
+        lens: &mut [Option<usize>],
+    ) {
+        let mut results = [Ok(false); TRANSFER_PAGES_MAX];
+        let results = &mut results[..out.len()];
+        let whole = key(self.pages, version, first);
+        self.store.get_run(&whole, out, results);
+        for (number, result) in results.iter().enumerate() {
+            let index = first + number as u32;
+            let hit = result.unwrap_or_else(|_| self.damaged(&key(self.pages, version, index)));
+            lens[number] = hit.then_some(PAGE_SIZE);
+        }
+        if let (Some(page), Some(len @ None)) = (out.last_mut(), lens.last_mut()) {
+            let tail = key(self.tails, version, first + results.len() as u32 - 1);
+            let hit = self.store.get(&tail, page);
+            let hit = hit.unwrap_or_else(|_| self.damaged(&tail));
+            let [.., low, high] = *page;
+            *len = hit.then(|| usize::from(u16::from_le_bytes([low, high])));
+        }
+        let hits = lens.iter().flatten().count();
+        self.counts.hits.fetch_add(hits as u64, Relaxed);
+        let misses = lens.len() - hits;
+        self.counts.misses.fetch_add(misses as u64, Relaxed);
     }
 
-    fn get_from(&self, pool: PoolId, version: &Version, index: u32, out: &mut Page) -> bool {
-        let key = key(pool, version, index);
-        self.store.get(&key, out).unwrap_or_else(|_| {
-            // The source has the page, so nothing is lost.
-            self.store.flush_page(&key);
-            self.counts.damaged.fetch_add(1, Relaxed);
-            false
-        })
+    /// Drops a page that is not what was kept, and gives a miss: the source has
+    /// it, so nothing is lost.
+    fn damaged(&self, key: &Key) -> bool {
+        self.store.flush_page(key);
+        self.counts.damaged.fetch_add(1, Relaxed);
+        false
     }
 
-    /// Keeps or remembers a page that was just read from the source, of which
-    /// `len` bytes exist.
-    pub(crate) fn offer(
+    /// Whether a page that was just read from the source is to be kept; it is
+    /// remembered if not.
+    pub(crate) fn wants(&self, version: &Version, index: u32) -> bool {
+        let wants = self.is_worth_keeping(version, index);
+        if !wants {
+            self.counts.passed.fetch_add(1, Relaxed);
+        }
+        wants
+    }
+
+    /// Keeps a page that was just read from the source, of which `len` bytes
+    /// exist.
+    pub(crate) fn keep(
         &self,
         coherence: &Coherence,
         version: &Version,
@@ -139,10 +159,6 @@ impl Cache {
         page: &mut Page,
         len: usize,
     ) {
-        if !self.is_worth_keeping(version, index) {
-            self.counts.passed.fetch_add(1, Relaxed);
-            return;
-        }
         let pool = match len {
             PAGE_SIZE => self.pages,
             1..=TAIL_BYTES_MAX => {
@@ -172,15 +188,12 @@ impl Cache {
         ghosts.is_none_or(|ghosts| ghosts.seen(&key(self.pages, version, index)))
     }
 
-    /// Drops what is kept of bytes that have just been changed.
-    pub(crate) fn changed(&self, coherence: &Coherence, offset: u64, len: u64) {
-        let first = offset / PAGE_SIZE as u64;
-        let end = offset.saturating_add(len).div_ceil(PAGE_SIZE as u64);
-        if end - first > FLUSH_PAGES_MAX {
-            return self.changed_all(coherence);
-        }
-        let Some(object) = coherence.changed(first, end) else {
-            return;
+    /// Drops what is kept of what has just been changed.
+    pub(crate) fn flush_touched(&self, object: ObjectId, touched: Touched) {
+        let (first, end) = match touched {
+            Touched::Pages(first, end) => (first, end),
+            Touched::All => return self.flush(object),
+            Touched::Attributes => return,
         };
         let pages = (first..end).filter(|index| {
             let Ok(index) = u32::try_from(*index) else {
@@ -197,15 +210,8 @@ impl Cache {
         self.counts.invalidated.fetch_add(flushed, Relaxed);
     }
 
-    /// Drops what is kept of a file whose whole contents have just been changed.
-    pub(crate) fn changed_all(&self, coherence: &Coherence) {
-        if let Some(object) = coherence.changed_all() {
-            self.flush(object);
-        }
-    }
-
     /// Drops all pages of one object.
-    pub(crate) fn flush(&self, object: zcache::ObjectId) {
+    pub(crate) fn flush(&self, object: ObjectId) {
         let flushed = [self.pages, self.tails].map(|pool| self.store.flush_object(pool, object));
         self.counts
             .invalidated

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use super::{Done, Filesystem, LIFETIMES};
+use crate::cache::Touched;
 use crate::handles::OpenFile;
 use crate::inodes::Inode;
 use crate::source;
@@ -62,6 +63,27 @@ impl Changes {
         };
         Timespec { tv_sec, tv_nsec }
     }
+
+    fn set_owner_and_mode(&self, place: &OwnedFd) -> Done {
+        if self.has(set::MODE) {
+            let mode = Mode::from_raw_mode(self.mode & 0o7777);
+            rustix::fs::chmodat(CWD, source::path_of(place), mode, AtFlags::empty())?;
+        }
+        if self.has(set::UID | set::GID) {
+            let uid = self.has(set::UID).then(|| Uid::from_raw(self.uid));
+            let gid = self.has(set::GID).then(|| Gid::from_raw(self.gid));
+            rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
+    }
+
+    fn set_times(&self, place: &OwnedFd) -> Done {
+        let times = Timestamps {
+            last_access: self.time(set::ATIME, set::ATIME_NOW, self.atime),
+            last_modification: self.time(set::MTIME, set::MTIME_NOW, self.mtime),
+        };
+        rustix::fs::utimensat(place, c"", &times, AtFlags::EMPTY_PATH)
+    }
 }
 
 impl Filesystem {
@@ -97,31 +119,31 @@ impl Filesystem {
     ) -> Done {
         let changes = Changes::parse(fields)?;
         let (inode, place) = self.place(header.node)?;
-        if changes.has(set::MODE) {
-            let mode = Mode::from_raw_mode(changes.mode & 0o7777);
-            rustix::fs::chmodat(CWD, source::path_of(&place), mode, AtFlags::empty())?;
-        }
-        if changes.has(set::UID | set::GID) {
-            let uid = changes.has(set::UID).then(|| Uid::from_raw(changes.uid));
-            let gid = changes.has(set::GID).then(|| Gid::from_raw(changes.gid));
-            rustix::fs::chownat(&place, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        if changes.has(set::MODE | set::UID | set::GID) {
+            self.changing(&inode, &place, Touched::Attributes, || {
+                changes.set_owner_and_mode(&place)
+            })?;
         }
         if changes.has(set::SIZE) {
-            self.set_size(&inode, &place, &changes)?;
+            self.set_size(header, &inode, &place, &changes)?;
         }
         if changes.has(set::ATIME | set::MTIME | set::ATIME_NOW | set::MTIME_NOW) {
-            let times = Timestamps {
-                last_access: changes.time(set::ATIME, set::ATIME_NOW, changes.atime),
-                last_modification: changes.time(set::MTIME, set::MTIME_NOW, changes.mtime),
-            };
-            rustix::fs::utimensat(&place, c"", &times, AtFlags::EMPTY_PATH)?;
+            self.changing(&inode, &place, Touched::Attributes, || {
+                changes.set_times(&place)
+            })?;
         }
         let look = source::look(&place)?;
         answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
         Ok(())
     }
 
-    fn set_size(&self, inode: &Inode, place: &Arc<OwnedFd>, changes: &Changes) -> Done {
+    fn set_size(
+        &self,
+        header: &Header,
+        inode: &Inode,
+        place: &Arc<OwnedFd>,
+        changes: &Changes,
+    ) -> Done {
         if inode.kind != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
@@ -129,15 +151,14 @@ impl Filesystem {
             kill_privileges(place)?;
         }
         let file = self.file_of(changes).filter(|file| file.writable);
-        let result = match file {
-            Some(file) => rustix::fs::ftruncate(&file.fd, changes.size),
-            None => source::open_again(place, OFlags::WRONLY | OFlags::NONBLOCK)
-                .and_then(|fd| rustix::fs::ftruncate(&fd, changes.size)),
-        };
-        if let Some(coherence) = inode.coherence_if_any() {
-            self.cache.changed_all(coherence);
-        }
-        result
+        self.changing(inode, place, Touched::All, || {
+            self.rights
+                .acting_as(header.uid, header.gid, || match file {
+                    Some(file) => rustix::fs::ftruncate(&file.fd, changes.size),
+                    None => source::open_again(place, OFlags::WRONLY | OFlags::NONBLOCK)
+                        .and_then(|fd| rustix::fs::ftruncate(&fd, changes.size)),
+                })
+        })
     }
 
     fn file_of(&self, changes: &Changes) -> Option<Arc<OpenFile>> {

@@ -4,23 +4,23 @@
 //!   short answer for the end, so a read that fails halfway fails whole.
 //! - A change is answered after what was kept of its bytes is gone, also when
 //!   it failed, for part of it may have been done.
-//! - Pages are kept after the answer was sent: who asked does not wait for the
-//!   codec.
+//! - A read gives back what is fresh of it; it is kept after the answer was sent:
+//!   who asked does not wait for the codec.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
-use zcache::PAGE_SIZE;
+use zcache::{PAGE_SIZE, Page};
 
 use super::attributes::kill_privileges;
-use super::{Done, Filesystem, Scratch};
-use crate::cache::Version;
-use crate::device::Device;
+use super::{Done, Filesystem};
+use crate::cache::{Touched, Version};
 use crate::handles::OpenFile;
-use crate::wire::abi::WRITE_KILL_PRIVILEGES;
+use crate::wire::abi::{WRITE_FROM_CACHE, WRITE_KILL_PRIVILEGES};
 use crate::wire::{Answer, Fields, Header};
 
 /// `RWF_DONTCACHE` of Linux 6.14: what a read brings into the page cache leaves
@@ -30,6 +30,9 @@ const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 /// From here on a read is faster past the source's page cache than through it.
 const LONG_READ_BYTES: usize = 64 << 10;
 
+/// The most that is copied at once, so that the answer does not take forever.
+const COPY_BYTES_MAX: u64 = 1 << 30;
+
 /// What READ asks for.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
@@ -37,106 +40,129 @@ struct Wanted {
     size: usize,
 }
 
-impl Filesystem {
-    /// Answers a READ itself, and then keeps what it read.
-    pub(crate) fn read(
-        &self,
-        header: &Header,
-        mut fields: Fields<'_>,
-        scratch: &mut Scratch,
-        device: &Device,
-    ) -> std::io::Result<()> {
-        let unique = header.unique;
-        let parsed = (|| {
-            let file = self.files.get(fields.u64()?)?;
-            let (offset, size) = (fields.u64()?, fields.u32()? as usize);
-            let room = scratch.pages.len() * PAGE_SIZE;
-            let size = if size <= room {
-                size
-            } else {
-                return Err(Errno::INVAL);
-            };
-            Ok((file, Wanted { offset, size }))
-        })();
-        let (file, wanted) = match parsed {
-            Ok(parsed) => parsed,
-            Err(error) => return refuse(device, scratch, unique, error),
-        };
-        let Some(first) = first_page(&file, wanted) else {
-            let bytes = &mut scratch.pages.as_flattened_mut()[..wanted.size];
-            return match self.read_source(&file, bytes, wanted.offset) {
-                Ok(len) => send(device, scratch, unique, len),
-                Err(error) => refuse(device, scratch, unique, error),
-            };
-        };
-        let version = file.inode.coherence().version();
-        let count = wanted.size.div_ceil(PAGE_SIZE);
-        for (number, page) in scratch.pages[..count].iter_mut().enumerate() {
-            let last = number + 1 == count;
-            scratch.lens[number] = self.cache.get(&version, first + number as u32, last, page);
-        }
-        let missed = match self.read_missed(&file, first, count, scratch) {
-            Ok(missed) => missed,
-            Err(error) => return refuse(device, scratch, unique, error),
-        };
-        send(
-            device,
-            scratch,
-            unique,
-            bytes_before_end(&scratch.lens[..count], wanted.size),
-        )?;
-        self.keep(&file, &version, first, missed, scratch);
-        Ok(())
+/// The pages that a READ is answered with.
+pub(crate) struct Answered {
+    /// Bytes of the answer; they are the first of the pages.
+    pub(crate) len: usize,
+    /// What was read from the source, if anything was that may be kept.
+    pub(crate) fresh: Option<Fresh>,
+}
+
+/// Pages that have just been read from the source.
+pub(crate) struct Fresh {
+    file: Arc<OpenFile>,
+    version: Version,
+    pages: Vec<FreshPage>,
+}
+
+impl Fresh {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
     }
 
-    /// Reads the pages that are not there, by as few reads as may be, and gives
-    /// their numbers as ranges.
+    /// Copies the pages to where they outlast their answer.
+    pub(crate) fn move_to(&mut self, pages: &[Page], room: &mut [Page]) {
+        for (page, to) in self.pages.iter_mut().zip(room.iter_mut()) {
+            *to = pages[page.at];
+        }
+        for (number, page) in self.pages.iter_mut().enumerate() {
+            page.at = number;
+        }
+    }
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct FreshPage {
+    index: u32,
+    /// Which of the pages at hand it is.
+    at: usize,
+    /// How many bytes of it exist.
+    len: usize,
+}
+
+impl Filesystem {
+    /// Reads what a READ asks for into `pages`. Afterwards what is fresh of it
+    /// is to be kept.
+    pub(crate) fn read(
+        &self,
+        mut fields: Fields<'_>,
+        pages: &mut [Page],
+        lens: &mut [Option<usize>],
+    ) -> Result<Answered, Errno> {
+        let file = self.files.get(fields.u64()?)?;
+        let (offset, size) = (fields.u64()?, fields.u32()? as usize);
+        if size > pages.len() * PAGE_SIZE {
+            return Err(Errno::INVAL);
+        }
+        let wanted = Wanted { offset, size };
+        let Some(first) = first_page(&file, wanted) else {
+            let bytes = &mut pages.as_flattened_mut()[..size];
+            let len = self.read_source(&file, bytes, offset)?;
+            return Ok(Answered { len, fresh: None });
+        };
+        let version = file.inode.coherence().version();
+        let count = size.div_ceil(PAGE_SIZE);
+        let (pages, lens) = (&mut pages[..count], &mut lens[..count]);
+        self.cache.get(&version, first, pages, lens);
+        let missed = self.read_missed(&file, first, pages, lens)?;
+        let len = bytes_before_end(lens, size);
+        let fresh = (!missed.is_empty()).then_some(Fresh {
+            file,
+            version,
+            pages: missed,
+        });
+        Ok(Answered { len, fresh })
+    }
+
+    /// Reads the pages that are not there, by as few reads as may be, and says
+    /// which they were.
     fn read_missed(
         &self,
         file: &OpenFile,
         first: u32,
-        count: usize,
-        scratch: &mut Scratch,
-    ) -> Result<Vec<std::ops::Range<usize>>, Errno> {
+        pages: &mut [Page],
+        lens: &mut [Option<usize>],
+    ) -> Result<Vec<FreshPage>, Errno> {
         let mut missed = Vec::new();
         let mut at = 0;
-        while at < count {
-            if scratch.lens[at].is_some() {
+        while at < pages.len() {
+            if lens[at].is_some() {
                 at += 1;
                 continue;
             }
-            let run = scratch.lens[at..count]
-                .iter()
-                .take_while(|len| len.is_none());
+            let run = lens[at..].iter().take_while(|len| len.is_none());
             let end = at + run.count();
             let offset = (u64::from(first) + at as u64) * PAGE_SIZE as u64;
-            let bytes = scratch.pages[at..end].as_flattened_mut();
-            let got = self.read_source(file, bytes, offset)?;
-            for (number, len) in scratch.lens[at..end].iter_mut().enumerate() {
-                *len = Some(got.saturating_sub(number * PAGE_SIZE).min(PAGE_SIZE));
+            let got = self.read_source(file, pages[at..end].as_flattened_mut(), offset)?;
+            for (number, slot) in lens[at..end].iter_mut().enumerate() {
+                let len = got.saturating_sub(number * PAGE_SIZE).min(PAGE_SIZE);
+                *slot = Some(len);
+                if len > 0 {
+                    let at = at + number;
+                    let index = first + at as u32;
+                    missed.push(FreshPage { index, at, len });
+                }
             }
-            missed.push(at..end);
             at = end;
         }
         Ok(missed)
     }
 
-    fn keep(
-        &self,
-        file: &OpenFile,
-        version: &Version,
-        first: u32,
-        missed: Vec<std::ops::Range<usize>>,
-        scratch: &mut Scratch,
-    ) {
-        for number in missed.into_iter().flatten() {
-            let len = scratch.lens[number].unwrap_or_default();
-            if len > 0 {
-                let page = &mut scratch.pages[number];
-                let index = first + number as u32;
-                let coherence = file.inode.coherence();
-                self.cache.offer(coherence, version, index, page, len);
-            }
+    /// Leaves of the fresh pages those that are to be kept, and remembers the
+    /// others.
+    pub(crate) fn choose(&self, fresh: &mut Fresh) {
+        let Fresh { version, pages, .. } = fresh;
+        pages.retain(|page| self.cache.wants(version, page.index));
+    }
+
+    /// Keeps the pages that were chosen.
+    pub(crate) fn keep(&self, fresh: &Fresh, pages: &mut [Page]) {
+        let coherence = fresh.file.inode.coherence();
+        for FreshPage { index, at, len } in &fresh.pages {
+            let page = &mut pages[*at];
+            self.cache
+                .keep(coherence, &fresh.version, *index, page, *len);
         }
     }
 
@@ -171,32 +197,47 @@ impl Filesystem {
         Ok(len)
     }
 
-    pub(super) fn write(&self, mut fields: Fields<'_>, answer: &mut Answer) -> Done {
+    pub(super) fn write(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
         let file = self.files.get(fields.u64()?)?;
         let (offset, size, flags) = (fields.u64()?, fields.u32()?, fields.u32()?);
         fields.skip(16)?;
         let bytes = fields.bytes(size as usize)?;
+        // What was stored through a mapping comes from nobody in particular.
+        let (uid, gid) = match flags & WRITE_FROM_CACHE != 0 {
+            true => file.opener,
+            false => (header.uid, header.gid),
+        };
         if flags & WRITE_KILL_PRIVILEGES != 0 {
             kill_privileges(&file.fd)?;
         }
-        let result = write_all(&file.fd, bytes, offset);
-        self.cache
-            .changed(file.inode.coherence(), offset, bytes.len() as u64);
-        answer.size(result? as u32);
+        let touched = Touched::range(offset, u64::from(size));
+        let written = self.changing(&file.inode, &file.fd, touched, || {
+            self.rights
+                .acting_as(uid, gid, || write_all(&file.fd, bytes, offset))
+        })?;
+        answer.size(written as u32);
         Ok(())
     }
 
-    pub(super) fn allocate(&self, mut fields: Fields<'_>) -> Done {
+    pub(super) fn allocate(&self, header: &Header, mut fields: Fields<'_>) -> Done {
         let file = self.files.get(fields.u64()?)?;
         let (offset, len, mode) = (fields.u64()?, fields.u64()?, fields.u32()?);
         let mode = FallocateFlags::from_bits_retain(mode);
-        let result = rustix::fs::fallocate(&file.fd, mode, offset, len);
         let moves = FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
-        match mode.intersects(moves) {
-            true => self.cache.changed_all(file.inode.coherence()),
-            false => self.cache.changed(file.inode.coherence(), offset, len),
-        }
-        result
+        let touched = match mode.intersects(moves) {
+            true => Touched::All,
+            false => Touched::range(offset, len),
+        };
+        self.changing(&file.inode, &file.fd, touched, || {
+            self.rights.acting_as(header.uid, header.gid, || {
+                rustix::fs::fallocate(&file.fd, mode, offset, len)
+            })
+        })
     }
 
     pub(super) fn seek(&self, mut fields: Fields<'_>, answer: &mut Answer) -> Done {
@@ -211,22 +252,27 @@ impl Filesystem {
         Ok(())
     }
 
-    pub(super) fn copy_range(&self, mut fields: Fields<'_>, answer: &mut Answer) -> Done {
+    pub(super) fn copy_range(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
         let from = self.files.get(fields.u64()?)?;
         let mut from_offset = fields.u64()?;
         let _node = fields.u64()?;
         let to = self.files.get(fields.u64()?)?;
         let (to_offset, len) = (fields.u64()?, fields.u64()?);
         let mut to_end = to_offset;
-        let copied = rustix::fs::copy_file_range(
-            &from.fd,
-            Some(&mut from_offset),
-            &to.fd,
-            Some(&mut to_end),
-            usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30),
-        );
-        self.cache.changed(to.inode.coherence(), to_offset, len);
-        answer.size(copied? as u32);
+        let len = len.min(COPY_BYTES_MAX);
+        let touched = Touched::range(to_offset, len);
+        let copied = self.changing(&to.inode, &to.fd, touched, || {
+            self.rights.acting_as(header.uid, header.gid, || {
+                let (from_at, to_at) = (Some(&mut from_offset), Some(&mut to_end));
+                rustix::fs::copy_file_range(&from.fd, from_at, &to.fd, to_at, len as usize)
+            })
+        })?;
+        answer.size(copied as u32);
         Ok(())
     }
 }
@@ -286,19 +332,4 @@ fn write_all(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         }
     }
     Ok(done)
-}
-
-fn send(device: &Device, scratch: &mut Scratch, unique: u64, len: usize) -> std::io::Result<()> {
-    scratch.answer.clear();
-    let head = scratch.answer.finish(unique, 0, len);
-    device.answer(head, &scratch.pages.as_flattened()[..len])
-}
-
-fn refuse(
-    device: &Device,
-    scratch: &mut Scratch,
-    unique: u64,
-    error: Errno,
-) -> std::io::Result<()> {
-    device.answer(scratch.answer.finish(unique, error.raw_os_error(), 0), &[])
 }

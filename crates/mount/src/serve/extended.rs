@@ -4,6 +4,7 @@ use rustix::fs::XattrFlags;
 
 use super::attributes::take_from_mode;
 use super::{Done, Filesystem};
+use crate::cache::Touched;
 use crate::source;
 use crate::wire::abi::SETXATTR_KILL_SGID;
 use crate::wire::{Answer, Fields, Header};
@@ -17,9 +18,17 @@ impl Filesystem {
         fields.skip(4)?;
         let name = fields.name()?;
         let value = fields.bytes(size as usize)?;
-        let (_, place) = self.place(header.node)?;
+        let (inode, place) = self.place(header.node)?;
         let path = source::path_of(&place);
-        rustix::fs::setxattr(&path, name, value, XattrFlags::from_bits_retain(flags))?;
+        let flags = XattrFlags::from_bits_retain(flags);
+        self.changing(&inode, &place, Touched::Attributes, || {
+            let set = || rustix::fs::setxattr(&path, name, value, flags);
+            match name.to_bytes().starts_with(b"user.") {
+                true => self.rights.acting_as(header.uid, header.gid, set),
+                // Others take rights that were checked where they were asked for.
+                false => set(),
+            }
+        })?;
         match also & SETXATTR_KILL_SGID != 0 {
             true => take_from_mode(&place, 0o2000),
             false => Ok(()),
@@ -68,7 +77,9 @@ impl Filesystem {
 
     pub(super) fn remove_extended(&self, header: &Header, mut fields: Fields<'_>) -> Done {
         let name = fields.name()?;
-        let (_, place) = self.place(header.node)?;
-        rustix::fs::removexattr(source::path_of(&place), name)
+        let (inode, place) = self.place(header.node)?;
+        self.changing(&inode, &place, Touched::Attributes, || {
+            rustix::fs::removexattr(source::path_of(&place), name)
+        })
     }
 }

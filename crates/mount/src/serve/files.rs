@@ -9,10 +9,12 @@ use rustix::io::Errno;
 use super::attributes::kill_privileges;
 use super::names::masked;
 use super::{Done, Filesystem, LIFETIMES};
-use crate::cache::Verdict;
-use crate::handles::OpenFile;
+use crate::cache::{Touched, Verdict, Watched};
+use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
+use crate::notices::Outdated;
 use crate::source::{self, Look};
+use crate::watch::Taken;
 use crate::wire::abi::{self, FSYNC_DATA_ONLY, OPEN_KILL_PRIVILEGES};
 use crate::wire::{Answer, Fields, Header};
 
@@ -25,10 +27,6 @@ fn flags_in_source(flags: OFlags) -> OFlags {
     (flags - not_ours) | OFlags::CLOEXEC
 }
 
-fn is_writable(flags: OFlags) -> bool {
-    flags.intersects(OFlags::WRONLY | OFlags::RDWR)
-}
-
 impl Filesystem {
     pub(super) fn open(
         &self,
@@ -36,21 +34,13 @@ impl Filesystem {
         mut fields: Fields<'_>,
         answer: &mut Answer,
     ) -> Done {
+        // The kernel cuts a file off by itself, after it has opened it.
         let flags = OFlags::from_bits_retain(fields.u32()?);
-        let open_flags = fields.u32()?;
         let (inode, place) = self.place(header.node)?;
-        let truncates = flags.contains(OFlags::TRUNC);
-        if truncates && open_flags & OPEN_KILL_PRIVILEGES != 0 {
-            kill_privileges(&place)?;
-        }
         let made = OFlags::CREATE | OFlags::EXCL;
-        let fd = source::open_again(&place, flags_in_source(flags) - made);
-        if truncates {
-            self.cache.changed_all(inode.coherence());
-        }
-        let fd = fd?;
+        let fd = source::open_again(&place, flags_in_source(flags) - made)?;
         let look = source::look(&fd)?;
-        self.answer_open(inode, place, fd, flags, &look, answer);
+        self.answer_open(inode, place, Opened::by(header, fd, flags), &look, answer);
         Ok(())
     }
 
@@ -73,7 +63,7 @@ impl Filesystem {
         if flags.contains(OFlags::TRUNC) && open_flags & OPEN_KILL_PRIVILEGES != 0 {
             kill_privileges(&fd)?;
         }
-        self.answer_made(fd, flags, answer)
+        self.answer_made(Opened::by(header, fd, flags), answer)
     }
 
     /// A file without a name in a folder (O_TMPFILE).
@@ -91,20 +81,20 @@ impl Filesystem {
         let fd = self.rights.acting_as(header.uid, header.gid, || {
             rustix::fs::openat(&folder, c".", how, permissions)
         })?;
-        self.answer_made(fd, flags, answer)
+        self.answer_made(Opened::by(header, fd, flags), answer)
     }
 
-    fn answer_made(&self, fd: OwnedFd, flags: OFlags, answer: &mut Answer) -> Done {
-        let place = source::open_again(&fd, OFlags::PATH)?;
-        let look = source::look(&fd)?;
+    fn answer_made(&self, opened: Opened, answer: &mut Answer) -> Done {
+        let place = source::open_again(&opened.fd, OFlags::PATH)?;
+        let look = source::look(&opened.fd)?;
         let (inode, entry) = self.enter(place, &look)?;
         answer.entry(LIFETIMES, &entry);
         // The file may have been there before.
-        if flags.contains(OFlags::TRUNC) {
-            self.cache.changed_all(inode.coherence());
+        if opened.flags.contains(OFlags::TRUNC) {
+            self.changing(&inode, &opened.fd, Touched::All, || Ok(()))?;
         }
         let place = self.inodes.place(&inode)?;
-        self.answer_open(inode, place, fd, flags, &look, answer);
+        self.answer_open(inode, place, opened, &look, answer);
         Ok(())
     }
 
@@ -112,24 +102,44 @@ impl Filesystem {
         &self,
         inode: Arc<Inode>,
         place: Arc<OwnedFd>,
-        fd: OwnedFd,
-        flags: OFlags,
+        opened: Opened,
         look: &Look,
         answer: &mut Answer,
     ) {
-        let keep = match inode.coherence().compare(&inode.identity, look, true) {
+        let keep = match self.verdict(&inode, look) {
             Verdict::Right => abi::open::KEEP_CACHE,
-            Verdict::Unknown => 0,
-            Verdict::Stale(object) => {
+            Verdict::KernelBehind | Verdict::Unknown => 0,
+            Verdict::Doubtful(object) => {
                 self.cache.flush(object);
                 0
             }
+            Verdict::Stale(object) => {
+                self.cache.flush(object);
+                self.notices.inode(inode.node, Outdated::Contents);
+                0
+            }
         };
-        let writable = is_writable(flags);
-        let no_flush = if writable { 0 } else { abi::open::NO_FLUSH };
-        let direct = flags.contains(OFlags::DIRECT);
-        let file = OpenFile::new(inode, place, fd, direct, writable);
+        let file = OpenFile::new(inode, place, opened);
+        let no_flush = if file.writable {
+            0
+        } else {
+            abi::open::NO_FLUSH
+        };
         answer.open(self.files.add(file), keep | no_flush);
+    }
+
+    /// What an open may believe of the pages kept.
+    fn verdict(&self, inode: &Inode, look: &Look) -> Verdict {
+        let coherence = inode.coherence();
+        let mut watched = self.watched(inode);
+        if watched == Watched::Yes && !coherence.is_known_by_stamp() {
+            // Whoever changed it before this open has been told of by now.
+            match self.catch_up() {
+                Taken::All { .. } => {}
+                Taken::NotAll | Taken::Lost => watched = Watched::No,
+            }
+        }
+        coherence.compare(&inode.identity, look, watched, true)
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {

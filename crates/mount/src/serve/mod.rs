@@ -9,6 +9,8 @@
 //! - No lock is held while the source works.
 
 mod attributes;
+mod beside;
+mod changes;
 mod data;
 mod extended;
 mod files;
@@ -25,8 +27,9 @@ use rustix::io::Errno;
 use crate::cache::{Cache, Verdict};
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
-use crate::room::Room;
+use crate::notices::{Notices, Outdated};
 use crate::source::{Look, Rights};
+use crate::watch::Watch;
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Attributes, Entry, Fields, Header, Lifetimes};
 
@@ -37,16 +40,6 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
     attributes: Duration::from_secs(1),
 };
 
-/// What a worker uses again for every request.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) answer: Answer,
-    /// Room for the longest read.
-    pub(crate) pages: Room,
-    /// Bytes of each of these pages that exist, where known.
-    pub(crate) lens: Vec<Option<usize>>,
-}
-
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Filesystem {
@@ -54,6 +47,9 @@ pub(crate) struct Filesystem {
     pub(crate) files: Handles<OpenFile>,
     pub(crate) folders: Handles<OpenFolder>,
     pub(crate) cache: Cache,
+    /// Where the source's filesystem can be watched.
+    pub(crate) watch: Option<Watch>,
+    pub(crate) notices: Notices,
     rights: Rights,
     /// The source's filesystem reads without leaving pages in the page cache.
     reads_uncached: AtomicBool,
@@ -62,12 +58,14 @@ pub(crate) struct Filesystem {
 type Done = Result<(), Errno>;
 
 impl Filesystem {
-    pub(crate) fn new(inodes: Inodes, cache: Cache) -> Filesystem {
+    pub(crate) fn new(inodes: Inodes, cache: Cache, watch: Option<Watch>) -> Filesystem {
         Filesystem {
             inodes,
             files: Handles::default(),
             folders: Handles::default(),
             cache,
+            watch,
+            notices: Notices::default(),
             rights: Rights::of_this_process(),
             reads_uncached: AtomicBool::new(true),
         }
@@ -95,10 +93,10 @@ impl Filesystem {
             opcode::RELEASE => self.release(fields),
             opcode::FLUSH => self.flush(fields),
             opcode::FSYNC => self.sync(fields),
-            opcode::WRITE => self.write(fields, answer),
-            opcode::FALLOCATE => self.allocate(fields),
+            opcode::WRITE => self.write(header, fields, answer),
+            opcode::FALLOCATE => self.allocate(header, fields),
             opcode::LSEEK => self.seek(fields, answer),
-            opcode::COPY_FILE_RANGE => self.copy_range(fields, answer),
+            opcode::COPY_FILE_RANGE => self.copy_range(header, fields, answer),
             opcode::STATFS => self.stat_filesystem(header, answer),
             opcode::SETXATTR => self.set_extended(header, fields),
             opcode::GETXATTR => self.get_extended(header, fields, answer),
@@ -160,10 +158,16 @@ impl Filesystem {
 
     /// Drops the pages of a file that was changed beside us.
     fn note(&self, inode: &Inode, look: &Look) {
-        if let Some(coherence) = inode.coherence_if_any()
-            && let Verdict::Stale(object) = coherence.compare(&inode.identity, look, false)
-        {
-            self.cache.flush(object);
+        let Some(coherence) = inode.coherence_if_any() else {
+            return;
+        };
+        match coherence.compare(&inode.identity, look, self.watched(inode), false) {
+            Verdict::Right | Verdict::KernelBehind | Verdict::Unknown => {}
+            Verdict::Doubtful(object) => self.cache.flush(object),
+            Verdict::Stale(object) => {
+                self.cache.flush(object);
+                self.notices.inode(inode.node, Outdated::Contents);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Done, Filesystem, LIFETIMES};
+use crate::cache::Touched;
 use crate::source;
 use crate::wire::{Answer, Fields, Header};
 
@@ -114,7 +115,9 @@ impl Filesystem {
             // Only an overlay asks for it, and it would belong to the wrong user.
             return Err(Errno::INVAL);
         }
-        rustix::fs::renameat_with(&from, name, &to, to_name, flags)
+        self.rights.acting_as(header.uid, header.gid, || {
+            rustix::fs::renameat_with(&from, name, &to, to_name, flags)
+        })
     }
 
     pub(super) fn link(
@@ -123,11 +126,15 @@ impl Filesystem {
         mut fields: Fields<'_>,
         answer: &mut Answer,
     ) -> Done {
-        let (_, place) = self.place(fields.u64()?)?;
+        let (inode, place) = self.place(fields.u64()?)?;
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let path = source::path_of(&place);
-        rustix::fs::linkat(CWD, &path, &folder, name, AtFlags::SYMLINK_FOLLOW)?;
+        self.changing(&inode, &place, Touched::Attributes, || {
+            self.rights.acting_as(header.uid, header.gid, || {
+                rustix::fs::linkat(CWD, &path, &folder, name, AtFlags::SYMLINK_FOLLOW)
+            })
+        })?;
         self.answer_name(folder.as_fd(), name, answer)
     }
 }

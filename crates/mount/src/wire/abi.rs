@@ -55,7 +55,6 @@ pub(crate) mod opcode {
 /// second word of flags.
 pub(crate) mod init {
     pub(crate) const ASYNC_READ: u64 = 1;
-    pub(crate) const ATOMIC_O_TRUNC: u64 = 1 << 3;
     pub(crate) const BIG_WRITES: u64 = 1 << 5;
     pub(crate) const DONT_MASK: u64 = 1 << 6;
     pub(crate) const AUTO_INVAL_DATA: u64 = 1 << 12;
@@ -68,6 +67,7 @@ pub(crate) mod init {
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    pub(crate) const OVER_IO_URING: u64 = 1 << 41;
 }
 
 /// What SETATTR changes.
@@ -90,10 +90,23 @@ pub(crate) mod open {
     pub(crate) const NO_FLUSH: u32 = 1 << 5;
 }
 
+/// What the kernel is told without having asked.
+pub(crate) mod notice {
+    pub(crate) const OUTDATED_INODE: i32 = 2;
+    pub(crate) const OUTDATED_NAME: i32 = 3;
+    /// As the offset of what is outdated: attributes only.
+    pub(crate) const NO_CONTENTS: i64 = -1;
+    /// The name is to be looked up again, and what is mounted on it stays. Older
+    /// kernels than Linux 6.2 forget the name.
+    pub(crate) const ASK_AGAIN: u32 = 1;
+}
+
 /// GETATTR names an open file.
 pub(crate) const GETATTR_HANDLE: u32 = 1;
 /// OPEN and CREATE: a truncation is to take set-user-id bits away.
 pub(crate) const OPEN_KILL_PRIVILEGES: u32 = 1;
+/// WRITE comes from the page cache: who stored the bytes is not known.
+pub(crate) const WRITE_FROM_CACHE: u32 = 1;
 /// WRITE is to take set-user-id bits away.
 pub(crate) const WRITE_KILL_PRIVILEGES: u32 = 1 << 2;
 /// FSYNC is about data only.

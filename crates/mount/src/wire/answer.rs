@@ -1,9 +1,12 @@
 //! What the kernel is answered: fields by position in a buffer that is used
 //! again for every request of a worker.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
 use rustix::fs::Stat;
+
+use super::abi;
 
 /// Bytes of the header of every answer.
 pub(crate) const OUT_HEADER_BYTES: usize = 16;
@@ -56,11 +59,53 @@ impl Answer {
         if error != 0 {
             self.clear();
         }
-        let len = (self.0.len() + extra) as u32;
-        self.0[..4].copy_from_slice(&len.to_ne_bytes());
-        self.0[4..8].copy_from_slice(&(-error).to_ne_bytes());
-        self.0[8..16].copy_from_slice(&unique.to_ne_bytes());
+        let header = Answer::header(unique, error, self.len() + extra);
+        self.0[..OUT_HEADER_BYTES].copy_from_slice(&header);
         &self.0
+    }
+
+    /// A notice that an inode's attributes and its contents from an offset on
+    /// are outdated (`struct fuse_notify_inval_inode_out`).
+    pub(crate) fn outdated_inode(node: u64, offset: i64) -> Vec<u8> {
+        let mut notice = Answer::default();
+        notice.clear();
+        notice.u64(node);
+        notice.u64(offset.cast_unsigned());
+        // To the end.
+        notice.u64(0);
+        notice.into_notice(abi::notice::OUTDATED_INODE)
+    }
+
+    /// A notice that a name is outdated (`struct fuse_notify_inval_entry_out`).
+    pub(crate) fn outdated_name(folder: u64, name: &CStr) -> Vec<u8> {
+        let mut notice = Answer::default();
+        notice.clear();
+        notice.u64(folder);
+        notice.u32(name.count_bytes() as u32);
+        notice.u32(abi::notice::ASK_AGAIN);
+        notice.bytes(name.to_bytes_with_nul());
+        notice.into_notice(abi::notice::OUTDATED_NAME)
+    }
+
+    /// The header of what answers no request has the kind in place of an error.
+    fn into_notice(mut self, kind: i32) -> Vec<u8> {
+        self.finish(0, 0, 0);
+        self.0[4..8].copy_from_slice(&kind.to_ne_bytes());
+        self.0
+    }
+
+    /// The header of an answer with so many bytes behind it.
+    pub(crate) fn header(unique: u64, error: i32, len: usize) -> [u8; OUT_HEADER_BYTES] {
+        let mut header = [0; OUT_HEADER_BYTES];
+        header[..4].copy_from_slice(&((OUT_HEADER_BYTES + len) as u32).to_ne_bytes());
+        header[4..8].copy_from_slice(&(-error).to_ne_bytes());
+        header[8..].copy_from_slice(&unique.to_ne_bytes());
+        header
+    }
+
+    /// What was written behind the header.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.0[OUT_HEADER_BYTES..]
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
@@ -232,6 +277,16 @@ mod tests {
         answer.entry(lifetimes, &entry);
         assert_eq!(answer.len(), ENTRY_BYTES);
         assert_eq!(kernel_device(stat.st_rdev), 0x103);
+    }
+
+    #[test]
+    fn a_notice_has_its_kind_and_no_request() {
+        let notice = Answer::outdated_name(5, c"ab");
+        assert_eq!(notice.len(), 16 + 16 + 3);
+        assert_eq!(notice[..4], 35u32.to_ne_bytes());
+        assert_eq!(notice[4..8], 3i32.to_ne_bytes());
+        assert_eq!(notice[8..16], [0; 8]);
+        assert_eq!(Answer::outdated_inode(5, 0).len(), 16 + 24);
     }
 
     #[test]

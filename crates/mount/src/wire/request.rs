@@ -21,7 +21,30 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header and gives the rest of the request.
     pub(crate) fn parse(bytes: &[u8]) -> Result<(Header, Fields<'_>), Errno> {
-        let mut fields = Fields(bytes);
+        let (header, len, rest) = Header::fields(bytes)?;
+        let rest = rest.get(..len).ok_or(Errno::IO)?;
+        Ok((header, Fields::of(rest)))
+    }
+
+    /// Reads a request that came in parts: its header, the room that its first
+    /// argument lies in, and all that follows.
+    pub(crate) fn parse_parts<'a>(
+        header: &[u8],
+        argument: &'a [u8],
+        rest: &'a [u8],
+    ) -> Result<(Header, Fields<'a>), Errno> {
+        let (header, len, _) = Header::fields(header)?;
+        let argument = len
+            .checked_sub(rest.len())
+            .and_then(|len| argument.get(..len));
+        let argument = argument.ok_or(Errno::IO)?;
+        Ok((header, Fields { argument, rest }))
+    }
+
+    /// The header, how many bytes belong to the request behind it, and all that
+    /// there are.
+    fn fields(bytes: &[u8]) -> Result<(Header, usize, &[u8]), Errno> {
+        let mut fields = Fields::of(bytes);
         let len = fields.u32()? as usize;
         let header = Header {
             opcode: fields.u32()?,
@@ -31,19 +54,35 @@ impl Header {
             gid: fields.u32()?,
         };
         fields.skip(8)?;
-        let rest = len.checked_sub(IN_HEADER_BYTES).ok_or(Errno::IO)?;
-        Ok((header, Fields(fields.0.get(..rest).ok_or(Errno::IO)?)))
+        let len = len.checked_sub(IN_HEADER_BYTES).ok_or(Errno::IO)?;
+        Ok((header, len, fields.rest))
     }
 }
 
-/// The bytes of a request that have not been read yet.
+/// The bytes of a request that have not been read yet. Those of its first
+/// argument may lie apart from the others; no field lies in both.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a> {
+    argument: &'a [u8],
+    rest: &'a [u8],
+}
 
 impl<'a> Fields<'a> {
+    /// Fields that lie together.
+    pub(crate) fn of(bytes: &'a [u8]) -> Fields<'a> {
+        Fields {
+            argument: &[],
+            rest: bytes,
+        }
+    }
+
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Errno> {
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(Errno::IO)?;
-        self.0 = rest;
+        let from = match self.argument.is_empty() {
+            true => &mut self.rest,
+            false => &mut self.argument,
+        };
+        let (bytes, rest) = from.split_at_checked(len).ok_or(Errno::IO)?;
+        *from = rest;
         Ok(bytes)
     }
 
@@ -66,14 +105,12 @@ impl<'a> Fields<'a> {
 
     /// A name or path, which ends with a zero byte.
     pub(crate) fn name(&mut self) -> Result<&'a CStr, Errno> {
-        let name = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::IO)?;
-        self.0 = &self.0[name.count_bytes() + 1..];
+        if !self.argument.is_empty() {
+            return Err(Errno::IO);
+        }
+        let name = CStr::from_bytes_until_nul(self.rest).map_err(|_| Errno::IO)?;
+        self.rest = &self.rest[name.count_bytes() + 1..];
         Ok(name)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn of(bytes: &'a [u8]) -> Fields<'a> {
-        Fields(bytes)
     }
 }
 
@@ -103,6 +140,28 @@ mod tests {
         assert_eq!(fields.name(), Ok(c"one"));
         assert_eq!(fields.name(), Ok(c"two"));
         assert_eq!(fields.name(), Err(Errno::IO));
+    }
+
+    #[test]
+    fn a_request_in_parts_is_the_same() {
+        let bytes = request(b"12345678name\0");
+        let (header, rest) = bytes.split_at(IN_HEADER_BYTES);
+        let (argument, rest) = rest.split_at(8);
+        let room = [argument, &[0xff; 120]].concat();
+        let (parsed, mut fields) = Header::parse_parts(header, &room, rest).expect("a request");
+        assert_eq!(parsed, Header::parse(&bytes).expect("a request").0);
+        assert_eq!(fields.u64(), Ok(u64::from_ne_bytes(*b"12345678")));
+        assert_eq!(fields.name(), Ok(c"name"));
+        assert_eq!(fields.u32(), Err(Errno::IO), "it ends where it ends");
+        let more = [rest, &[0; 300]].concat();
+        assert!(Header::parse_parts(header, &room, &more).is_err());
+        assert!(
+            Header::parse_parts(header, &room, &[]).is_ok_and(|(_, mut fields)| {
+                fields
+                    .bytes(13)
+                    .is_ok_and(|bytes| bytes.ends_with(&[0xff; 5]))
+            })
+        );
     }
 
     #[test]

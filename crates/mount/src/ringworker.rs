@@ -1,0 +1,180 @@
+//! Serves requests that come by io_uring.
+//!
+//! Stage: between the kernel's queues and the filesystem, beside a worker that
+//! gets by `/dev/fuse` what does not come this way (FORGET and INTERRUPT).
+//!
+//! - The kernel has a queue for each processor, and puts a request into that of
+//!   the processor that asks. Each queue of a processor that is there has
+//!   several workers, of which the first stays on that processor: there it is
+//!   woken without an interrupt to another one. Processors that may still come
+//!   share one worker.
+//! - A read's pages are decoded where the kernel takes them from. They are the
+//!   kernel's again once the answer is sent, so what is to be kept is copied
+//!   before.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use zcache::PAGE_SIZE;
+use zcache_sys::fusering::{self, EntryId, FuseRing, Next};
+use zcache_sys::process;
+
+use crate::device::Device;
+use crate::room::Room;
+use crate::serve::Filesystem;
+use crate::session::{REQUEST_BYTES_MAX, TRANSFER_PAGES_MAX};
+use crate::wire::abi::opcode;
+use crate::wire::{Answer, Header};
+use crate::worker::Requests;
+
+/// Where an administrator allows rings to FUSE.
+pub(crate) const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
+
+/// A ring of the mount, before its thread runs.
+pub(crate) struct Ring {
+    ring: FuseRing,
+    /// The processor that its thread stays on.
+    processor: Option<u16>,
+}
+
+/// The rings that a mount needs: at least one for each of the kernel's queues,
+/// and `threads` in all.
+pub(crate) fn rings(device: &Device, threads: usize) -> io::Result<Vec<Ring>> {
+    let (online, later) = fusering::queues()?;
+    let make = |queues: &[u16], processor| {
+        let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
+        // A write's bytes are its payload, and the kernel may ask for no less
+        // than a page beside them.
+        FuseRing::new(device, queues, REQUEST_BYTES_MAX).map(|ring| Ring { ring, processor })
+    };
+    let each = threads.div_ceil(online.len()).max(1);
+    let mut rings = Vec::new();
+    for number in 0..each {
+        for queue in &online {
+            rings.push(make(&[*queue], (number == 0).then_some(*queue))?);
+        }
+    }
+    if !later.is_empty() {
+        rings.push(make(&later, None)?);
+    }
+    Ok(rings)
+}
+
+/// One thread's part of serving a mount.
+pub(crate) struct RingWorker {
+    ring: Ring,
+    filesystem: Arc<Filesystem>,
+    requests: Arc<Requests>,
+    answer: Answer,
+    lens: Vec<Option<usize>>,
+    /// Pages that are to be kept once their answer is sent.
+    kept: Room,
+}
+
+impl RingWorker {
+    pub(crate) fn new(
+        ring: Ring,
+        filesystem: &Arc<Filesystem>,
+        requests: &Arc<Requests>,
+    ) -> RingWorker {
+        RingWorker {
+            ring,
+            filesystem: Arc::clone(filesystem),
+            requests: Arc::clone(requests),
+            answer: Answer::default(),
+            lens: vec![None; TRANSFER_PAGES_MAX],
+            kept: Room::new(TRANSFER_PAGES_MAX),
+        }
+    }
+
+    /// Starts the thread, which says to `registered` whether the kernel took
+    /// its ring.
+    pub(crate) fn start(
+        mut self,
+        number: usize,
+        registered: Sender<io::Result<()>>,
+    ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+        let name = format!("zcache-ring-{number}");
+        thread::Builder::new().name(name).spawn(move || {
+            if let Some(processor) = self.ring.processor {
+                // Where it may not run there, it is woken from there.
+                let _ = process::pin_to(processor.into());
+            }
+            let result = self.ring.ring.register();
+            let refused = result.is_err();
+            // Who asked waits for all answers.
+            let _ = registered.send(result);
+            drop(registered);
+            match refused {
+                true => Ok(()),
+                false => self.run(),
+            }
+        })
+    }
+
+    /// Serves until the mount is gone.
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.ring.ring.next()? {
+                Next::Request(entry) => self.serve(entry)?,
+                Next::Unmounted => return Ok(()),
+            }
+        }
+    }
+
+    fn serve(&mut self, entry: EntryId) -> io::Result<()> {
+        let RingWorker {
+            ring: Ring { ring, .. },
+            filesystem,
+            requests,
+            answer,
+            lens,
+            kept,
+        } = self;
+        let arrival = ring.arrival(entry);
+        let rest = &arrival.payload[..arrival.payload_bytes];
+        let parsed = Header::parse_parts(arrival.header, arrival.argument, rest);
+        let Ok((header, fields)) = parsed else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        requests.served.fetch_add(1, Relaxed);
+        requests.by_ring.fetch_add(1, Relaxed);
+        if header.opcode != opcode::READ {
+            // What needs no answer is not sent this way, but would wait for one.
+            let served = requests.serve(filesystem, &header, fields, answer);
+            let error = served.unwrap_or(0);
+            let body = if error == 0 { answer.body() } else { &[] };
+            arrival.payload[..body.len()].copy_from_slice(body);
+            let head = Answer::header(header.unique, error, body.len());
+            let len = body.len();
+            ring.commit(entry, head, len);
+            return Ok(());
+        }
+        // The argument alone says what is wanted.
+        let Ok((header, fields)) = Header::parse_parts(arrival.header, arrival.argument, &[])
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let (pages, _) = arrival.payload.as_chunks_mut::<PAGE_SIZE>();
+        let pages = &mut pages[..TRANSFER_PAGES_MAX];
+        let (error, len, fresh) = match filesystem.read(fields, pages, lens) {
+            Ok(answered) => (0, answered.len, answered.fresh),
+            Err(error) => (error.raw_os_error(), 0, None),
+        };
+        let fresh = fresh.and_then(|mut fresh| {
+            filesystem.choose(&mut fresh);
+            fresh.move_to(pages, kept);
+            (!fresh.is_empty()).then_some(fresh)
+        });
+        ring.commit(entry, Answer::header(header.unique, error, len), len);
+        if let Some(fresh) = fresh {
+            ring.send()?;
+            filesystem.keep(&fresh, kept);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Changes beside the mount: what is known of a file is dropped here, and the
+//! kernel is told by a thread of its own.
+//!
+//! Lock order: the watch, then the inode table, then one file's state, then a
+//! shard of the store. Nothing here waits for the source.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use zcache_sys::fanotify::Event;
+
+use super::Filesystem;
+use crate::cache::Watched;
+use crate::device::Device;
+use crate::inodes::Inode;
+use crate::notices::{Outdated, Pending};
+use crate::watch::Taken;
+use crate::wire::Answer;
+use crate::wire::abi::notice;
+
+/// How often the thread that watches looks whether the mount is gone.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// After events that did not matter here: other events of the same files join
+/// those that wait, so a filesystem that is busy elsewhere costs little.
+const REST: Duration = Duration::from_millis(5);
+
+impl Filesystem {
+    /// Whether every change of a file beside us is told.
+    pub(crate) fn watched(&self, inode: &Inode) -> Watched {
+        let alive = self.watch.as_ref().is_some_and(|watch| !watch.is_lost());
+        match alive && inode.identity.has_handle() {
+            true => Watched::Yes,
+            false => Watched::No,
+        }
+    }
+
+    /// Applies all that the watch has told until now.
+    pub(super) fn catch_up(&self) -> Taken {
+        let Some(watch) = &self.watch else {
+            return Taken::NotAll;
+        };
+        let taken = watch.take(|event| {
+            if event.is_overflow() {
+                watch.overflows.fetch_add(1, Relaxed);
+                self.all_changed_beside();
+                return true;
+            }
+            let mattered = self.apply(&event);
+            watch.changes.fetch_add(mattered.into(), Relaxed);
+            mattered
+        });
+        if taken == Taken::Lost {
+            self.all_changed_beside();
+        }
+        taken
+    }
+
+    /// Drops what an event says to be outdated; whether there was any such.
+    fn apply(&self, event: &Event<'_>) -> bool {
+        let mut mattered = false;
+        if let Some(inode) = event.file.clone().and_then(|file| self.inodes.find(file)) {
+            mattered = true;
+            match event.is_of_contents() {
+                true => self.changed_beside(&inode),
+                false => self.notices.inode(inode.node, Outdated::Attributes),
+            }
+        }
+        if event.is_of_names()
+            && let Some((folder, name)) = &event.name
+            && let Some(folder) = self.inodes.find(folder.clone())
+        {
+            mattered = true;
+            self.notices.inode(folder.node, Outdated::Attributes);
+            self.notices.name(folder.node, name);
+        }
+        mattered
+    }
+
+    /// Somebody else changed the contents of a file.
+    pub(super) fn changed_beside(&self, inode: &Inode) {
+        let coherence = inode.coherence_if_any();
+        if let Some(object) = coherence.and_then(|coherence| coherence.changed_beside()) {
+            self.cache.flush(object);
+        }
+        self.notices.inode(inode.node, Outdated::Contents);
+    }
+
+    /// Nobody knows what was changed.
+    fn all_changed_beside(&self) {
+        for inode in self.inodes.opened() {
+            let coherence = inode.coherence_if_any();
+            if let Some(object) = coherence.and_then(|coherence| coherence.changed_beside()) {
+                self.cache.flush(object);
+            }
+        }
+        self.notices.all();
+    }
+
+    /// Applies what the watch tells, until the mount is gone.
+    pub(crate) fn keep_watching(&self, gone: &AtomicBool) {
+        let Some(watch) = &self.watch else {
+            return;
+        };
+        while !gone.load(Relaxed) && !watch.is_lost() {
+            let _ = zcache_sys::fd::wait_readable(watch.as_fd(), PERIOD);
+            if self.catch_up() == (Taken::All { mattered: false }) {
+                thread::sleep(REST);
+            }
+        }
+    }
+
+    /// Tells the kernel what is outdated, until the mount is gone.
+    pub(crate) fn keep_telling(&self, device: &Device) {
+        while let Some(pending) = self.notices.take() {
+            self.tell(device, &pending);
+        }
+    }
+
+    fn tell(&self, device: &Device, pending: &Pending) {
+        // Names first: what they stand for is asked for anew.
+        for (folder, name) in &pending.names {
+            self.send(device, &Answer::outdated_name(*folder, name));
+        }
+        for (node, what) in &pending.nodes {
+            match (what, self.inodes.get(*node)) {
+                (_, Err(_)) => {}
+                (Outdated::Contents, Ok(inode)) => self.tell_contents(device, &inode),
+                (Outdated::Attributes, Ok(_)) => {
+                    self.send(device, &Answer::outdated_inode(*node, notice::NO_CONTENTS));
+                }
+            }
+        }
+        if pending.all {
+            for inode in self.inodes.opened() {
+                self.tell_contents(device, &inode);
+            }
+        }
+    }
+
+    fn tell_contents(&self, device: &Device, inode: &Inode) {
+        let coherence = inode.coherence_if_any();
+        let noticed = coherence.and_then(|coherence| coherence.untold());
+        let sent = self.send(device, &Answer::outdated_inode(inode.node, 0));
+        if let (true, Some(coherence), Some(noticed)) = (sent, coherence, noticed) {
+            coherence.told(noticed);
+        }
+    }
+
+    /// Sends one notice; whether the kernel has it, or had nothing of it.
+    fn send(&self, device: &Device, notice: &[u8]) -> bool {
+        self.notices.sent.fetch_add(1, Relaxed);
+        match device.notify(notice) {
+            Ok(()) => true,
+            Err(error) => Errno::from_io_error(&error) == Some(Errno::NOENT),
+        }
+    }
+}
