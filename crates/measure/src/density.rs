@@ -31,7 +31,7 @@ pub(crate) fn look(
     let failed = |said: String| MeasureError::Store { said };
     let store = Store::open(StoreConfig {
         pool_bytes_max: 2 * (pages.len() * PAGE_SIZE) as u64 + SLACK_BYTES,
-        codec,
+        codec: codec.into(),
         allocator,
         shards: 1,
         dictionaries: false,

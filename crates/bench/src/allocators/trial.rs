@@ -82,7 +82,7 @@ impl Trial {
             insert(&mut all, &mut arena, zpage).map_err(|detail| failed(allocator, detail))?;
         }
         let fresh_in_one = count as f64 / f64::from(all.usage().block_frames);
-        let store = zcache_store::run(codec, Way::Plain, allocator, corpus)?;
+        let store = zcache_store::run(codec.into(), Way::Plain, allocator, corpus)?;
         if store.wrong_pages != 0 {
             return Err(failed(
                 allocator,

@@ -14,6 +14,8 @@ pub(crate) enum Contender {
     Zram,
     /// Memory cgroup, zswap over a swap file on disk.
     Zswap,
+    /// `zcache run` as it is by default, in the RAM that zram takes in all.
+    ZcacheAuto,
     /// `zcache run --codec lz4` in the RAM that zram takes in all.
     ZcacheLz4,
     /// `zcache run --codec zstd` in the RAM that zram takes in all.
@@ -22,6 +24,8 @@ pub(crate) enum Contender {
     DiskTotal,
     /// Memory cgroup and a swap file on disk alone.
     Disk,
+    /// `zcache run` as it is by default, in the RAM of the disk's cgroup.
+    ZcacheAutoLimit,
     /// `zcache run --codec lz4` in the RAM of the disk's cgroup.
     ZcacheLz4Limit,
     /// `zcache run --codec zstd` in the RAM of the disk's cgroup.
@@ -41,14 +45,16 @@ pub(crate) enum Budget {
 
 impl Contender {
     /// All of them, in the order of the tables.
-    pub(crate) const ALL: [Contender; 9] = [
+    pub(crate) const ALL: [Contender; 11] = [
         Contender::Unlimited,
         Contender::Zram,
         Contender::Zswap,
+        Contender::ZcacheAuto,
         Contender::ZcacheLz4,
         Contender::ZcacheZstd,
         Contender::DiskTotal,
         Contender::Disk,
+        Contender::ZcacheAutoLimit,
         Contender::ZcacheLz4Limit,
         Contender::ZcacheZstdLimit,
     ];
@@ -59,10 +65,12 @@ impl Contender {
             Contender::Unlimited => "unlimited",
             Contender::Zram => "zram",
             Contender::Zswap => "zswap",
+            Contender::ZcacheAuto => "zcache-auto",
             Contender::ZcacheLz4 => "zcache-lz4",
             Contender::ZcacheZstd => "zcache-zstd",
             Contender::DiskTotal => "disk-total",
             Contender::Disk => "disk",
+            Contender::ZcacheAutoLimit => "zcache-auto-limit",
             Contender::ZcacheLz4Limit => "zcache-lz4-limit",
             Contender::ZcacheZstdLimit => "zcache-zstd-limit",
         }
@@ -72,10 +80,14 @@ impl Contender {
     pub(crate) fn budget(self) -> Budget {
         match self {
             Contender::Unlimited => Budget::Unlimited,
-            Contender::ZcacheLz4 | Contender::ZcacheZstd | Contender::DiskTotal => Budget::Total,
+            Contender::ZcacheAuto
+            | Contender::ZcacheLz4
+            | Contender::ZcacheZstd
+            | Contender::DiskTotal => Budget::Total,
             Contender::Zram
             | Contender::Zswap
             | Contender::Disk
+            | Contender::ZcacheAutoLimit
             | Contender::ZcacheLz4Limit
             | Contender::ZcacheZstdLimit => Budget::Limit,
         }
@@ -84,6 +96,7 @@ impl Contender {
     /// The codec that `zcache run` is told, for its contenders.
     pub(crate) fn zcache_codec(self) -> Option<&'static str> {
         match self {
+            Contender::ZcacheAuto | Contender::ZcacheAutoLimit => Some("auto"),
             Contender::ZcacheLz4 | Contender::ZcacheLz4Limit => Some("lz4"),
             Contender::ZcacheZstd | Contender::ZcacheZstdLimit => Some("zstd"),
             _ => None,

@@ -5,12 +5,12 @@
 //! meets all of them. **Equal total RAM** means two comparisons:
 //!
 //! - zram runs first, in a memory cgroup limited to a share of the data (half by default). Its limit
-//!   plus the peak of its pool, which the cgroup is not charged for, is the total. `zcache-lz4` and
-//!   `zcache-zstd` get the total as `--ram`, `disk-total` gets it as its cgroup's limit. zswap gets
+//!   plus the peak of its pool, which the cgroup is not charged for, is the total. `zcache-auto`,
+//!   `zcache-lz4` and `zcache-zstd` get the total as `--ram`, `disk-total` gets it as its cgroup's limit. zswap gets
 //!   the limit and a pool of its own, which is measured; where the kernel charges that pool to the
 //!   cgroup (version 2), its limit is the total.
-//! - Plain disk swap has no pool: its total is its limit, and `zcache-lz4-limit` and
-//!   `zcache-zstd-limit` get exactly that as `--ram`.
+//! - Plain disk swap has no pool: its total is its limit, and `zcache-auto-limit`,
+//!   `zcache-lz4-limit` and `zcache-zstd-limit` get exactly that as `--ram`.
 //!
 //! Invariants: every run's exit code is checked; `ok + oom + failed == repeats` for each contender of
 //! a cell; a ratio is formed within one repeat only; nothing stays set up after the end.
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_values = ["1", "4"], value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Vec<u32>,
     /// Who runs
-    #[arg(long, value_delimiter = ',', value_enum, default_values = ["unlimited", "zram", "zswap", "zcache-lz4", "zcache-zstd", "disk", "zcache-lz4-limit", "zcache-zstd-limit"])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["unlimited", "zram", "zswap", "zcache-auto", "zcache-lz4", "zcache-zstd", "disk", "zcache-auto-limit", "zcache-lz4-limit", "zcache-zstd-limit"])]
     contenders: Vec<Contender>,
     /// Runs of each contender on each cell
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

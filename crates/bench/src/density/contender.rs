@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zcache::{Allocator, Codec};
+use zcache::{Allocator, Codec, CodecChoice};
 
 use super::{Corpus, Options, Run, zcache_store, zram, zswap};
 use crate::host::{HostError, Undo};
@@ -30,7 +30,7 @@ pub(super) enum Contender {
     /// zswap with what the kernel offers.
     Zswap,
     /// zcache.
-    Zcache(Codec, Way, Allocator),
+    Zcache(CodecChoice, Way, Allocator),
 }
 
 impl Contender {
@@ -40,13 +40,15 @@ impl Contender {
         all.push(Contender::Zswap);
         for allocator in Allocator::ALL {
             for codec in [Codec::Lz4, Codec::Zstd] {
-                all.push(Contender::Zcache(codec, Way::Plain, allocator));
+                all.push(Contender::Zcache(codec.into(), Way::Plain, allocator));
             }
         }
         for (codec, way) in [
-            (Codec::Zstd, Way::Trained),
-            (Codec::Zstd, Way::Cold),
-            (Codec::Lz4, Way::Cold),
+            (CodecChoice::Auto, Way::Trained),
+            (CodecChoice::Auto, Way::Cold),
+            (Codec::Zstd.into(), Way::Trained),
+            (Codec::Zstd.into(), Way::Cold),
+            (Codec::Lz4.into(), Way::Cold),
         ] {
             all.push(Contender::Zcache(codec, way, Allocator::Block));
         }

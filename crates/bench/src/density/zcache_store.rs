@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use zcache::codec::{self, Encoder};
-use zcache::{Allocator, Codec, Handle, Store, StoreConfig};
+use zcache::{Allocator, Chooser, Codec, CodecChoice, Handle, Store, StoreConfig};
 
 use super::contender::Way;
 use super::{Corpus, Page, Run};
@@ -18,7 +18,7 @@ const DECODE_STRIDE: usize = 16;
 
 /// Stores the corpus, looks at the stores, and loads it again.
 pub(crate) fn run(
-    codec: Codec,
+    codec: CodecChoice,
     way: Way,
     allocator: Allocator,
     corpus: &Corpus,
@@ -30,6 +30,7 @@ pub(crate) fn run(
     let mut run = Run::new((corpus.pages() * PAGE_BYTES) as u64, corpus.pages() as u64);
     let mut load_ns = Vec::with_capacity(corpus.pages());
     let mut decode_ns = Vec::new();
+    let mut by_codec = (0, 0);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = cpus.next_power_of_two().clamp(1, 16);
     for pages in &corpus.sources {
@@ -43,6 +44,7 @@ pub(crate) fn run(
             swap: None,
         });
         let store = store.map_err(|error| failed(error.to_string()))?;
+        let mut chooser = Chooser::new();
         let mut handles: Vec<Handle> = Vec::with_capacity(pages.len());
         for some in pages.chunks(PAGES_BETWEEN_TRAININGS) {
             let clock = Instant::now();
@@ -55,6 +57,7 @@ pub(crate) fn run(
             while way != Way::Plain && store.training_due_bytes().is_some() {
                 store.train();
             }
+            chooser.look(&store);
         }
         while way == Way::Cold
             && let Some(mut cold) = store.begin_cold()
@@ -76,7 +79,11 @@ pub(crate) fn run(
             load_ns.push(time.as_nanos() as u64);
             run.wrong_pages += u64::from(out != *page);
         }
-        let dictionary = match codec {
+        let stats = store.stats();
+        by_codec.0 += stats.lz4_pages;
+        by_codec.1 += stats.zstd_pages;
+        let fresh = store.fresh_codec();
+        let dictionary = match fresh {
             Codec::Zstd => store.dictionary(None),
             _ => None,
         };
@@ -86,8 +93,11 @@ pub(crate) fn run(
             pages
                 .iter()
                 .step_by(DECODE_STRIDE)
-                .filter_map(|page| decode(codec, encoder.as_ref(), page)),
+                .filter_map(|page| decode(fresh, encoder.as_ref(), page)),
         );
+    }
+    if codec == CodecChoice::Auto {
+        run.detail = format!("{} pages by lz4, {} by zstd", by_codec.0, by_codec.1);
     }
     run.load_ns_p50 = median(&mut load_ns);
     run.decode_ns_p50 = median(&mut decode_ns);

@@ -8,10 +8,12 @@
 //! - `--iops` limits the disk to so many reads a second, and to 128 KiB for each of them, for reader and zcache alike (blkio
 //!   cgroup): a slow source.
 //! - The second table asks what a stream costs: a working set that fits is read again and again, then a file ten times as large
-//!   as what the cache holds is read once, then the working set once more.
+//!   as what the cache holds is read once, then the working set once more. Plain LRU is run in this program over the same
+//!   reads, with room for as many pages as zcache held.
 //!
 //! Runs are interleaved; a ratio is formed within one repeat.
 
+mod lru;
 mod mounted;
 mod reader;
 mod report;
@@ -29,6 +31,7 @@ use serde::Serialize;
 use crate::host::{Cgroup, Controller, HostError, Interrupt, Machine, Throttle, Undo};
 use crate::size::{MIB, Size};
 use crate::workload::{PAGE_SIZE, Ratio};
+use lru::Lru;
 use mounted::Mounted;
 use reader::Reading;
 pub(crate) use reader::{Options as ReadOptions, run as read};
@@ -46,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "512M")]
     bytes: Size,
     /// RAM in all
-    #[arg(long, default_value = "208M")]
+    #[arg(long, default_value = "224M")]
     ram: Size,
     /// Of it, the page cache's part when zcache has the rest
     #[arg(long, default_value = "16M")]
@@ -60,6 +63,9 @@ pub(crate) struct Options {
     /// Reads a second that the disk does at most; without it what it can
     #[arg(long)]
     iops: Option<u64>,
+    /// How zcache talks with the kernel: auto, uring, dev; several are compared
+    #[arg(long, default_value = "auto", value_delimiter = ',')]
+    transport: Vec<String>,
     /// Leave the table of streams out
     #[arg(long)]
     no_stream: bool,
@@ -72,16 +78,37 @@ pub(crate) struct Options {
 }
 
 /// Who reads how.
-const CONTENDERS: [(&str, &[&str]); 3] = [
-    ("alone", &[]),
-    ("zcache-lz4", &["--codec", "lz4"]),
-    ("zcache-zstd", &["--codec", "zstd"]),
-];
+#[derive(Clone, Debug)]
+struct Contender {
+    name: String,
+    /// Of `zcache mount`; `None` is the filesystem by itself.
+    options: Option<[String; 4]>,
+}
+
+impl Options {
+    fn contenders(&self) -> Vec<Contender> {
+        let alone = Contender {
+            name: "alone".into(),
+            options: None,
+        };
+        let codecs = ["auto", "lz4", "zstd"];
+        let zcaches = codecs.iter().flat_map(|codec| {
+            self.transport.iter().map(move |transport| Contender {
+                name: match transport.as_str() {
+                    "auto" => format!("zcache-{codec}"),
+                    other => format!("zcache-{codec}-{other}"),
+                },
+                options: Some(["--codec", codec, "--transport", transport].map(str::to_owned)),
+            })
+        });
+        std::iter::once(alone).chain(zcaches).collect()
+    }
+}
 
 /// One run of one contender.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Run {
-    contender: &'static str,
+    contender: String,
     repeat: u32,
     /// Sweep, sweep, random, timed, sweep, sweep.
     reading: Reading,
@@ -169,16 +196,12 @@ impl Bench<'_> {
         let file = source.join("file");
         self.make(&file, self.options.bytes.0)?;
         for repeat in 0..self.options.repeats {
-            for (contender, options) in CONTENDERS {
-                eprintln!(
-                    "repeat {} of {}: {contender}",
-                    repeat + 1,
-                    self.options.repeats
-                );
+            for Contender { name, options } in self.options.contenders() {
+                eprintln!("repeat {} of {}: {name}", repeat + 1, self.options.repeats);
                 drop_pages(&file)?;
-                let (reading, stats) = self.reread(&source, contender, options)?;
+                let (reading, stats) = self.reread(&source, options)?;
                 runs.push(Run {
-                    contender,
+                    contender: name,
                     repeat,
                     reading,
                     stats,
@@ -194,26 +217,25 @@ impl Bench<'_> {
     fn reread(
         &mut self,
         source: &Path,
-        contender: &str,
-        options: &[&str],
+        options: Option<[String; 4]>,
     ) -> Result<(Reading, Option<serde_json::Value>), HostError> {
         const STEPS: [&str; 6] = ["sweep", "sweep", "random", "timed", "sweep", "sweep"];
         let Options {
             ram, page_cache, ..
         } = self.options;
-        if contender == "alone" {
+        let Some(options) = options else {
             return Ok((self.read(&source.join("file"), &STEPS, ram.0)?, None));
-        }
-        let mut mounted = self.mount(source, ram.0 - page_cache.0, options)?;
+        };
+        let mut mounted = self.mount(source, ram.0 - page_cache.0, &options)?;
         let reading = self.read(&mounted.target().join("file"), &STEPS, page_cache.0)?;
         let stats = mounted.stats()?;
         Ok((reading, Some(stats)))
     }
 
-    fn mount(&self, source: &Path, ram: u64, options: &[&str]) -> Result<Mounted, HostError> {
+    fn mount(&self, source: &Path, ram: u64, options: &[String]) -> Result<Mounted, HostError> {
         let zcache = self.program.with_file_name("zcache");
         let mut all = vec!["--ram".to_owned(), Size(ram).to_string()];
-        all.extend(options.iter().map(ToString::to_string));
+        all.extend_from_slice(options);
         let mounted = Mounted::start(&zcache, &all, source, &self.folder)?;
         if let Some(throttle) = &self.throttle {
             throttle.add(mounted.pid())?;
@@ -250,21 +272,23 @@ impl Bench<'_> {
             set_bytes / PAGE_SIZE as u64,
             stream_bytes / PAGE_SIZE as u64,
         );
+        let mut held = 0;
         for policy in ["seen-again", "all"] {
             eprintln!("a stream past a working set: {policy}");
-            let mut mounted = self.mount(source, ram, &["--admit", policy])?;
+            let mut mounted = self.mount(source, ram, &["--admit".into(), policy.into()])?;
             let hits = self.stream(&mut mounted)?;
+            // Full of the stream's pages by now, or of as many as it took.
+            held = held.max(mounted.stats()?["stored_pages"].as_u64().unwrap_or(0));
             streams.push(Stream {
                 policy,
                 pages,
                 hits,
             });
         }
-        // A page stays in plain LRU while fewer other pages were read since than it holds.
         streams.push(Stream {
-            policy: "plain LRU (by its definition)",
+            policy: "plain LRU",
             pages,
-            hits: (1.0, 0.0),
+            hits: stream_past_lru(held, pages),
         });
         Ok(())
     }
@@ -311,6 +335,17 @@ impl Bench<'_> {
         write().map_err(HostError::file(path))?;
         drop_pages(path)
     }
+}
+
+/// What plain LRU of so many pages makes of the reads of [`Bench::stream`].
+fn stream_past_lru(held: u64, (set, stream): (u64, u64)) -> (f64, f64) {
+    let mut lru = Lru::new(held as usize);
+    for _ in 0..3 {
+        lru.read_all(0, reader::shuffled(set));
+    }
+    let before = lru.read_all(0, reader::shuffled(set));
+    lru.read_all(1, 0..stream);
+    (before, lru.read_all(0, reader::shuffled(set)))
 }
 
 /// Takes a file out of the page cache.

@@ -74,6 +74,16 @@ pub(crate) fn page(data: Data, number: u64) -> [u8; PAGE_SIZE] {
     bytes
 }
 
+/// The numbers of so many pages, each once, in an order that looks random.
+pub(super) fn shuffled(pages: u64) -> impl Iterator<Item = u64> {
+    // An odd factor makes each number of a power of two come once.
+    let span = pages.next_power_of_two();
+    let numbers = (0..span).map(move |number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    numbers
+        .map(move |number| number & (span - 1))
+        .filter(move |number| *number < pages)
+}
+
 struct Reader {
     file: File,
     pages: u64,
@@ -148,13 +158,8 @@ impl Reader {
                 Ok(self.pages)
             }
             Step::Shuffle => {
-                // An odd factor makes each number of a power of two come once.
-                let span = self.pages.next_power_of_two();
-                for number in 0..span {
-                    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & (span - 1);
-                    if number < self.pages {
-                        self.read_page(number)?;
-                    }
+                for number in shuffled(self.pages) {
+                    self.read_page(number)?;
                 }
                 Ok(self.pages)
             }
