@@ -65,13 +65,14 @@ struct Run {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     swap_max: Option<u64>,
 
-    /// How pages are compressed: lz4 (faster), zstd (smaller) or raw (not at
-    /// all, for measurements).
-    #[arg(long, value_name = "NAME", default_value = "lz4")]
+    /// How pages are compressed: auto (zstd, and lz4 while pages come and go so
+    /// fast that its speed is worth more), lz4 (faster), zstd (smaller) or raw
+    /// (not at all, for measurements).
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     codec: String,
 
     /// Dictionaries for zstd, trained on the program's own pages while it runs:
-    /// auto or off. Fresh pages use them with zstd, cold pages with any codec.
+    /// auto or off. Fresh pages that zstd compresses use them, and cold pages.
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     dictionary: Dictionaries,
 

@@ -39,9 +39,10 @@ pub(crate) struct Mount {
     #[arg(long)]
     read_only: bool,
 
-    /// How pages are compressed: lz4 (faster), zstd (smaller) or raw (not at
-    /// all, for measurements).
-    #[arg(long, value_name = "NAME", default_value = "lz4")]
+    /// How pages are compressed: auto (zstd, and lz4 while pages come and go so
+    /// fast that its speed is worth more), lz4 (faster), zstd (smaller) or raw
+    /// (not at all, for measurements).
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     codec: String,
 
     /// How compressed pages are packed: block (densest), or, for comparison,
@@ -49,9 +50,26 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 
+    /// CPU time for compressing cold pages harder (zstd 6 with a dictionary)
+    /// while nothing else needs it, in percent of one processor; 0 for none.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
+    cold_cpu: u32,
+
     /// Write statistics as JSON to this file at the end and on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
+
+    /// Do not watch the filesystem of SOURCE for changes beside the mount, which
+    /// is done where it can be: they are seen at the next open all the same.
+    #[arg(long)]
+    no_watch: bool,
+
+    /// How requests and answers go between the kernel and zcache: uring
+    /// (FUSE over io_uring: Linux 6.14, off until somebody writes Y to
+    /// /sys/module/fuse/parameters/enable_uring), dev (/dev/fuse), or auto:
+    /// uring where the kernel offers it.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    transport: String,
 
     /// How many requests are served at once; without it two for each processor.
     #[arg(long, value_name = "NUMBER")]
@@ -62,7 +80,9 @@ pub(crate) struct Mount {
     foreground: bool,
 
     /// Options as mount(8) and /etc/fstab have them: ro, suid, dev, noexec,
-    /// noatime, and ram=, admit=, codec=, allocator=, stats=, threads= as above.
+    /// noatime, nowatch, and ram=, admit=, codec=, allocator=, cold-cpu=, stats=,
+    /// transport=, threads=
+    /// as above.
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
 
@@ -131,11 +151,14 @@ impl Mount {
                 ("noexec", None) => flags.exec = false,
                 ("atime", None) => flags.access_times = true,
                 ("noatime", None) => flags.access_times = false,
+                ("nowatch", None) => self.no_watch = true,
                 ("ram", Some(value)) => self.ram = Some(size::parse(value)?),
                 ("admit", Some(value)) => self.admit = value.to_owned(),
                 ("codec", Some(value)) => self.codec = value.to_owned(),
                 ("allocator", Some(value)) => self.allocator = value.to_owned(),
+                ("cold-cpu", Some(value)) => self.cold_cpu = percent(value)?,
                 ("stats", Some(value)) => self.stats = Some(value.into()),
+                ("transport", Some(value)) => self.transport = value.to_owned(),
                 ("threads", Some(value)) => {
                     let number = value
                         .parse()
@@ -178,14 +201,25 @@ impl Mount {
                 .allocator
                 .parse()
                 .map_err(|error| format!("--allocator: {error}"))?,
+            cold_cpu_percent: self.cold_cpu,
+            watch: !self.no_watch,
             flags,
             // A daemon's working directory is the root.
             stats: self
                 .stats
                 .map(|path| std::path::absolute(&path).unwrap_or(path)),
+            transport: self
+                .transport
+                .parse()
+                .map_err(|error| format!("--transport: {error}"))?,
             threads: self.threads,
         })
     }
+}
+
+fn percent(value: &str) -> Result<u32, String> {
+    let number = value.parse().ok().filter(|number| *number <= 100);
+    number.ok_or_else(|| format!("cold-cpu={value}: no number from 0 to 100"))
 }
 
 fn serve(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), String> {

@@ -12,6 +12,7 @@
 //! checks the tests themselves: everything but what is about zcache itself must pass then as well.
 
 mod allocators;
+mod codecs;
 mod deaths;
 mod exits;
 mod measure;

@@ -150,6 +150,18 @@ fn a_program_that_survives_its_sigbus_does_not_go_on_for_ever() {
 }
 
 #[test]
+fn pages_pass_through_to_the_disk_when_tables_fill_the_stores_share() {
+    if plain_only() {
+        return;
+    }
+    // Ninety times the RAM: the entries alone take most of it.
+    let outcome = hold("1450M", "text")
+        .args(["--passes", "0"])
+        .under(&Capped::ram_mib(16).option("--codec", "lz4"));
+    outcome.assert_success();
+}
+
+#[test]
 fn what_compresses_needs_no_swap() {
     for kind in ["text", "same"] {
         let outcome = hold("64M", kind).under(&Capped::ram_mib(40).option("--swap", "none"));

@@ -1,9 +1,10 @@
 //! The same operations on the target and on the source's own filesystem have the same outcome: results, errnos, bytes.
 
 use super::support::{Mounted, drop_pages};
-use crate::support::{TempDir, tests_file, tool};
+use crate::support::{TempDir, eventually, tests_file, tool};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Runs the operations of a seed and gives what came of each.
 fn operations(directory: &Path, seed: u64) -> String {
@@ -69,6 +70,45 @@ fn pages_come_back_from_ram_as_they_were() {
     let pages = bytes.len().div_ceil(4096) as u64;
     assert!(stats["admitted_pages"].as_u64() >= Some(pages), "{stats}");
     assert!(stats["hit_pages"].as_u64() >= Some(2 * pages), "{stats}");
+    let (peak, budget) = (&stats["ram_bytes_peak"], &stats["ram_bytes_budget"]);
+    assert!(peak.as_u64() <= budget.as_u64(), "{stats}");
+}
+
+#[test]
+fn pages_that_stay_are_compressed_harder() {
+    let mounted = Mounted::new("cold", &["--ram", "64M", "--admit", "all"]);
+    let path = mounted.target().join("file");
+    // Words of one vocabulary, in which a dictionary finds much.
+    let mut word = 1u32;
+    let mut next = || {
+        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        word >> 8
+    };
+    let words: Vec<String> = (0..2000).map(|_| format!("{:x} ", next())).collect();
+    let text: String = (0..2_000_000)
+        .map(|_| &words[(next() % 2000) as usize][..])
+        .collect();
+    std::fs::write(&path, &text).expect("written");
+    for _ in 0..2 {
+        assert!(std::fs::read(&path).expect("read") == text.as_bytes());
+        drop_pages(&path);
+    }
+    let before = mounted.stats();
+    let ratio = |stats: &serde_json::Value| stats["compression_ratio"].as_f64();
+    assert!(
+        eventually(Duration::from_secs(90), || {
+            std::thread::sleep(Duration::from_millis(500));
+            mounted.stats()["cold_pages"].as_u64() > Some(1000)
+        }),
+        "{}",
+        mounted.stats()
+    );
+    let after = mounted.stats();
+    assert!(ratio(&after) > ratio(&before), "{before} {after}");
+    assert!(std::fs::read(&path).expect("read") == text.as_bytes());
+    let stats = mounted.finish();
+    assert!(stats["hit_pages"].as_u64() > Some(1000), "{stats}");
+    assert!(stats["cold_cpu_ns"].as_u64() > Some(0), "{stats}");
     let (peak, budget) = (&stats["ram_bytes_peak"], &stats["ram_bytes_budget"]);
     assert!(peak.as_u64() <= budget.as_u64(), "{stats}");
 }

@@ -1,62 +1,19 @@
 //! Sources that fail, fill up or vanish, and a zcache that is killed.
 
+use super::disk::SmallDisk;
 use super::support::Mounted;
 use crate::support::{TempDir, eventually, tool};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
-/// A small filesystem in a file, mounted at `source` of a directory.
-struct SmallDisk {
-    image: PathBuf,
-    at: PathBuf,
-}
-
-impl SmallDisk {
-    fn new(files: &TempDir, bytes: u64) -> SmallDisk {
-        let (image, at) = (files.file("image"), files.file("source"));
-        let file = std::fs::File::create(&image).expect("an image");
-        file.set_len(bytes).expect("its size");
-        tool(
-            "e2fsprogs",
-            Command::new("mkfs.ext4")
-                .args(["-q", "-m", "0", "-O", "^has_journal"])
-                .arg(&image),
-        );
-        std::fs::create_dir(&at).expect("a directory");
-        let disk = SmallDisk { image, at };
-        disk.mount();
-        disk
-    }
-
-    fn mount(&self) {
-        tool(
-            "mount",
-            Command::new("mount")
-                .args(["-o", "loop"])
-                .arg(&self.image)
-                .arg(&self.at),
-        );
-    }
-
-    fn unmount(&self) {
-        tool("mount", Command::new("umount").arg(&self.at));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.at).output();
-    }
-}
-
 #[test]
 fn a_full_source_is_enospc() {
     let files = TempDir::new("full");
-    let _disk = SmallDisk::new(&files, 8 << 20);
+    let _disk = SmallDisk::ext4(&files, 8 << 20, 0);
     let mounted = Mounted::over(files, &["--ram", "32M"]);
     let path = mounted.target().join("file");
     let mut file = std::fs::File::create(&path).expect("made");
@@ -80,8 +37,8 @@ fn a_full_source_is_enospc() {
 #[test]
 fn a_source_that_cannot_be_read_is_eio() {
     let files = TempDir::new("eio");
-    let disk = SmallDisk::new(&files, 64 << 20);
-    std::fs::write(disk.at.join("file"), vec![5; 32 * MIB]).expect("written");
+    let disk = SmallDisk::ext4(&files, 64 << 20, 0);
+    std::fs::write(disk.at().join("file"), vec![5; 32 * MIB]).expect("written");
     // With its page cache empty.
     disk.unmount();
     disk.mount();
@@ -91,7 +48,7 @@ fn a_source_that_cannot_be_read_is_eio() {
     // The disk behind it ends in the midst of the file.
     let image = std::fs::OpenOptions::new()
         .write(true)
-        .open(&disk.image)
+        .open(disk.image())
         .expect("the image");
     image.set_len(16 << 20).expect("cut off");
     let mut at = 0;
@@ -179,6 +136,122 @@ fn a_killed_zcache_loses_nothing_that_fsync_acknowledged() {
         mounted.mount();
         check_records(&mounted.target().join(&name), acknowledged);
     }
+}
+
+/// Changes files in every way that is acknowledged, and tells after each what is there from then on: name, place, byte, length.
+const CHANGER: &str = "
+import mmap, os, random, sys
+os.chdir(sys.argv[1])
+number, rng = int(sys.argv[2]), random.Random(int(sys.argv[3]))
+name, size = f'file{number}', 40 * 4096
+fd = os.open(name, os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, size)
+os.fsync(fd)
+synced = os.open(name, os.O_RDWR | os.O_DSYNC)
+view = mmap.mmap(fd, size)
+folder = os.open('.', os.O_RDONLY)
+while True:
+    page, byte, way = rng.randrange(40), rng.randrange(1, 256), rng.randrange(4)
+    if way == 0:
+        os.pwrite(fd, bytes([byte]) * 4096, page * 4096)
+        os.fdatasync(fd)
+    elif way == 1:
+        os.pwrite(synced, bytes([byte]) * 4096, page * 4096)
+    elif way == 2:
+        view[page * 4096:(page + 1) * 4096] = bytes([byte]) * 4096
+        view.flush(page * 4096, 4096)
+    else:
+        new = os.open('new' + name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.write(new, bytes([byte]) * (page + 1) * 100)
+        os.fsync(new)
+        os.close(new)
+        os.rename('new' + name, 'whole' + name)
+        os.fsync(folder)
+        print('whole' + name, 0, byte, (page + 1) * 100, flush=True)
+        continue
+    print(name, page * 4096, byte, 4096, flush=True)
+";
+
+#[test]
+fn a_killed_zcache_keeps_every_change_that_was_acknowledged() {
+    let mounted = Mounted::new("killed-changes", &["--ram", "32M", "--admit", "all"]);
+    let seed: u64 =
+        std::env::var("ZCACHE_MOUNT_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("ZCACHE_MOUNT_SEED={seed}");
+    for round in 0..3 {
+        let changers: Vec<_> = (0..3)
+            .map(|number| {
+                let seed = (seed * 100 + round * 10 + number).to_string();
+                let mut command = Command::new("python3");
+                command.args(["-c", CHANGER]).arg(mounted.target());
+                command.args([number.to_string(), seed]);
+                command.stdout(Stdio::piped()).stderr(Stdio::null());
+                command.spawn().expect("python3 runs")
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(700 + 150 * round));
+        let server = mounted.server().to_string();
+        tool("procps", Command::new("kill").args(["-9", &server]));
+        let told: Vec<String> = changers
+            .into_iter()
+            .map(|mut changer| {
+                let out = changer.stdout.take().expect("a pipe");
+                let text = std::io::read_to_string(out).expect("text");
+                let _ = changer.wait();
+                text
+            })
+            .collect();
+        assert!(eventually(Duration::from_secs(20), || is_dead(
+            &mounted.target()
+        )));
+        check_changes(&mounted.source(), &told);
+        assert!(mounted.unmount().status.success());
+        mounted.mount();
+        check_changes(&mounted.target(), &told);
+    }
+}
+
+/// Of each place, the last change that was told is there, or one that came after it and was not told any more: the whole place
+/// has one byte then all the same.
+fn check_changes(folder: &Path, told: &[String]) {
+    let mut changes = 0;
+    for lines in told {
+        let mut last = std::collections::HashMap::new();
+        let mut bytes_after: Vec<u8> = Vec::new();
+        for line in lines.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [name, at, byte, len] = words[..] else {
+                continue;
+            };
+            let number = |word: &str| word.parse::<usize>().expect("a number");
+            last.insert(
+                (name.to_owned(), number(at)),
+                (number(byte) as u8, number(len)),
+            );
+            changes += 1;
+        }
+        for ((name, at), (byte, len)) in last {
+            let bytes = std::fs::read(folder.join(&name)).expect("what was acknowledged is there");
+            let end = if name.starts_with("whole") {
+                bytes.len()
+            } else {
+                at + len
+            };
+            let place = bytes.get(at..end).expect("what was acknowledged is there");
+            assert!(
+                place.iter().all(|other| *other == place[0]),
+                "{name} at {at} is torn"
+            );
+            if place[0] != byte {
+                bytes_after.push(place[0]);
+            }
+        }
+        assert!(
+            bytes_after.len() <= 1,
+            "only the last change may have come untold: {bytes_after:?}"
+        );
+    }
+    assert!(changes > 30, "{changes} changes");
 }
 
 fn is_dead(target: &Path) -> bool {

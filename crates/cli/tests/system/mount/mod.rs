@@ -1,15 +1,21 @@
 //! System tests of `zcache mount`: real trees on a real disk, used by programs that know nothing of it, judged beside the same
 //! tree without it.
 //!
-//! What: the same random operations here and on the source's own filesystem (`alike`); what changes beside the mount (`beside`);
-//! sources that fail, fill up or vanish, and a zcache that is killed (`failures`); a POSIX test suite (`posix`); real programs (`programs`); mounting,
+//! What: the same random operations here and on the source's own filesystem (`alike`); what changes beside the mount
+//! (`beside`), noticed at once (`watch`), or on both sides at a time (`sides`); whose room it takes (`rights`); a network
+//! filesystem (`network`); sources that fail, fill up or vanish, and a zcache that is killed (`failures`); a POSIX test suite (`posix`); real programs (`programs`); mounting,
 //! unmounting, options and refusals (`lifecycle`).
 //! Invariant, for every test: what is read is what was written last, through whichever path.
 
 mod alike;
 mod beside;
+mod disk;
 mod failures;
 mod lifecycle;
+mod network;
 mod posix;
 mod programs;
+mod rights;
+mod sides;
 mod support;
+mod watch;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+/// The transport that all mounts of a run have; without it they have the default.
+const TRANSPORT: &str = "ZCACHE_TEST_TRANSPORT";
+
 /// What any one step may take at most.
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -42,6 +45,9 @@ impl Mounted {
         let mut command = Command::new(zcache());
         command.args(["mount", "--stats"]).arg(self.stats_file());
         command.args(&self.options);
+        if let Some(transport) = std::env::var_os(TRANSPORT) {
+            command.arg("--transport").arg(transport);
+        }
         command.arg(self.source()).arg(self.target());
         let output = command.output().expect("zcache runs");
         assert!(output.status.success(), "zcache mount: {output:?}");
@@ -75,13 +81,26 @@ impl Mounted {
         let _ = std::fs::remove_file(self.stats_file());
         let output = self.unmount();
         assert!(output.status.success(), "zcache umount: {output:?}");
+        self.written_stats()
+    }
+
+    /// The statistics of now.
+    pub(crate) fn stats(&self) -> Value {
+        let _ = std::fs::remove_file(self.stats_file());
+        let server = self.server().to_string();
+        let told = Command::new("kill").args(["-USR1", &server]).status();
+        assert!(told.expect("kill runs").success());
+        self.written_stats()
+    }
+
+    fn written_stats(&self) -> Value {
         let mut stats = None;
         eventually(BOUND, || {
             let text = std::fs::read(self.stats_file()).unwrap_or_default();
             stats = serde_json::from_slice(&text).ok();
             stats.is_some()
         });
-        stats.expect("statistics are written at the end")
+        stats.expect("statistics are written at the end and when asked for")
     }
 
     /// The process that serves this mount.

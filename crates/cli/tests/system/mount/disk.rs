@@ -1,0 +1,95 @@
+//! Small filesystems in a file, mounted where a test wants its source.
+
+use crate::support::{TempDir, tool};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// See the module's description. Mounted at `source` of a directory until it is dropped.
+pub(crate) struct SmallDisk {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// An ext4 of so many bytes, of which so many percent are for root only.
+    pub(crate) fn ext4(files: &TempDir, bytes: u64, reserved_percent: u32) -> SmallDisk {
+        let disk = SmallDisk::of(files.file("image"), files.file("source"), bytes);
+        let mut command = Command::new("mkfs.ext4");
+        command.args([
+            "-q",
+            "-O",
+            "^has_journal",
+            "-m",
+            &reserved_percent.to_string(),
+        ]);
+        disk.make("e2fsprogs", &mut command)
+    }
+
+    /// A Btrfs of so many bytes, none of which may hold more than `quota_bytes` of files.
+    pub(crate) fn btrfs(files: &TempDir, bytes: u64, quota_bytes: u64) -> SmallDisk {
+        let disk = SmallDisk::of(files.file("image"), files.file("source"), bytes);
+        let disk = disk.make("btrfs-progs", Command::new("mkfs.btrfs").arg("-q"));
+        let btrfs = |words: &[&str]| {
+            tool(
+                "btrfs-progs",
+                Command::new("btrfs").args(words).arg(&disk.at),
+            )
+        };
+        btrfs(&["quota", "enable"]);
+        btrfs(&["qgroup", "limit", &quota_bytes.to_string()]);
+        disk
+    }
+
+    /// An ext4 whose file lies on a tmpfs that has less room than the filesystem believes to have.
+    pub(crate) fn promising_too_much(files: &TempDir, bytes: u64, room_bytes: u64) -> SmallDisk {
+        let shelf = files.file("shelf");
+        std::fs::create_dir(&shelf).expect("a directory");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={room_bytes}"), "none"]);
+        tool("mount", command.arg(&shelf));
+        let disk = SmallDisk::of(shelf.join("image"), files.file("source"), bytes);
+        let mut command = Command::new("mkfs.ext4");
+        command.args(["-q", "-O", "^has_journal", "-m", "0"]);
+        disk.make("e2fsprogs", &mut command)
+    }
+
+    fn of(image: PathBuf, at: PathBuf, bytes: u64) -> SmallDisk {
+        let file = std::fs::File::create(&image).expect("an image");
+        file.set_len(bytes).expect("its size");
+        std::fs::create_dir(&at).expect("a directory");
+        SmallDisk { image, at }
+    }
+
+    fn make(self, package: &str, command: &mut Command) -> SmallDisk {
+        tool(package, command.arg(&self.image));
+        self.mount();
+        self
+    }
+
+    pub(crate) fn at(&self) -> &Path {
+        &self.at
+    }
+
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
+    }
+
+    pub(crate) fn mount(&self) {
+        let mut command = Command::new("mount");
+        command.args(["-o", "loop"]).arg(&self.image).arg(&self.at);
+        tool("mount", &mut command);
+    }
+
+    pub(crate) fn unmount(&self) {
+        tool("mount", Command::new("umount").arg(&self.at));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The target that shows it may be there still.
+        for path in [self.at.as_path(), self.image.parent().expect("a directory")] {
+            let _ = Command::new("umount").arg("--lazy").arg(path).output();
+        }
+    }
+}
