@@ -16,6 +16,7 @@
 //! [`starvation`] says when it cannot; [`balance`] and [`choice`] adapt the store to what
 //! loads cost; [`need`] turns the budget's equation around.
 
+mod advance;
 mod balance;
 mod bereft;
 mod budget;

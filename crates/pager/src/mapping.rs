@@ -97,14 +97,16 @@ impl Pager {
         if private && flags & MAP_ANONYMOUS != 0 && flags & MAP_HUGETLB == 0 {
             return self.mmap_anonymous(space, a).map(Answer::Return);
         }
-        if flags & MAP_FIXED != 0 && !space.core().table.is_absent(pages(address, len)) {
-            return self.mmap_over(space, a).map(Answer::Return);
-        }
         if private && flags & MAP_ANONYMOUS == 0 && protection & libc::PROT_WRITE as u64 != 0 {
             // Its private pages cannot be paged: room for them is made now,
             // and the ticker corrects the figure by what is really used.
-            self.budget.add_fixed_bytes(len.min(FILE_CHARGE_MAX));
+            let bytes = len.min(FILE_CHARGE_MAX).min(self.budget.ram_bytes() / 8);
+            space.advance.grant(bytes);
+            self.budget.add_fixed_bytes(bytes);
             self.make_room(0, Duration::from_secs(2));
+        }
+        if flags & MAP_FIXED != 0 && !space.core().table.is_absent(pages(address, len)) {
+            return self.mmap_over(space, a).map(Answer::Return);
         }
         Ok(Answer::Continue)
     }

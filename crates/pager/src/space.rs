@@ -18,6 +18,7 @@ use zcache_sys::fd::PidFd;
 use zcache_sys::servant::{Command, Ring, ServantDied};
 use zcache_sys::uffd::Uffd;
 
+use crate::advance::Advance;
 use crate::budget::PAGE_BYTES;
 use crate::home::Home;
 use crate::queue::{Queue, Standing};
@@ -168,6 +169,8 @@ pub(crate) struct Space {
     /// Handlers that read this space's messages now.
     serving: AtomicU32,
     pub(crate) home: Home,
+    /// Room made for pages that cannot be paged and were not touched yet.
+    pub(crate) advance: Advance,
     pub(crate) ops: Mutex<()>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
@@ -191,6 +194,7 @@ impl Space {
             failed: AtomicBool::new(false),
             serving: AtomicU32::new(0),
             home: Home::new(),
+            advance: Advance::default(),
             ops: Mutex::new(()),
             core: Mutex::new(Core {
                 table: Table::default(),

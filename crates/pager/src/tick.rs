@@ -2,8 +2,9 @@
 //! for faults that wait in vain, and adapts the store to what loads cost.
 //!
 //! `fixed = zcache's own anonymous memory less the store + for each space its
-//! anonymous memory less the pages that are charged`. The kernel's figures are
-//! the truth; between two ticks the budget lives by what it charged itself.
+//! anonymous memory less the pages that are charged, and the room kept for what
+//! it is about to use`. The kernel's figures are the truth; between two ticks the
+//! budget lives by what it charged itself.
 
 use std::fs;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ impl Pager {
             };
             let reader = space.reader();
             if reader > 0 {
-                fixed += anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
+                let used = anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
+                fixed += used + space.advance.settle(used);
             }
         }
         self.budget.set_fixed_bytes(fixed);
