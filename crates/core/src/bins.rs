@@ -37,6 +37,14 @@ impl<const N: usize> Bins<N> {
         }
     }
 
+    /// Forgets every block; in place, for a stack that is small.
+    pub(crate) fn clear(&mut self) {
+        self.lists.fill(List::new());
+        self.bits = [0; 6];
+        self.blocks = 0;
+        self.free_bytes = 0;
+    }
+
     pub(crate) fn list(&self, bin: usize) -> &List {
         &self.lists[bin]
     }

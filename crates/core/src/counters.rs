@@ -12,7 +12,7 @@
 //! Does not: time anything; there is no clock here.
 
 /// Events since the shard was made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counters {
     /// Pages handed to `insert` or `put`.
     pub puts: u64,
@@ -72,8 +72,47 @@ pub struct Counters {
     pub index_growth_failed: u64,
 }
 
+impl Counters {
+    pub(crate) const ZERO: Counters = Counters {
+        puts: 0,
+        stored: 0,
+        rejected_no_frames: 0,
+        rejected_no_metadata: 0,
+        rejected_length: 0,
+        released: 0,
+        overwritten: 0,
+        put_to_flush: 0,
+        flushed: 0,
+        evicted_eph_blocks: 0,
+        evicted_eph_zpages: 0,
+        pers_ate_eph: 0,
+        drop_bound_reached: 0,
+        compactions: 0,
+        evacuated_blocks: 0,
+        evacuated_zpages: 0,
+        evacuations_stuck: 0,
+        writebacks_begun: 0,
+        writebacks_stored: 0,
+        writebacks_empty: 0,
+        writebacks_failed: 0,
+        recompressions_begun: 0,
+        recompressions_ended: 0,
+        recompressed_zpages: 0,
+        slots_freed: 0,
+        readmitted_blocks: 0,
+        readmitted_zpages: 0,
+        index_growth_failed: 0,
+    };
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters::ZERO
+    }
+}
+
 /// What there is of one kind in RAM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KindUsage {
     /// Blocks in RAM, the ones being written included.
     pub blocks: u32,
@@ -83,8 +122,22 @@ pub struct KindUsage {
     pub zbytes: u64,
 }
 
+impl KindUsage {
+    pub(crate) const ZERO: KindUsage = KindUsage {
+        blocks: 0,
+        zpages: 0,
+        zbytes: 0,
+    };
+}
+
+impl Default for KindUsage {
+    fn default() -> KindUsage {
+        KindUsage::ZERO
+    }
+}
+
 /// What there is now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
     /// Stored pages, wherever they are.
     pub entries: u32,
@@ -116,4 +169,30 @@ pub struct Usage {
     pub block_frames: u32,
     /// Frames that hold metadata.
     pub metadata_frames: u32,
+}
+
+impl Usage {
+    pub(crate) const ZERO: Usage = Usage {
+        entries: 0,
+        handle_pages: 0,
+        tmem_pages: 0,
+        same_filled_pages: 0,
+        objects: 0,
+        persistent: KindUsage::ZERO,
+        ephemeral: KindUsage::ZERO,
+        writing_blocks: 0,
+        writing_frames: 0,
+        tier_blocks: 0,
+        tier_zpages: 0,
+        tier_zbytes: 0,
+        freed_slots: 0,
+        block_frames: 0,
+        metadata_frames: 0,
+    };
+}
+
+impl Default for Usage {
+    fn default() -> Usage {
+        Usage::ZERO
+    }
 }

@@ -301,3 +301,11 @@ pub struct Watermarks {
     /// And goes on until no more than this are.
     pub low_frames: u32,
 }
+
+impl Watermarks {
+    /// No number of frames is too many.
+    pub const NEVER: Watermarks = Watermarks {
+        high_frames: u32::MAX,
+        low_frames: u32::MAX,
+    };
+}

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Arena, Random};
 use zcache_core::{
-    Allocator, CodecId, Found, Frames, Key, Kind, ObjectId, PoolId, Refused, Run, Shard, Slot,
-    Watermarks, Zpage,
+    Allocator, CodecId, EntryToken, Found, Frames, Key, Kind, ObjectId, PoolId, Refused, Run,
+    Shard, Slot, Watermarks, Zpage,
 };
 
 /// A zpage whose codec and checksum do not matter.
@@ -236,5 +236,46 @@ fn damaged_tier_bytes_move_nothing_and_do_not_panic() {
         }
         assert_eq!(shard.counters().readmitted_zpages, 0);
         shard.destroy(&mut arena);
+    }
+}
+
+#[test]
+fn entries_name_their_keys_and_a_cleared_shard_is_as_new() {
+    let mut random = Random(9);
+    for allocator in Allocator::ALL {
+        let mut arena = Arena::new(10_000);
+        let mut shard = Shard::new(allocator);
+        let key = |number: u32| Key {
+            pool: PoolId::new(number % 3, Kind::Persistent),
+            object: ObjectId([u64::from(number % 5), 7, 1 << 63]),
+            index: number,
+        };
+        for round in 0..2 {
+            let handle = shard.insert(&mut arena, zpage(&[1; 9])).unwrap();
+            for number in 0..300 {
+                let bytes = random.bytes(700);
+                let page = match number % 7 {
+                    0 => Zpage::Same { word: 5 },
+                    _ => zpage(&bytes),
+                };
+                shard.put(&mut arena, &key(number), page).unwrap();
+            }
+            for number in (0..300).step_by(4) {
+                assert!(shard.flush_page(&mut arena, &key(number)));
+            }
+            let mut found: Vec<u32> = (0..shard.entries_made())
+                .filter_map(|token| shard.key(&arena, EntryToken(token)))
+                .inspect(|found| assert_eq!(*found, key(found.index)))
+                .map(|found| found.index)
+                .collect();
+            found.sort_unstable();
+            let expected: Vec<u32> = (0..300).filter(|number| number % 4 != 0).collect();
+            assert_eq!(found, expected, "round {round} of {allocator:?}");
+            assert_eq!(shard.key(&arena, handle), None, "a handle has no key");
+            assert_eq!(shard.key(&arena, EntryToken(u32::MAX)), None);
+            shard.clear(&mut arena);
+            assert_eq!((shard.frames_in_use(), shard.entries_made()), (0, 0));
+            shard.validate(&arena).unwrap();
+        }
     }
 }

@@ -72,8 +72,10 @@ pub struct Shard {
 
 impl Shard {
     /// An empty shard. It takes no frame until something is stored, and never reclaims until watermarks are set.
+    ///
+    /// A shard has 16 KiB of roots and lists; where stacks are small, make it a constant and copy that.
     #[must_use]
-    pub fn new(allocator: Allocator) -> Shard {
+    pub const fn new(allocator: Allocator) -> Shard {
         Shard {
             allocator,
             entries: Entries::new(),
@@ -86,19 +88,21 @@ impl Shard {
             bins: [Bins::new(), Bins::new()],
             tier_bins: Bins::new(),
             freed: List::new(),
-            watermarks: Watermarks {
-                high_frames: u32::MAX,
-                low_frames: u32::MAX,
-            },
+            watermarks: Watermarks::NEVER,
             reclaiming: false,
-            usage: Usage::default(),
+            usage: Usage::ZERO,
             codec_zpages: [0; CodecId::COUNT as usize],
-            counters: Counters::default(),
+            counters: Counters::ZERO,
         }
     }
 
     /// Gives every frame back. Whatever was stored is gone; slots in tiers are not reported.
     pub fn destroy(mut self, frames: &mut impl Frames) {
+        self.clear(frames);
+    }
+
+    /// As [`Shard::destroy`], in place; the shard is as a new one, and without watermarks.
+    pub fn clear(&mut self, frames: &mut impl Frames) {
         for token in 0..self.blocks.made() {
             if let Some(block) = self.blocks.read(frames, token)
                 && let State::InRam(frame) | State::Writing(frame) = block.state
@@ -111,6 +115,16 @@ impl Shard {
         self.blocks.destroy(frames);
         self.page_index.destroy(frames);
         self.object_index.destroy(frames);
+        self.ages = [List::new(); 2];
+        self.cold = [List::new(); 2];
+        self.bins.iter_mut().for_each(Bins::clear);
+        self.tier_bins.clear();
+        self.freed = List::new();
+        self.watermarks = Watermarks::NEVER;
+        self.reclaiming = false;
+        self.usage = Usage::ZERO;
+        self.codec_zpages = [0; CodecId::COUNT as usize];
+        self.counters = Counters::ZERO;
     }
 
     /// How zpages are packed.

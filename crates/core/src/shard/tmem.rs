@@ -14,7 +14,7 @@ use super::place::{Owner, tier_range};
 use crate::block::State;
 use crate::entry::Entry;
 use crate::frames::Frames;
-use crate::ids::{Found, Key, NONE, ObjectId, PoolId, Refused, TierRange, Zpage};
+use crate::ids::{EntryToken, Found, Key, NONE, ObjectId, PoolId, Refused, TierRange, Zpage};
 use crate::object::{object_hash, page_hash};
 use crate::table::Table;
 
@@ -81,6 +81,26 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// The key of an entry; `None` when the record is free or a handle's. With [`Shard::entries_made`] it finds every page
+    /// that has a key.
+    pub fn key<F: Frames>(&self, frames: &F, entry: EntryToken) -> Option<Key> {
+        if entry.0 >= self.entries.made() {
+            return None;
+        }
+        let page = self.entries.read(frames, entry.0)?;
+        (!page.is_handle()).then(|| Key {
+            pool: self.objects.pool(frames, page.object),
+            object: self.objects.id(frames, page.object),
+            index: page.index,
+        })
+    }
+
+    /// Every entry's token is below this.
+    #[must_use]
+    pub fn entries_made(&self) -> u32 {
+        self.entries.made()
     }
 
     /// Makes the block of a key's page the youngest of its kind, where it is in RAM.
