@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The door of swap: anonymous pages, which must be kept.
+//!
+//! The folio's lock and its place in the swap cache keep everybody else from the entry.
+
+use core::sync::atomic::Ordering;
+
+use kernel::prelude::*;
+
+use crate::counters::EVENTS;
+use crate::ffi::{self, Page};
+use crate::frames::{self, PageFrames};
+use crate::store::{self, Got};
+
+#[no_mangle]
+extern "C" fn zcache_swap_store(page: *const Page, device: u32, offset: u64) -> bool {
+    let Some(key) = store::swap_key(device, offset) else {
+        return false;
+    };
+    // SAFETY: the caller has mapped the page of a folio that it holds locked.
+    let stored = store::put(&key, unsafe { &*page });
+    let event = if stored {
+        &EVENTS.swap_stored
+    } else {
+        &EVENTS.swap_refused
+    };
+    event.fetch_add(1, Ordering::Relaxed);
+    if frames::in_use() > ffi::high_frames() {
+        ffi::kick_writeback();
+    }
+    stored
+}
+
+/// 1 when the page was filled, 0 when there is none, -1 when it cannot be read.
+#[no_mangle]
+extern "C" fn zcache_swap_load(page: *mut Page, device: u32, offset: u64, keep: bool) -> i32 {
+    let Some(key) = store::swap_key(device, offset) else {
+        return 0;
+    };
+    // SAFETY: the caller has mapped the page of a folio that it holds locked and that is not up to date.
+    match store::get(&key, unsafe { &mut *page }, !keep) {
+        Got::Nothing => {
+            EVENTS.swap_missed.fetch_add(1, Ordering::Relaxed);
+            0
+        }
+        Got::Page => {
+            EVENTS.swap_loaded.fetch_add(1, Ordering::Relaxed);
+            1
+        }
+        Got::Damaged => {
+            EVENTS.damaged.fetch_add(1, Ordering::Relaxed);
+            pr_err!("page {offset} of swap device {device} is damaged in memory; its reader gets an error\n");
+            -1
+        }
+    }
+}
+
+#[no_mangle]
+extern "C" fn zcache_swap_has(device: u32, offset: u64) -> bool {
+    store::swap_key(device, offset).is_some_and(|key| {
+        store::with(store::shard_of(&key), PageFrames::existing, |shard, frames| {
+            shard.get(&*frames, &key).is_some()
+        })
+    })
+}
+
+#[no_mangle]
+extern "C" fn zcache_swap_invalidate(device: u32, offset: u64) {
+    if let Some(key) = store::swap_key(device, offset) {
+        if store::flush(&key) {
+            EVENTS.swap_invalidated.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// No entry of the device is used any more, so there is nothing; if there is, it must not meet the next device.
+#[no_mangle]
+extern "C" fn zcache_swap_off(device: u32) {
+    let Some(key) = store::swap_key(device, 0) else {
+        return;
+    };
+    let mut left = 0;
+    for number in 0..store::shards() {
+        left += store::with(number, PageFrames::existing, |shard, frames| {
+            shard.flush_object(frames, key.pool, key.object)
+        });
+    }
+    if left != 0 {
+        pr_warn!("{left} pages of swap device {device} were left after swapoff\n");
+    }
+}
