@@ -30,6 +30,7 @@ pub(crate) const KEYS_MAX: usize = 1024;
 
 struct Memory {
     shards: NonNull<Shard>,
+    /// A power of two.
     count: u32,
     base: *mut u8,
     keys: NonNull<[u32; 2]>,
@@ -112,9 +113,10 @@ pub(crate) fn with<T>(
 ) -> T {
     let memory = memory();
     let mut frames = frames(memory.base);
-    let _locked = Locked::new(number % memory.count);
+    let number = number & (memory.count - 1);
+    let _locked = Locked::new(number);
     // SAFETY: the lock is held, and the number is one of a shard.
-    let shard = unsafe { &mut *memory.shards.as_ptr().add((number % memory.count) as usize) };
+    let shard = unsafe { &mut *memory.shards.as_ptr().add(number as usize) };
     operation(shard, &mut frames)
 }
 

@@ -27,7 +27,7 @@ extern "C" fn zcache_write_back() {
     }
     let mut idle_turns = 0;
     while frames::in_use() > ffi::low_frames() && idle_turns < 2 * store::shards() {
-        let number = TURN.fetch_add(1, Ordering::Relaxed) % store::shards();
+        let number = TURN.fetch_add(1, Ordering::Relaxed) & (store::shards() - 1);
         let progress = clean::drop_oldest(number).is_some() || write_block(number);
         idle_turns = if progress { 0 } else { idle_turns + 1 };
         ffi::relax();
