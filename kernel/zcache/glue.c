@@ -194,16 +194,18 @@ u8 *zc_direct_map(void)
 
 /*
  * Called under a shard's lock with interrupts off: never waits. Stores run in
- * reclaim, which frees more than it takes: they may go below the watermarks as
- * reclaim itself may. Pages that can be dropped may not.
+ * reclaim, which frees more than it takes: they may take half of the reserve
+ * below the watermarks. The other half is for those who write pages to disks.
+ * Pages that can be dropped leave all of it.
  */
 u32 zc_frames_alloc(u32 frames, bool may_use_reserves)
 {
-	gfp_t gfp = __GFP_NOWARN | __GFP_NORETRY;
+	gfp_t gfp = __GFP_NOWARN | __GFP_NORETRY | __GFP_NOMEMALLOC;
 	unsigned long pfn;
 	void *memory;
 
-	gfp |= may_use_reserves ? __GFP_KSWAPD_RECLAIM : __GFP_NOMEMALLOC;
+	if (may_use_reserves)
+		gfp |= __GFP_HIGH | __GFP_KSWAPD_RECLAIM;
 	if (is_power_of_2(frames))
 		memory = (void *)__get_free_pages(gfp, ilog2(frames));
 	else

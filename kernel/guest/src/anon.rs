@@ -35,7 +35,10 @@ impl Shared {
         } else if bytes.iter().all(|word| *word == 0) {
             Ok(())
         } else {
-            Err(format!("{} in page {page}, which was dropped", pages::WRONG))
+            Err(format!(
+                "{} in page {page}, which was dropped",
+                pages::WRONG
+            ))
         }
     }
 

@@ -63,7 +63,12 @@ fn advise(file: &File, page: usize, pages: usize, advice: i32) {
 }
 
 impl Model {
-    fn make(name: usize, pages: usize, random: &mut Random, buffer: &mut Buffer) -> Result<Model, String> {
+    fn make(
+        name: usize,
+        pages: usize,
+        random: &mut Random,
+        buffer: &mut Buffer,
+    ) -> Result<Model, String> {
         let path = format!("{TREE}/file{name}");
         let mut file = File::create(&path).map_err(|error| said(&path, error))?;
         let mut model = Model {
@@ -73,7 +78,8 @@ impl Model {
         for _ in 0..pages {
             let number = random.next() | 1;
             buffer.fill(number);
-            file.write_all(buffer.bytes()).map_err(|error| said(&model.path, error))?;
+            file.write_all(buffer.bytes())
+                .map_err(|error| said(&model.path, error))?;
             model.pages.push(number);
         }
         file.sync_all().map_err(|error| said(&model.path, error))?;
@@ -194,7 +200,11 @@ pub(crate) fn churn(tree: &Tree) -> Result<u64, String> {
     let mut reads = 0;
     while begun.elapsed() < tree.time {
         // Most reads go to a third of the files: those are active.
-        let reach = if random.below(4) > 0 { tree.files.div_ceil(3) } else { tree.files };
+        let reach = if random.below(4) > 0 {
+            tree.files.div_ceil(3)
+        } else {
+            tree.files
+        };
         let chosen = random.below(reach);
         let file = models[chosen].open(0)?;
         let from = random.below(tree.pages);

@@ -51,7 +51,10 @@ pub(crate) fn check() -> Result<(), String> {
         (
             "stored",
             c["stored"],
-            c["entries"] + c["overwritten"] + c["put_to_flush"] + c["flushed"]
+            c["entries"]
+                + c["overwritten"]
+                + c["put_to_flush"]
+                + c["flushed"]
                 + c["evicted_eph_zpages"],
         ),
         (
@@ -64,7 +67,11 @@ pub(crate) fn check() -> Result<(), String> {
             c["puts"],
             c["stored"] + c["rejected_no_frames"] + c["rejected_no_metadata"],
         ),
-        ("stored by doors", c["stored"], c["swap_stored"] + c["clean_kept"]),
+        (
+            "stored by doors",
+            c["stored"],
+            c["swap_stored"] + c["clean_kept"],
+        ),
         (
             "frames",
             c["frames_in_use"],

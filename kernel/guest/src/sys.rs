@@ -26,9 +26,8 @@ fn check(what: &str, result: i64) -> Result<(), String> {
 pub(crate) fn mount(source: &str, target: &str, kind: &str) -> Result<(), String> {
     let (from, to, fs) = (c(source), c(target), c(kind));
     // SAFETY: the strings end in zero bytes and live on.
-    let result = unsafe {
-        libc::mount(from.as_ptr(), to.as_ptr(), fs.as_ptr(), 0, std::ptr::null())
-    };
+    let result =
+        unsafe { libc::mount(from.as_ptr(), to.as_ptr(), fs.as_ptr(), 0, std::ptr::null()) };
     check(&format!("mount {source} at {target}"), result.into())
 }
 
@@ -43,6 +42,16 @@ pub(crate) fn swapon(device: &str) -> Result<(), String> {
     let path = c(device);
     // SAFETY: as above.
     let result = unsafe { libc::swapon(path.as_ptr(), 0) };
+    check(&format!("swapon {device}"), result.into())
+}
+
+/// Before all other devices.
+pub(crate) fn swapon_first(device: &str) -> Result<(), String> {
+    let path = c(device);
+    // SWAP_FLAG_PREFER, and the highest priority.
+    let flags = 0x8000 | 0x7fff;
+    // SAFETY: the string ends in a zero byte.
+    let result = unsafe { libc::swapon(path.as_ptr(), flags) };
     check(&format!("swapon {device}"), result.into())
 }
 
@@ -205,4 +214,23 @@ pub(crate) fn vmstat(name: &str) -> u64 {
 /// Writes a file of the kernel's.
 pub(crate) fn write(path: &str, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Keeps what this process touches from now on in RAM.
+pub(crate) fn lock_all_memory() -> Result<(), String> {
+    // SAFETY: pins memory; no byte changes.
+    let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) };
+    check("mlockall", result.into())
+}
+
+pub(crate) fn unlock_all_memory() -> Result<(), String> {
+    // SAFETY: as above.
+    let result = unsafe { libc::munlockall() };
+    check("munlockall", result.into())
+}
+
+/// Gives advice about all of a file.
+pub(crate) fn advise_file(file: &std::fs::File, advice: i32) {
+    // SAFETY: the descriptor is open; advice changes no byte.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
 }

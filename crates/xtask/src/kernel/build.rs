@@ -1,0 +1,176 @@
+//! The kernel, the module, and the program of the guest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Places;
+use crate::command;
+
+/// Warnings that are known and harmless: objtool of 6.12 does not know all functions of newer compilers that never return.
+const KNOWN_WARNINGS: &[&str] = &["falls through to next function"];
+
+/// Builds all three.
+pub(super) fn everything(places: &Places) -> Result<(), String> {
+    kernel(places)?;
+    module(places)?;
+    guest_program(places)
+}
+
+/// `make`, with Debian's compiler, which has the library's sources, and our bindgen before all others.
+fn make(places: &Places) -> Command {
+    let mut command = Command::new("make");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let tools = places.tools().join("bin");
+    command
+        .env("PATH", format!("{}:/usr/bin:{path}", tools.display()))
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS")
+        // What cargo sets for us is not the kernel's.
+        .env_remove("RUSTC")
+        .env_remove("CARGO")
+        .env_remove("MAKEFLAGS")
+        .arg("--no-print-directory")
+        .arg("-s")
+        .arg(format!(
+            "-j{}",
+            std::thread::available_parallelism().map_or(2, usize::from)
+        ));
+    if places.debug {
+        // KASAN and Rust go together with clang only.
+        command.arg("LLVM=1");
+    }
+    command
+}
+
+fn configuration(places: &Places) -> Result<String, String> {
+    let read = |name: &str| {
+        let path = places.kernel().join(name);
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let mut text = read("config")?;
+    if places.debug {
+        text.push_str(&read("config.debug")?);
+    }
+    Ok(text)
+}
+
+fn kernel(places: &Places) -> Result<(), String> {
+    let build = places.kernel_build();
+    fs::create_dir_all(&build).map_err(|error| format!("{}: {error}", build.display()))?;
+    let wanted = configuration(places)?;
+    let stamp = build.join("zcache-configuration");
+    let in_tree = |target: &str| {
+        let mut command = make(places);
+        command
+            .arg("-C")
+            .arg(places.linux())
+            .arg(format!("O={}", build.display()))
+            .arg(target);
+        command
+    };
+    if fs::read_to_string(&stamp).is_ok_and(|present| present == wanted) {
+        return command::run(&mut in_tree("all"));
+    }
+    println!("configuring the kernel");
+    command::output(&mut in_tree("tinyconfig"))?;
+    let path = build.join(".config");
+    let tiny = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    fs::write(&path, tiny + &wanted).map_err(|error| format!("{}: {error}", path.display()))?;
+    command::output(&mut in_tree("olddefconfig"))?;
+    let settled =
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let refused: Vec<&str> = wanted
+        .lines()
+        .filter(|line| line.starts_with("CONFIG_") && !settled.lines().any(|other| other == *line))
+        .collect();
+    if !refused.is_empty() {
+        return Err(format!("this kernel does not take {}", refused.join(" ")));
+    }
+    println!("building the kernel: some minutes");
+    command::run(&mut in_tree("all"))?;
+    fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
+/// Copies what is not the same yet, so that make sees what changed.
+fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    fs::create_dir_all(to).map_err(|error| failed(to, error))?;
+    for entry in fs::read_dir(from).map_err(|error| failed(from, error))? {
+        let path = entry.map_err(|error| failed(from, error))?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_folder(&path, &target)?;
+            continue;
+        }
+        let bytes = fs::read(&path).map_err(|error| failed(&path, error))?;
+        if fs::read(&target).is_ok_and(|present| present == bytes) {
+            continue;
+        }
+        fs::write(&target, bytes).map_err(|error| failed(&target, error))?;
+    }
+    Ok(())
+}
+
+fn module(places: &Places) -> Result<(), String> {
+    let module = places.module();
+    copy_folder(&places.kernel().join("zcache"), &module)?;
+    copy_folder(
+        &places.repository.join("crates/core/src"),
+        &module.join("core"),
+    )?;
+    let output = make(places)
+        .arg("-C")
+        .arg(places.kernel_build())
+        .arg(format!("M={}", module.display()))
+        .arg("modules")
+        .output()
+        .map_err(|error| format!("make: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let warnings: Vec<&str> = said
+        .lines()
+        .filter(|line| !KNOWN_WARNINGS.iter().any(|known| line.contains(known)))
+        .collect();
+    if !output.status.success() || warnings.iter().any(|line| line.contains("warning:")) {
+        return Err(format!(
+            "the module does not build cleanly:\n{}",
+            warnings.join("\n")
+        ));
+    }
+    Ok(())
+}
+
+/// The target of the guest's program, which is linked statically: there is no library in the guest.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+fn guest_program(places: &Places) -> Result<(), String> {
+    command::run(
+        Command::new("cargo")
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--locked",
+                "--package",
+                "zcache-guest",
+                "--target",
+                TARGET,
+            ])
+            .arg("--target-dir")
+            .arg(places.cache.join("guest-target"))
+            .env(
+                "RUSTFLAGS",
+                "-C target-feature=+crt-static -C strip=symbols",
+            )
+            .current_dir(&places.repository),
+    )
+}
+
+/// Where the guest's program is.
+pub(super) fn guest_program_path(places: &Places) -> PathBuf {
+    places
+        .cache
+        .join("guest-target")
+        .join(TARGET)
+        .join("release/zcache-guest")
+}

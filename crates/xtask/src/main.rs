@@ -1,0 +1,37 @@
+//! `cargo xtask`: tasks of this repository that are more than one command.
+//!
+//! - `kernel`: builds Linux with the patches of `kernel/`, the module beside it, and runs both in a virtual machine
+
+mod command;
+mod kernel;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// The kernel module: build it, test it, measure it, or look at it, in a guest
+    Kernel(kernel::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Kernel(options) => kernel::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
