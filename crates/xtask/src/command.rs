@@ -1,6 +1,6 @@
 //! Commands that must succeed.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Runs a command, with its output on ours.
 ///
@@ -17,18 +17,18 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Runs a command; what it printed.
+/// Runs a command; what it printed. What it said beside that is shown when it failed.
 ///
 /// # Errors
 /// As [`run`].
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command
-        .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{command:?} ended with {}", output.status))
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{command:?} ended with {}\n{said}", output.status))
     }
 }
