@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
-use zcache_core::{Key, Kind, ObjectId};
+use zcache_core::{EntryToken, Key, Kind, ObjectId};
 
 use crate::counters::EVENTS;
 use crate::ffi::{self, Page};
@@ -15,6 +15,9 @@ use crate::store::{self, Got};
 
 /// Longer ranges forget the whole file: that is allowed, and takes one look a shard.
 const RANGE_MAX: u64 = 256;
+
+/// Entries that are looked at under one holding of a lock.
+const CHUNK: u32 = 1024;
 
 #[no_mangle]
 extern "C" fn zcache_clean_put(pool: u32, inode: u64, index: u64, page: *const Page, was_active: bool) {
@@ -68,20 +71,51 @@ extern "C" fn zcache_clean_invalidate(pool: u32, inode: u64, first: u64, last: u
         }
         return;
     }
+    let object = ObjectId([inode, 0, 0]);
+    let pool = store::clean_pool(pool);
     for number in 0..store::shards() {
         let flushed = store::with(number, PageFrames::existing, |shard, frames| {
-            shard.flush_object(frames, store::clean_pool(pool), ObjectId([inode, 0, 0]))
+            if shard.object_pages(frames, pool, object) == 0 {
+                Some(0)
+            } else if shard.entries_made() <= CHUNK {
+                Some(shard.flush_object(frames, pool, object))
+            } else {
+                None
+            }
         });
+        let flushed = flushed
+            .unwrap_or_else(|| flush_where(number, |key| key.pool == pool && key.object == object));
         EVENTS.clean_invalidated.fetch_add(flushed, Ordering::Relaxed);
+    }
+}
+
+/// Forgets the pages of a shard that `goes` chooses, a part under each holding of the lock, which interrupts wait for;
+/// how many. Pages that are put meanwhile may stay.
+fn flush_where(number: u32, goes: impl Fn(&Key) -> bool) -> u64 {
+    let mut from = 0;
+    let mut flushed = 0;
+    loop {
+        let more = store::with(number, PageFrames::existing, |shard, frames| {
+            let end = shard.entries_made().min(from + CHUNK);
+            for token in from..end {
+                if let Some(key) = shard.key(&*frames, EntryToken(token)).filter(&goes) {
+                    flushed += u64::from(shard.flush_page(frames, &key));
+                }
+            }
+            from = end;
+            end < shard.entries_made()
+        });
+        if !more {
+            return flushed;
+        }
     }
 }
 
 #[no_mangle]
 extern "C" fn zcache_clean_invalidate_fs(pool: u32) {
+    let pool = store::clean_pool(pool);
     for number in 0..store::shards() {
-        let flushed = store::with(number, PageFrames::existing, |shard, frames| {
-            shard.flush_pool(frames, store::clean_pool(pool))
-        });
+        let flushed = flush_where(number, |key| key.pool == pool);
         EVENTS.clean_invalidated.fetch_add(flushed, Ordering::Relaxed);
     }
 }
@@ -90,16 +124,7 @@ extern "C" fn zcache_clean_invalidate_fs(pool: u32) {
 #[no_mangle]
 extern "C" fn zcache_clean_drop_all() {
     for number in 0..store::shards() {
-        while drop_oldest(number).is_some() {}
-        // Same-filled pages are in no block.
-        store::with(number, PageFrames::existing, |shard, frames| {
-            for token in 0..shard.entries_made() {
-                let key: Option<Key> = shard.key(&*frames, zcache_core::EntryToken(token));
-                if let Some(key) = key.filter(|key| key.pool.kind() == Kind::Ephemeral) {
-                    shard.flush_page(frames, &key);
-                }
-            }
-        });
+        flush_where(number, |key| key.pool.kind() == Kind::Ephemeral);
     }
 }
 

@@ -125,7 +125,7 @@ fn disk() -> (u64, u64) {
 pub(crate) fn run(words: &[&str]) -> Outcome {
     match words {
         ["loads"] => loads(),
-        ["instructions"] => instructions(),
+        ["instructions", names @ ..] => instructions(names),
         ["stream"] => stream(),
         _ => Err("loads|instructions|stream".into()),
     }
@@ -292,37 +292,87 @@ fn load(contender: Contender, mix: &str) -> Result<[f64; 4], String> {
     ])
 }
 
-/// Pages that are paged out and in again while the clock counts instructions.
-fn instructions() -> Outcome {
-    const PAGES: usize = 4000;
-    println!("@@ row | store | instructions a page out | a page in |");
-    println!("@@ row |---|--:|--:|");
+/// Pages that are paged out and in again, and pages of a file that are dropped and read again, while the clock counts
+/// instructions. A device is in the way of every page of `disk`, and its driver's instructions are in these figures.
+fn instructions(names: &[&str]) -> Outcome {
+    println!("@@ row | store | instructions a page out | a page in | a file page read |");
+    println!("@@ row |---|--:|--:|--:|");
     for contender in CONTENDERS {
-        // Between disk and zram there is a device in the way of every page: its instructions are in these figures.
+        let name = contender.name();
+        if !names.is_empty() && !names.contains(&name.as_str()) {
+            continue;
+        }
         contender.begin()?;
-        let region = Region::new(PAGES)?;
-        for page in 0..PAGES {
+        if matches!(contender, Contender::Zcache(_)) {
+            module::set("admit", "all")?;
+        }
+        let (out, back) = anonymous_instructions()?;
+        let file = file_instructions()?;
+        contender.end()?;
+        println!("@@ row | {name} | {out} | {back} | {file} |");
+    }
+    Ok(())
+}
+
+/// Pages in one measurement of instructions.
+const COUNTED_PAGES: usize = 4000;
+
+fn anonymous_instructions() -> Result<(u64, u64), String> {
+    let region = Region::new(COUNTED_PAGES)?;
+    let mut least = (u64::MAX, u64::MAX);
+    for _ in 0..ROUNDS {
+        for page in 0..COUNTED_PAGES {
             pages::fill(region.page(page), page as u64, Mix::Half);
         }
         let begun = Instant::now();
-        region.advise(0, PAGES, libc::MADV_PAGEOUT)?;
-        let out = begun.elapsed().as_nanos();
+        region.advise(0, COUNTED_PAGES, libc::MADV_PAGEOUT)?;
+        let out = begun.elapsed().as_nanos() as u64;
         let begun = Instant::now();
-        let sum: u64 = (0..PAGES).map(|page| region.page(page)[7] & 1).sum();
-        let back = begun.elapsed().as_nanos();
-        for page in 0..PAGES {
+        let sum: u64 = (0..COUNTED_PAGES)
+            .map(|page| region.page(page)[7])
+            .fold(0, u64::wrapping_add);
+        std::hint::black_box(sum);
+        let back = begun.elapsed().as_nanos() as u64;
+        for page in 0..COUNTED_PAGES {
             pages::check(region.page(page), page as u64, Mix::Half, "a page")?;
         }
-        println!(
-            "@@ row | {} | {} | {} |",
-            contender.name(),
-            out / PAGES as u128,
-            back / PAGES as u128 + u128::from(sum > PAGES as u64),
-        );
-        drop(region);
-        contender.end()?;
+        least = (least.0.min(out), least.1.min(back));
     }
-    Ok(())
+    let pages = COUNTED_PAGES as u64;
+    Ok((least.0 / pages, least.1 / pages))
+}
+
+/// Reads a file whose pages reclaim has dropped.
+fn file_instructions() -> Result<u64, String> {
+    let path = format!("{}/counted", sys::TREE);
+    let region = Region::new(1)?;
+    let mut bytes = Vec::new();
+    for page in 0..COUNTED_PAGES {
+        pages::fill(region.page(0), page as u64, Mix::Half);
+        bytes.extend(region.page(0).iter().flat_map(|word| word.to_ne_bytes()));
+    }
+    std::fs::write(&path, &bytes).map_err(|error| format!("{path}: {error}"))?;
+    let file = std::fs::File::open(&path).map_err(|error| format!("{path}: {error}"))?;
+    file.sync_all()
+        .map_err(|error| format!("{path}: {error}"))?;
+    let mut page = [0; 4096];
+    let mut least = u64::MAX;
+    for _ in 0..ROUNDS {
+        // Reclaim drops the file's pages to make room for these.
+        let pressure = Region::new(sys::meminfo_pages("MemAvailable"))?;
+        for number in 0..pressure.pages() {
+            pressure.page(number)[0] = 1;
+        }
+        drop(pressure);
+        let begun = Instant::now();
+        for number in 0..COUNTED_PAGES {
+            file.read_exact_at(&mut page, number as u64 * 4096)
+                .map_err(|error| format!("{path}: {error}"))?;
+        }
+        least = least.min(begun.elapsed().as_nanos() as u64);
+    }
+    std::fs::remove_file(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(least / COUNTED_PAGES as u64)
 }
 
 /// Files that are read again and again, while a stream of ten times the store passes by.

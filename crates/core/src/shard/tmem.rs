@@ -172,6 +172,12 @@ impl Shard {
         self.counters.flushed - before
     }
 
+    /// Pages of an object: whether a flush of it would find any, and so whether it is worth to divide one that is long.
+    pub fn object_pages(&self, frames: &impl Frames, pool: PoolId, object: ObjectId) -> u32 {
+        self.find_object(frames, pool, object)
+            .map_or(0, |token| self.objects.extent(frames, token).pages)
+    }
+
     /// Frees every page of a pool; how many there were. Takes time by the number of entries of the shard.
     pub fn flush_pool(&mut self, frames: &mut impl Frames, pool: PoolId) -> u64 {
         let before = self.counters.flushed;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Places;
+use super::{Kind, Places};
 use crate::command;
 
 /// Warnings that are known and harmless: objtool of 6.12 does not know all functions of newer compilers that never return.
@@ -13,7 +13,9 @@ const KNOWN_WARNINGS: &[&str] = &["falls through to next function"];
 /// Builds all three.
 pub(super) fn everything(places: &Places) -> Result<(), String> {
     kernel(places)?;
-    module(places)?;
+    if places.kind != Kind::Without {
+        module(places)?;
+    }
     guest_program(places)
 }
 
@@ -36,7 +38,7 @@ fn make(places: &Places) -> Command {
             "-j{}",
             std::thread::available_parallelism().map_or(2, usize::from)
         ));
-    if places.debug {
+    if places.kind == Kind::Debug {
         // KASAN and Rust go together with clang only.
         command.arg("LLVM=1");
     }
@@ -49,8 +51,11 @@ fn configuration(places: &Places) -> Result<String, String> {
         fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let mut text = read("config")?;
-    if places.debug {
-        text.push_str(&read("config.debug")?);
+    match places.kind {
+        Kind::Plain => {}
+        Kind::Debug => text.push_str(&read("config.debug")?),
+        // Later lines win.
+        Kind::Without => text.push_str(&read("config.without")?),
     }
     Ok(text)
 }
@@ -83,6 +88,7 @@ fn kernel(places: &Places) -> Result<(), String> {
     let refused: Vec<&str> = wanted
         .lines()
         .filter(|line| line.starts_with("CONFIG_") && !settled.lines().any(|other| other == *line))
+        .filter(|line| !is_unset(&wanted, line))
         .collect();
     if !refused.is_empty() {
         return Err(format!("this kernel does not take {}", refused.join(" ")));
@@ -90,6 +96,12 @@ fn kernel(places: &Places) -> Result<(), String> {
     println!("building the kernel: some minutes");
     command::run(&mut in_tree("all"))?;
     fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
+/// Whether a later line of the configuration takes this option back.
+fn is_unset(wanted: &str, line: &str) -> bool {
+    let name = line.split('=').next().unwrap_or(line);
+    wanted.contains(&format!("# {name} is not set"))
 }
 
 /// Copies what is not the same yet, so that make sees what changed.

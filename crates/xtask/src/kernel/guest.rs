@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::plans::Plan;
 use super::verdict::Verdict;
-use super::{Places, build};
+use super::{Kind, Places, build};
 use crate::command;
 
 /// Bytes of the swap disk and of the disk with the file system; they take what is written.
@@ -69,7 +69,9 @@ fn initramfs(
 ) -> Result<(), String> {
     let root = folder.path("root");
     fs::create_dir_all(&root).map_err(|error| said(&root, error))?;
-    copy(&places.module().join("zcache.ko"), &root.join("zcache.ko"))?;
+    if places.kind != Kind::Without {
+        copy(&places.module().join("zcache.ko"), &root.join("zcache.ko"))?;
+    }
     fill(&root)?;
     let image = folder.path("initramfs");
     let file = File::create(&image).map_err(|error| said(&image, error))?;

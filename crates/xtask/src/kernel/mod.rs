@@ -45,17 +45,28 @@ enum Task {
     },
 }
 
+/// Which kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// As it is used.
+    Plain,
+    /// With KASAN, lockdep, VM checks and fault injection.
+    Debug,
+    /// Without the front ends, to measure what they cost.
+    Without,
+}
+
 /// Where things are.
 pub(crate) struct Places {
     /// The repository.
     repository: PathBuf,
     /// Everything that is built here; it may be deleted at any time.
     cache: PathBuf,
-    debug: bool,
+    kind: Kind,
 }
 
 impl Places {
-    fn find(debug: bool) -> Result<Places, String> {
+    fn find(kind: Kind) -> Result<Places, String> {
         let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("../..")
             .canonicalize()
@@ -71,7 +82,7 @@ impl Places {
         Ok(Places {
             repository,
             cache,
-            debug,
+            kind,
         })
     }
 
@@ -92,7 +103,11 @@ impl Places {
 
     /// What is of this kind of kernel.
     fn of_kind(&self, name: &str) -> PathBuf {
-        let suffix = if self.debug { "-debug" } else { "" };
+        let suffix = match self.kind {
+            Kind::Plain => "",
+            Kind::Debug => "-debug",
+            Kind::Without => "-without",
+        };
         self.cache.join(format!("{name}{suffix}"))
     }
 
@@ -112,7 +127,12 @@ impl Places {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let places = Places::find(options.debug)?;
+    let kind = if options.debug {
+        Kind::Debug
+    } else {
+        Kind::Plain
+    };
+    let places = Places::find(kind)?;
     packages::install(&places)?;
     source::prepare(&places)?;
     build::everything(&places)?;
@@ -123,11 +143,21 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             Ok(())
         }
         Task::Test { full, name } => {
-            let plans = plans::tests(*full, places.debug);
+            let plans = plans::tests(*full, options.debug);
             guest::run_all(&places, &chosen(plans, name.as_deref())?)
         }
         Task::Bench { name } => {
-            guest::run_all(&places, &chosen(plans::measurements(), name.as_deref())?)
+            let plans = chosen(plans::measurements(), name.as_deref())?;
+            let (without, with): (Vec<_>, Vec<_>) = plans
+                .into_iter()
+                .partition(|plan| plan.kind == Kind::Without);
+            guest::run_all(&places, &with)?;
+            if without.is_empty() {
+                return Ok(());
+            }
+            let places = Places::find(Kind::Without)?;
+            build::everything(&places)?;
+            guest::run_all(&places, &without)
         }
         Task::Shell => guest::shell(&places),
     }

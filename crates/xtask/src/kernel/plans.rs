@@ -1,5 +1,7 @@
 //! Which guests there are, and what each is told to do.
 
+use super::Kind;
+
 /// One boot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Plan {
@@ -12,6 +14,8 @@ pub(super) struct Plan {
     pub(super) minutes: u64,
     /// The guest's clock counts instructions: one a nanosecond, one CPU.
     pub(super) counts_instructions: bool,
+    /// The kernel that it needs, where it is not the one that was asked for.
+    pub(super) kind: Kind,
 }
 
 impl Plan {
@@ -23,6 +27,7 @@ impl Plan {
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             minutes: 10,
             counts_instructions: false,
+            kind: Kind::Plain,
         }
     }
 }
@@ -138,5 +143,9 @@ pub(super) fn measurements() -> Vec<Plan> {
     let mut instructions = Plan::new("instructions", 256, 1, &["bench instructions"]);
     instructions.minutes = 30;
     instructions.counts_instructions = true;
-    vec![loads, stream, instructions]
+    let mut without = Plan::new("instructions-without", 256, 1, &["bench instructions disk"]);
+    without.minutes = 30;
+    without.counts_instructions = true;
+    without.kind = Kind::Without;
+    vec![loads, stream, instructions, without]
 }
