@@ -233,6 +233,9 @@ fn oom(_: &[&str]) -> Outcome {
     })
 }
 
+/// More faults than a scenario brings about.
+const FAULTS_MAX: u64 = 1_000_000;
+
 /// `inject failslab|fail_page_alloc|fail_make_request`: the kernel's own faults, while memory is tortured.
 fn inject(words: &[&str]) -> Outcome {
     let what = *words.first().ok_or("WHAT")?;
@@ -241,7 +244,8 @@ fn inject(words: &[&str]) -> Outcome {
     let device = "/sys/block/vda/make-it-fail";
     with_module("", || {
         set("interval", "1")?;
-        set("times", "-1")?;
+        // Counts down with each fault.
+        set("times", &FAULTS_MAX.to_string())?;
         set("verbose", "0")?;
         if what == "fail_page_alloc" {
             set("ignore-gfp-wait", "N")?;
@@ -260,6 +264,12 @@ fn inject(words: &[&str]) -> Outcome {
         set("probability", "0")?;
         if what == "fail_make_request" {
             sys::write(device, "0")?;
+        }
+        let left = std::fs::read_to_string(format!("{directory}/times")).unwrap_or_default();
+        let injected = FAULTS_MAX - number(left.trim())?;
+        println!("{injected} faults");
+        if injected == 0 {
+            return Err("no fault was injected".into());
         }
         // Pages that could not be written are still there and can be now.
         result
