@@ -39,22 +39,20 @@ pub(crate) enum Mix {
 /// Fills a page with what its number says.
 pub(crate) fn fill(page: &mut [u64; 512], number: u64, mix: Mix) {
     let mut random = Random::new(number);
-    let random_words = match (mix, random.next() % 16) {
+    // Of the eight words of a line, so many are new and the others are those of the line before, as in an array of records.
+    let new_words: &[usize] = match (mix, random.next() % 16) {
         (Mix::All, 0) => {
             page.fill(number | 1);
             return;
         }
-        (Mix::All, 1) => 512,
-        (Mix::All, 2..=5) | (Mix::Quarter, _) => 96,
-        _ => 232,
+        (Mix::All, 1) => &[8],
+        (Mix::All, 2..=5) | (Mix::Quarter, _) => &[1, 2],
+        _ => &[3],
     };
-    for (at, word) in page.iter_mut().enumerate() {
-        *word = if at % 512 < random_words {
-            random.next()
-        } else {
-            // Small numbers and pointers that are alike.
-            0x7f00_0000_0000 | (number & 0xfff) << 12 | (at as u64 & 7) << 3
-        };
+    let mut line = [0x7f00_0000_0000 | (number & 0xfff) << 12; 8];
+    for (at, words) in page.chunks_exact_mut(8).enumerate() {
+        line[..new_words[at % new_words.len()]].fill_with(|| random.next());
+        words.copy_from_slice(&line);
     }
 }
 
