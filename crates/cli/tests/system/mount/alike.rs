@@ -95,8 +95,16 @@ fn pages_that_stay_are_compressed_harder() {
     }
     let before = mounted.stats();
     let ratio = |stats: &serde_json::Value| stats["compression_ratio"].as_f64();
+    let mut more = 0;
     assert!(
         eventually(Duration::from_secs(90), || {
+            // A dictionary is learned from pages that come: those of the file may
+            // all have come before the thread that learns had a processor.
+            let part = mounted.target().join(format!("more{more}"));
+            more += 1;
+            std::fs::write(&part, &text[..1 << 20]).expect("written");
+            drop_pages(&part);
+            assert!(std::fs::read(&part).expect("read") == text.as_bytes()[..1 << 20]);
             std::thread::sleep(Duration::from_millis(500));
             mounted.stats()["cold_pages"].as_u64() > Some(1000)
         }),
