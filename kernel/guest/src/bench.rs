@@ -378,7 +378,7 @@ fn stream() -> Outcome {
     );
     println!("@@ row |---|--:|--:|--:|--:|--:|");
     let total = sys::meminfo_pages("MemTotal");
-    let set = Set::make(total * 55 / 100, total * 2)?;
+    let set = Set::make(total * 80 / 100, total * 2)?;
     for admit in ["", "admit=was_active", "admit=all"] {
         // The rest of the RAM is somebody else's, who does not give it back.
         let hog = Region::new(total * 35 / 100)?;
