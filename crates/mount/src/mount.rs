@@ -26,7 +26,7 @@ use crate::mountpoint;
 use crate::report::MountStats;
 use crate::ringworker::{self, Ring, RingWorker};
 use crate::serve::Filesystem;
-use crate::session::{self, Offer};
+use crate::session::{self, Offer, Transfer};
 use crate::watch::Watch;
 use crate::worker::{Requests, Worker};
 
@@ -68,6 +68,9 @@ struct Serving {
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
     budget: Arc<Budget>,
+    /// Threads that were asked for.
+    threads: usize,
+    transfer: Transfer,
     signals: Signals,
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Threads that serve nobody: they end when the mount is `gone`.
@@ -104,12 +107,16 @@ impl Serving {
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
         mountpoint::mount(&device, &source, &target, config.flags)?;
+        let threads = config.threads.unwrap_or_else(default_threads).max(1);
         let begun = Serving {
             target,
             stats: config.stats.clone(),
             filesystem,
             requests: Arc::default(),
             budget: Arc::new(Budget::new(config.ram_bytes)),
+            threads,
+            // Each processor has a ring of its own, if there are rings.
+            transfer: Transfer::new(config.ram_bytes, threads.max(processors())),
             signals,
             workers: Vec::new(),
             helpers: Vec::new(),
@@ -124,7 +131,7 @@ impl Serving {
         match self.answer_and_serve(device, config) {
             Ok(()) => {
                 // Slower sweeps are no reason not to mount.
-                let _ = mountpoint::widen_readahead(&self.target);
+                let _ = mountpoint::widen_readahead(&self.target, self.transfer);
                 self.budget.enforce(&self.filesystem.cache);
                 Ok(self)
             }
@@ -137,9 +144,8 @@ impl Serving {
 
     fn answer_and_serve(&mut self, device: Device, config: &MountConfig) -> Result<(), MountError> {
         let offer = session::greet(&device)?;
-        let threads = config.threads.unwrap_or_else(default_threads).max(1);
-        let rings = rings(&device, &offer, config, threads)?;
-        offer.accept(&device, !rings.is_empty())?;
+        let rings = rings(&device, &offer, config, self.transfer, self.threads)?;
+        offer.accept(&device, self.transfer, !rings.is_empty())?;
         let by_ring = !rings.is_empty();
         let failed = |error| MountError::System {
             what: "the threads that serve the mount",
@@ -152,7 +158,7 @@ impl Serving {
                 return Err(MountError::Rings(refused));
             }
             // The kernel has gone back to the device.
-            _ => threads,
+            _ => self.threads,
         };
         self.start_helpers(&device, config).map_err(failed)?;
         self.start_workers(device, threads).map_err(failed)
@@ -162,7 +168,7 @@ impl Serving {
     fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
         let (registered, answers) = std::sync::mpsc::channel();
         for (number, ring) in rings.into_iter().enumerate() {
-            let worker = RingWorker::new(ring, &self.filesystem, &self.requests);
+            let worker = RingWorker::new(ring, &self.filesystem, &self.requests, self.transfer);
             self.ring_workers
                 .push(worker.start(number, registered.clone())?);
         }
@@ -172,12 +178,16 @@ impl Serving {
 
     fn start_workers(&mut self, device: Device, threads: usize) -> io::Result<()> {
         for number in 1..threads {
-            let worker = Worker::new(device.another()?, &self.filesystem, &self.requests);
+            let worker = self.worker(device.another()?);
             self.workers.push(worker.start(number)?);
         }
-        let worker = Worker::new(device, &self.filesystem, &self.requests);
+        let worker = self.worker(device);
         self.workers.push(worker.start(0)?);
         Ok(())
+    }
+
+    fn worker(&self, device: Device) -> Worker {
+        Worker::new(device, &self.filesystem, &self.requests, self.transfer)
     }
 
     fn start_helpers(&mut self, device: &Device, config: &MountConfig) -> io::Result<()> {
@@ -323,12 +333,13 @@ fn rings(
     device: &Device,
     offer: &Offer,
     config: &MountConfig,
+    transfer: Transfer,
     threads: usize,
 ) -> Result<Vec<Ring>, MountError> {
     let made = match (config.transport, offer.has_rings()) {
         (Transport::Dev, _) | (Transport::Auto, false) => return Ok(Vec::new()),
         (Transport::Uring, false) => return Err(MountError::NoRings),
-        (_, true) => ringworker::rings(device, threads),
+        (_, true) => ringworker::rings(device, transfer, threads),
     };
     match made {
         Ok(rings) => Ok(rings),
@@ -356,6 +367,9 @@ fn open_source(source: &std::path::Path) -> io::Result<Inodes> {
 /// Two for each processor, so that one can wait for the source while another
 /// answers from RAM.
 fn default_threads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    (processors * 2).clamp(4, 16)
+    (processors() * 2).clamp(4, 16)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }

@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags as KernelFlags, UnmountFlags};
 use crate::config::{MountConfig, MountFlags};
 use crate::device::Device;
 use crate::error::MountError;
-use crate::session::TRANSFER_BYTES_MAX;
+use crate::session::Transfer;
 
 /// The type in the kernel's list.
 const TYPE: &str = "fuse.zcache";
@@ -87,13 +87,13 @@ fn kernel_flags(flags: MountFlags) -> KernelFlags {
     set.fold(KernelFlags::empty(), |all, (_, flag)| all | flag)
 }
 
-/// How far the kernel may read ahead in the mount: several requests, so that
+/// How far the kernel may read ahead in the mount, in requests: several, so that
 /// one is answered from RAM while another waits for the source.
-const READ_AHEAD_KIB: usize = (2 * TRANSFER_BYTES_MAX) >> 10;
+const READ_AHEAD_TRANSFERS: usize = 2;
 
 /// Lets the kernel read as far ahead as requests can be answered at once. The
 /// limit for a new mount is 128 KiB, and where it stays so, sweeps are slower.
-pub(crate) fn widen_readahead(target: &Path) -> io::Result<()> {
+pub(crate) fn widen_readahead(target: &Path, transfer: Transfer) -> io::Result<()> {
     let mounts = std::fs::read("/proc/self/mountinfo")?;
     let mut lines = mounts.split(|byte| *byte == b'\n');
     let ours = lines.rfind(|line| parse(line).is_some_and(|(at, _)| at == target));
@@ -103,7 +103,8 @@ pub(crate) fn widen_readahead(target: &Path) -> io::Result<()> {
     };
     let device = String::from_utf8_lossy(device);
     let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
-    std::fs::write(path, READ_AHEAD_KIB.to_string())
+    let kib = (READ_AHEAD_TRANSFERS * transfer.bytes()) >> 10;
+    std::fs::write(path, kib.to_string())
 }
 
 /// What is mounted at a path, if anything: the topmost, for mounts can hide

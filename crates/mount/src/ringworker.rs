@@ -26,7 +26,7 @@ use zcache_sys::process;
 use crate::device::Device;
 use crate::room::Room;
 use crate::serve::Filesystem;
-use crate::session::{REQUEST_BYTES_MAX, TRANSFER_PAGES_MAX};
+use crate::session::Transfer;
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Header};
 use crate::worker::Requests;
@@ -43,13 +43,13 @@ pub(crate) struct Ring {
 
 /// The rings that a mount needs: at least one for each of the kernel's queues,
 /// and `threads` in all.
-pub(crate) fn rings(device: &Device, threads: usize) -> io::Result<Vec<Ring>> {
+pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::Result<Vec<Ring>> {
     let (online, later) = fusering::queues()?;
     let make = |queues: &[u16], processor| {
         let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
         // A write's bytes are its payload, and the kernel may ask for no less
         // than a page beside them.
-        FuseRing::new(device, queues, REQUEST_BYTES_MAX).map(|ring| Ring { ring, processor })
+        FuseRing::new(device, queues, transfer.request_bytes()).map(|ring| Ring { ring, processor })
     };
     let each = threads.div_ceil(online.len()).max(1);
     let mut rings = Vec::new();
@@ -80,14 +80,15 @@ impl RingWorker {
         ring: Ring,
         filesystem: &Arc<Filesystem>,
         requests: &Arc<Requests>,
+        transfer: Transfer,
     ) -> RingWorker {
         RingWorker {
             ring,
             filesystem: Arc::clone(filesystem),
             requests: Arc::clone(requests),
             answer: Answer::default(),
-            lens: vec![None; TRANSFER_PAGES_MAX],
-            kept: Room::new(TRANSFER_PAGES_MAX),
+            lens: vec![None; transfer.pages()],
+            kept: Room::new(transfer.pages()),
         }
     }
 
@@ -160,7 +161,7 @@ impl RingWorker {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let (pages, _) = arrival.payload.as_chunks_mut::<PAGE_SIZE>();
-        let pages = &mut pages[..TRANSFER_PAGES_MAX];
+        let pages = &mut pages[..lens.len()];
         let (error, len, fresh) = match filesystem.read(fields, pages, lens) {
             Ok(answered) => (0, answered.len, answered.fresh),
             Err(error) => (error.raw_os_error(), 0, None),

@@ -11,15 +11,50 @@ use crate::error::MountError;
 use crate::wire::abi::{self, init, opcode};
 use crate::wire::{Answer, Fields, Header};
 
-/// The longest read or write: larger ones gain nothing more, and each worker has
-/// room for one of each.
-pub(crate) const TRANSFER_BYTES_MAX: usize = 256 << 10;
+/// The longest read or write of a mount: the longer, the fewer round trips has a
+/// sweep; but each worker has room for one of each, in the budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Transfer {
+    bytes: usize,
+}
 
-/// Pages of the longest read.
+/// The kernel's own limit, unless an administrator raised it.
+const TRANSFER_BYTES_MAX: usize = 1 << 20;
+const TRANSFER_BYTES_MIN: usize = 256 << 10;
+
+/// Pages of the longest read of any mount.
 pub(crate) const TRANSFER_PAGES_MAX: usize = TRANSFER_BYTES_MAX / PAGE_SIZE;
 
-/// A write is preceded by its header and fields.
-pub(crate) const REQUEST_BYTES_MAX: usize = TRANSFER_BYTES_MAX + PAGE_SIZE;
+/// All workers' rooms take at most this part of the budget, if that leaves them
+/// the least.
+const ROOMS_PART: u64 = 16;
+
+impl Transfer {
+    /// What a budget allows to so many workers.
+    pub(crate) fn new(ram_bytes: u64, workers: usize) -> Transfer {
+        let rooms = ram_bytes / ROOMS_PART / (2 * workers.max(1)) as u64;
+        let mut bytes = TRANSFER_BYTES_MAX;
+        while bytes > TRANSFER_BYTES_MIN && bytes as u64 > rooms {
+            bytes /= 2;
+        }
+        Transfer { bytes }
+    }
+
+    /// Bytes of the longest read or write.
+    pub(crate) fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// Pages of the longest read.
+    pub(crate) fn pages(self) -> usize {
+        self.bytes / PAGE_SIZE
+    }
+
+    /// A write is preceded by its header and fields.
+    pub(crate) fn request_bytes(self) -> usize {
+        self.bytes + PAGE_SIZE
+    }
+}
 
 /// Reads ahead and writes of the page cache that may wait for us at once.
 const BACKGROUND_MAX: u16 = 64;
@@ -30,7 +65,7 @@ const MINOR_MIN: u32 = 31;
 /// Receives the kernel's first request, which is about the protocol itself. It
 /// waits for its [answer](Offer::accept), and every other request for that.
 pub(crate) fn greet(device: &Device) -> Result<Offer, MountError> {
-    let mut buffer = vec![0; REQUEST_BYTES_MAX];
+    let mut buffer = vec![0; TRANSFER_BYTES_MIN + PAGE_SIZE];
     let len = loop {
         match device.receive(&mut buffer).map_err(failed)? {
             Received::Request(len) => break len,
@@ -89,10 +124,15 @@ impl Offer {
 
     /// Answers. With `rings` all requests wait from then on until each of the
     /// mount's queues has an entry, or one was refused.
-    pub(crate) fn accept(&self, device: &Device, rings: bool) -> Result<(), MountError> {
+    pub(crate) fn accept(
+        &self,
+        device: &Device,
+        transfer: Transfer,
+        rings: bool,
+    ) -> Result<(), MountError> {
         let mut answer = Answer::default();
         answer.clear();
-        self.write(rings, &mut answer);
+        self.write(transfer, rings, &mut answer);
         let bytes = answer.finish(self.unique, 0, 0);
         device.answer(bytes, &[]).map_err(failed)
     }
@@ -101,7 +141,7 @@ impl Offer {
     /// that what a write has returned is the source's already; and without
     /// truncation by OPEN, which would be done before the kernel refuses it for
     /// a program that is being executed.
-    fn write(&self, rings: bool, answer: &mut Answer) {
+    fn write(&self, transfer: Transfer, rings: bool, answer: &mut Answer) {
         let by_ring = if rings { init::OVER_IO_URING } else { 0 };
         let wanted = init::ASYNC_READ
             | init::BIG_WRITES
@@ -120,14 +160,14 @@ impl Offer {
         let flags = wanted & self.flags;
         answer.u32(abi::MAJOR);
         answer.u32(abi::MINOR);
-        answer.u32(self.readahead_bytes.max(TRANSFER_BYTES_MAX as u32));
+        answer.u32(self.readahead_bytes.max(transfer.bytes() as u32));
         answer.u32(flags as u32);
         answer.u16(BACKGROUND_MAX);
         answer.u16(BACKGROUND_MAX / 4 * 3);
-        answer.u32(TRANSFER_BYTES_MAX as u32);
+        answer.u32(transfer.bytes() as u32);
         // Times in nanoseconds.
         answer.u32(1);
-        answer.u16(TRANSFER_PAGES_MAX as u16);
+        answer.u16(transfer.pages() as u16);
         answer.u16(0);
         answer.u32((flags >> 32) as u32);
         answer.zeros(28);
@@ -137,6 +177,24 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transfers_are_as_long_as_the_budget_and_the_kernel_allow() {
+        for (ram, workers, bytes) in [
+            (0, 0, 256 << 10),
+            (16 << 20, 4, 256 << 10),
+            (64 << 20, 4, 512 << 10),
+            (128 << 20, 4, 1 << 20),
+            (128 << 20, 16, 256 << 10),
+            (u64::MAX, 16, 1 << 20),
+        ] {
+            assert_eq!(
+                Transfer::new(ram, workers).bytes(),
+                bytes,
+                "{ram} {workers}"
+            );
+        }
+    }
 
     #[test]
     fn only_what_the_kernel_offers_is_accepted() {
@@ -151,7 +209,7 @@ mod tests {
         for (rings, high) in [(false, 0u32), (true, 1 << 9)] {
             let mut answer = Answer::default();
             answer.clear();
-            offer.write(rings, &mut answer);
+            offer.write(Transfer::new(0, 1), rings, &mut answer);
             assert_eq!(answer.len(), 64, "struct fuse_init_out");
             assert_eq!(answer.body()[12..16], flags.to_ne_bytes());
             assert_eq!(answer.body()[32..36], high.to_ne_bytes());

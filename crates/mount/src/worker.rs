@@ -12,7 +12,7 @@ use std::thread;
 use crate::device::{Device, Received};
 use crate::room::{Room, resident};
 use crate::serve::Filesystem;
-use crate::session::{REQUEST_BYTES_MAX, TRANSFER_PAGES_MAX};
+use crate::session::Transfer;
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Fields, Header};
 
@@ -76,15 +76,16 @@ impl Worker {
         device: Device,
         filesystem: &Arc<Filesystem>,
         requests: &Arc<Requests>,
+        transfer: Transfer,
     ) -> Worker {
         Worker {
             device,
             filesystem: Arc::clone(filesystem),
             requests: Arc::clone(requests),
-            request: resident(REQUEST_BYTES_MAX),
+            request: resident(transfer.request_bytes()),
             answer: Answer::default(),
-            pages: Room::new(TRANSFER_PAGES_MAX),
-            lens: vec![None; TRANSFER_PAGES_MAX],
+            pages: Room::new(transfer.pages()),
+            lens: vec![None; transfer.pages()],
         }
     }
 
