@@ -7,7 +7,7 @@
 //! - `entries == same_filled_pages + pers_zpages + eph_zpages`
 //! - `puts == stored + rejected_no_frames + rejected_no_metadata`
 //! - `swap_stored + clean_kept == stored`
-//! - `frames_in_use == block_frames + metadata_frames`
+//! - `frames_in_use == block_frames + metadata_frames + stock_frames`
 
 use core::ffi::c_char;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use zcache_core::{Counters, Usage};
 
 use crate::frames::{self, PageFrames};
-use crate::{ffi, store};
+use crate::{ffi, stock, store};
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -63,6 +63,8 @@ events! {
     clean_invalidated,
     /// File pages dropped because the kernel wanted memory.
     shrunk_pages,
+    /// Runs of frames that the page allocator did not have at once and the stock had.
+    taken_from_stock,
     /// Pages written to a swap device from here.
     written_pages,
     /// Blocks that writeback emptied.
@@ -130,6 +132,7 @@ const SUM_TABLE: &[(&str, Reader)] = &[
     ("writing_blocks\0", |sum| sum.usage.writing_blocks.into()),
     ("block_frames\0", |sum| sum.usage.block_frames.into()),
     ("metadata_frames\0", |sum| sum.usage.metadata_frames.into()),
+    ("stock_frames\0", |_| stock::in_stock()),
     ("frames_in_use\0", |_| frames::in_use()),
     ("limit_frames\0", |_| ffi::limit_frames()),
 ];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The C beside this module (glue.c, glue.h), as safe functions where that can be said.
+//! The C beside this module (glue.c, codecs.c, glue.h), as safe functions where that can be said.
 
 use core::ffi::{c_int, c_ulong, c_void};
 use kernel::error::to_result;
@@ -28,13 +28,15 @@ extern "C" {
     fn zc_cpu_get() -> *mut RawCpu;
     fn zc_cpu_put();
     fn zc_direct_map() -> *mut u8;
-    fn zc_frames_alloc(frames: u32, may_use_reserves: bool) -> u32;
+    fn zc_frames_alloc(frames: u32) -> u32;
+    fn zc_frames_alloc_waiting(frames: u32) -> u32;
     fn zc_frames_free(pfn: u32, frames: u32);
     fn zc_memory_alloc(bytes: usize) -> *mut c_void;
     fn zc_memory_free(memory: *mut c_void);
     fn zc_lock(shard: u32) -> c_ulong;
     fn zc_unlock(shard: u32, flags: c_ulong);
     fn zc_kick_writeback();
+    fn zc_kick_stock();
     fn zc_write_page(kind: u32, offset: u64) -> c_int;
     fn zc_write_wait();
     fn zc_wants_zstd() -> bool;
@@ -154,14 +156,21 @@ pub(crate) fn direct_map() -> *mut u8 {
 }
 
 /// Contiguous page frames, by the number of the first; never waits.
-pub(crate) fn frames_alloc(frames: u32, may_use_reserves: bool) -> Option<u32> {
+pub(crate) fn frames_alloc(frames: u32) -> Option<u32> {
     // SAFETY: may be called anywhere.
-    let pfn = unsafe { zc_frames_alloc(frames, may_use_reserves) };
+    let pfn = unsafe { zc_frames_alloc(frames) };
+    (pfn != NO_FRAMES).then_some(pfn)
+}
+
+/// As `frames_alloc`, but the page allocator may reclaim and compact for it.
+pub(crate) fn frames_alloc_waiting(frames: u32) -> Option<u32> {
+    // SAFETY: the caller may sleep.
+    let pfn = unsafe { zc_frames_alloc_waiting(frames) };
     (pfn != NO_FRAMES).then_some(pfn)
 }
 
 /// # Safety
-/// They came from `frames_alloc`, as many, and nothing refers to them.
+/// They came from `frames_alloc` or `frames_alloc_waiting`, as many, and nothing refers to them.
 pub(crate) unsafe fn frames_free(pfn: u32, frames: u32) {
     // SAFETY: as above.
     unsafe { zc_frames_free(pfn, frames) }
@@ -183,6 +192,11 @@ pub(crate) unsafe fn memory_free(memory: core::ptr::NonNull<u8>) {
 pub(crate) fn kick_writeback() {
     // SAFETY: may be called anywhere while a front end is registered.
     unsafe { zc_kick_writeback() }
+}
+
+pub(crate) fn kick_stock() {
+    // SAFETY: may be called anywhere while a front end is registered.
+    unsafe { zc_kick_stock() }
 }
 
 /// Begins to write one page to its device, or says why not. By the holder of the mutex of writeback only.

@@ -2,13 +2,13 @@
 
 //! Frames from the page allocator: the core's memory.
 //!
-//! Invariant: `in_use == frames in use of all shards`, blocks and tables.
+//! Invariant: `in_use == frames in use of all shards`, blocks and tables, `+ stock`.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use zcache_core::{FrameId, Frames, Run};
 
-use crate::ffi;
+use crate::{ffi, stock};
 
 static IN_USE: AtomicU64 = AtomicU64::new(0);
 
@@ -17,12 +17,30 @@ pub(crate) fn in_use() -> u64 {
     IN_USE.load(Ordering::Relaxed)
 }
 
+/// Counts frames as in use where the limit allows, while `alloc` gets them.
+pub(crate) fn reserve(frames: u64, limit: u64, alloc: impl FnOnce() -> Option<u32>) -> Option<u32> {
+    let before = IN_USE.fetch_add(frames, Ordering::Relaxed);
+    let got = if before + frames <= limit { alloc() } else { None };
+    if got.is_none() {
+        IN_USE.fetch_sub(frames, Ordering::Relaxed);
+    }
+    got
+}
+
+/// # Safety
+/// They were reserved, as many, and nothing refers to them.
+pub(crate) unsafe fn give_back(pfn: u32, frames: u32) {
+    // SAFETY: as above.
+    unsafe { ffi::frames_free(pfn, frames) };
+    IN_USE.fetch_sub(frames.into(), Ordering::Relaxed);
+}
+
 /// The page allocator, for one operation.
 pub(crate) struct PageFrames {
     base: *mut u8,
     limit_frames: u64,
     /// Reclaim must not fail for want of a frame; a page that may be dropped can be refused one.
-    may_use_reserves: bool,
+    must_be_kept: bool,
 }
 
 impl PageFrames {
@@ -31,7 +49,7 @@ impl PageFrames {
         PageFrames {
             base,
             limit_frames: 0,
-            may_use_reserves: false,
+            must_be_kept: false,
         }
     }
 
@@ -40,7 +58,7 @@ impl PageFrames {
         PageFrames {
             base,
             limit_frames: ffi::limit_frames(),
-            may_use_reserves: true,
+            must_be_kept: true,
         }
     }
 
@@ -49,7 +67,7 @@ impl PageFrames {
         PageFrames {
             base,
             limit_frames: ffi::low_frames(),
-            may_use_reserves: false,
+            must_be_kept: false,
         }
     }
 
@@ -60,21 +78,20 @@ impl PageFrames {
 
 impl Frames for PageFrames {
     fn alloc(&mut self, run: Run) -> Option<FrameId> {
-        let frames = u64::from(run.frames());
-        let before = IN_USE.fetch_add(frames, Ordering::Relaxed);
-        if before + frames <= self.limit_frames {
-            if let Some(pfn) = ffi::frames_alloc(run.frames(), self.may_use_reserves) {
-                return Some(FrameId(pfn));
-            }
-        }
-        IN_USE.fetch_sub(frames, Ordering::Relaxed);
-        None
+        let got = reserve(run.frames().into(), self.limit_frames, || {
+            ffi::frames_alloc(run.frames())
+        });
+        // What is in stock is in use already.
+        let got = got.or_else(|| {
+            let within = in_use() <= self.limit_frames;
+            within.then(|| stock::take(run, self.must_be_kept)).flatten()
+        });
+        got.map(FrameId)
     }
 
     fn free(&mut self, frame: FrameId, run: Run) {
         // SAFETY: the core gives back what `alloc` gave it, once, as it was.
-        unsafe { ffi::frames_free(frame.0, run.frames()) };
-        IN_USE.fetch_sub(u64::from(run.frames()), Ordering::Relaxed);
+        unsafe { give_back(frame.0, run.frames()) };
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * zcache: memory, locks, codecs, the front ends' tables, writeback of one page,
+ * zcache: memory, locks, the front ends' tables, writeback of one page,
  * the shrinker, parameters and debugfs. No policy: that is on the Rust side.
  */
 
@@ -9,11 +9,9 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
-#include <linux/lz4.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
-#include <linux/percpu.h>
 #include <linux/pagemap.h>
 #include <linux/seq_file.h>
 #include <linux/shrinker.h>
@@ -23,7 +21,6 @@
 #include <linux/swapops.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
-#include <linux/xxhash.h>
 
 #include "glue.h"
 
@@ -31,7 +28,6 @@
 /* Writes to the swap devices under way at once */
 #define ZC_IN_FLIGHT	32
 #define ZC_SHARDS_MAX	64
-#define ZC_ZSTD_LEVEL	1
 
 /* Parameters */
 
@@ -50,18 +46,17 @@ static DEFINE_MUTEX(zc_active_mutex);
 static int zc_choose(const char *val, const char * const *names, int count,
 		     u32 *choice)
 {
-	int i;
+	char list[64] = "";
+	int i, at = 0;
 
 	for (i = 0; i < count; i++) {
 		if (sysfs_streq(val, names[i])) {
 			WRITE_ONCE(*choice, i);
 			return 0;
 		}
+		at += scnprintf(list + at, sizeof(list) - at, " %s", names[i]);
 	}
-	pr_err("zcache: \"%s\" is not to be had; choose", val);
-	for (i = 0; i < count; i++)
-		pr_cont(" %s", names[i]);
-	pr_cont("\n");
+	pr_err("zcache: \"%s\" is not to be had; choose%s\n", val, list);
 	return -EINVAL;
 }
 
@@ -82,8 +77,6 @@ static const struct kernel_param_ops zc_allocator_ops = {
 };
 module_param_cb(allocator, &zc_allocator_ops, NULL, 0444);
 MODULE_PARM_DESC(allocator, "how zpages are packed: block (default), zbud, ztri, zsmalloc");
-
-static int zc_zstd_prepare(void);
 
 static int zc_compressor_set(const char *val, const struct kernel_param *kp)
 {
@@ -153,13 +146,13 @@ static unsigned int zc_max_percent = 20;
 module_param_cb(max_pool_percent, &zc_percent_ops, &zc_max_percent, 0644);
 MODULE_PARM_DESC(max_pool_percent, "of the RAM: the most that the store takes (default 20)");
 
-static unsigned int zc_high_percent = 90;
+static unsigned int zc_high_percent = 97;
 module_param_cb(high_percent, &zc_percent_ops, &zc_high_percent, 0644);
-MODULE_PARM_DESC(high_percent, "of that: writeback begins (default 90)");
+MODULE_PARM_DESC(high_percent, "of that: writeback begins (default 97)");
 
-static unsigned int zc_low_percent = 80;
+static unsigned int zc_low_percent = 92;
 module_param_cb(low_percent, &zc_percent_ops, &zc_low_percent, 0644);
-MODULE_PARM_DESC(low_percent, "of that: writeback ends (default 80)");
+MODULE_PARM_DESC(low_percent, "of that: writeback ends (default 92)");
 
 bool zc_wants_zstd(void)
 {
@@ -192,20 +185,11 @@ u8 *zc_direct_map(void)
 	return __va(0);
 }
 
-/*
- * Called under a shard's lock with interrupts off: never waits. Stores run in
- * reclaim, which frees more than it takes: they may take half of the reserve
- * below the watermarks. The other half is for those who write pages to disks.
- * Pages that can be dropped leave all of it.
- */
-u32 zc_frames_alloc(u32 frames, bool may_use_reserves)
+static u32 zc_frames_get(u32 frames, gfp_t gfp)
 {
-	gfp_t gfp = __GFP_NOWARN | __GFP_NORETRY | __GFP_NOMEMALLOC;
 	unsigned long pfn;
 	void *memory;
 
-	if (may_use_reserves)
-		gfp |= __GFP_HIGH | __GFP_KSWAPD_RECLAIM;
 	if (is_power_of_2(frames))
 		memory = (void *)__get_free_pages(gfp, ilog2(frames));
 	else
@@ -218,6 +202,25 @@ u32 zc_frames_alloc(u32 frames, bool may_use_reserves)
 		return ZC_NO_FRAMES;
 	}
 	return pfn;
+}
+
+/*
+ * Called under a shard's lock with interrupts off: never waits. Stores run in
+ * reclaim, which frees more than it takes: they may take half of the reserve
+ * below the watermarks. The other half is for those who write pages to disks.
+ */
+u32 zc_frames_alloc(u32 frames)
+{
+	return zc_frames_get(frames, __GFP_NOWARN | __GFP_NORETRY |
+				     __GFP_NOMEMALLOC | __GFP_HIGH |
+				     __GFP_KSWAPD_RECLAIM);
+}
+
+/* For the worker that fills the stock, which nobody waits for */
+u32 zc_frames_alloc_waiting(u32 frames)
+{
+	return zc_frames_get(frames, GFP_KERNEL | __GFP_NOWARN |
+				     __GFP_RETRY_MAYFAIL);
 }
 
 void zc_frames_free(u32 pfn, u32 frames)
@@ -243,6 +246,7 @@ void zc_memory_free(void *memory)
 /* Locks: one a shard, all of one class; nothing nests in them but the page allocator's */
 
 struct zc_shard_lock {
+	/* Protects the shard of the same number */
 	spinlock_t lock;
 } ____cacheline_aligned_in_smp;
 
@@ -268,118 +272,7 @@ void zc_relax(void)
 
 void zc_pause(void)
 {
-	msleep(10);
-}
-
-/* Codecs */
-
-static DEFINE_PER_CPU(struct zc_cpu, zc_cpus);
-static zstd_parameters zc_zstd_parameters;
-static DEFINE_MUTEX(zc_zstd_mutex);
-
-struct zc_cpu *zc_cpu_get(void)
-{
-	return get_cpu_ptr(&zc_cpus);
-}
-
-void zc_cpu_put(void)
-{
-	put_cpu_ptr(&zc_cpus);
-}
-
-static void zc_cpus_free(void)
-{
-	int i;
-
-	for_each_possible_cpu(i) {
-		struct zc_cpu *cpu = per_cpu_ptr(&zc_cpus, i);
-
-		kfree(cpu->out);
-		kfree(cpu->in);
-		kvfree(cpu->lz4);
-		/* The contexts lie at the start of their workspaces */
-		kvfree(cpu->cctx);
-		kvfree(cpu->dctx);
-		memset(cpu, 0, sizeof(*cpu));
-	}
-}
-
-static int zc_cpus_alloc(void)
-{
-	int i;
-
-	for_each_possible_cpu(i) {
-		struct zc_cpu *cpu = per_cpu_ptr(&zc_cpus, i);
-
-		cpu->out = kmalloc(2 * PAGE_SIZE, GFP_KERNEL);
-		cpu->in = kmalloc(PAGE_SIZE, GFP_KERNEL);
-		cpu->lz4 = kvmalloc(LZ4_MEM_COMPRESS, GFP_KERNEL);
-		if (!cpu->out || !cpu->in || !cpu->lz4)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/* Some 250 KiB a CPU, which only those pay who choose zstd */
-static int zc_zstd_prepare(void)
-{
-	zstd_parameters parameters = zstd_get_params(ZC_ZSTD_LEVEL, PAGE_SIZE);
-	size_t cctx_bytes = zstd_cctx_workspace_bound(&parameters.cParams);
-	size_t dctx_bytes = zstd_dctx_workspace_bound();
-	int i, err = 0;
-
-	mutex_lock(&zc_zstd_mutex);
-	zc_zstd_parameters = parameters;
-	for_each_possible_cpu(i) {
-		struct zc_cpu *cpu = per_cpu_ptr(&zc_cpus, i);
-		void *memory;
-
-		if (!cpu->dctx) {
-			memory = kvmalloc(dctx_bytes, GFP_KERNEL);
-			if (!memory)
-				goto no_memory;
-			cpu->dctx = zstd_init_dctx(memory, dctx_bytes);
-			if (WARN_ON_ONCE(cpu->dctx != memory))
-				goto no_memory;
-		}
-		if (!cpu->cctx) {
-			memory = kvmalloc(cctx_bytes, GFP_KERNEL);
-			if (!memory)
-				goto no_memory;
-			cpu->cctx = zstd_init_cctx(memory, cctx_bytes);
-			if (WARN_ON_ONCE(cpu->cctx != memory))
-				goto no_memory;
-		}
-	}
-	goto out;
-no_memory:
-	/* What was made stays for the next attempt and is freed at the end */
-	err = -ENOMEM;
-out:
-	mutex_unlock(&zc_zstd_mutex);
-	return err;
-}
-
-size_t zc_zstd_compress(struct zc_cpu *cpu, const u8 *page, size_t room)
-{
-	size_t len = zstd_compress_cctx(cpu->cctx, cpu->out, room, page,
-					PAGE_SIZE, &zc_zstd_parameters);
-
-	return zstd_is_error(len) ? 0 : len;
-}
-
-size_t zc_zstd_decompress(struct zc_cpu *cpu, const u8 *bytes, size_t len,
-			  u8 *page)
-{
-	size_t got = zstd_decompress_dctx(cpu->dctx, page, PAGE_SIZE, bytes,
-					  len);
-
-	return zstd_is_error(got) ? 0 : got;
-}
-
-u32 zc_checksum(const u8 *bytes, size_t len)
-{
-	return xxh64(bytes, len, 0);
+	usleep_range(10000, 20000);
 }
 
 /* The front end of swap */
@@ -514,6 +407,20 @@ static DECLARE_WORK(zc_work, zc_write_work);
 void zc_kick_writeback(void)
 {
 	queue_work(zc_workqueue, &zc_work);
+}
+
+/* The stock of frames: one worker fills it */
+
+static void zc_stock_work(struct work_struct *work)
+{
+	zcache_fill_stock();
+}
+
+static DECLARE_WORK(zc_stock, zc_stock_work);
+
+void zc_kick_stock(void)
+{
+	queue_work(system_unbound_wq, &zc_stock);
 }
 
 /* The front end of file systems */
@@ -734,6 +641,12 @@ int zc_glue_init(struct zc_config *config)
 		goto no_shrinker;
 	zc_shrinker->count_objects = zc_shrink_count;
 	zc_shrinker->scan_objects = zc_shrink_scan;
+	/*
+	 * Reclaim scans the page cache and us at one rate. A page here takes a
+	 * half of a frame or less, and must outlive its first life there to be
+	 * of use.
+	 */
+	zc_shrinker->seeks = 8 * DEFAULT_SEEKS;
 	return 0;
 
 no_shrinker:
@@ -761,5 +674,6 @@ void zc_glue_exit(void)
 	debugfs_remove_recursive(zc_debugfs);
 	shrinker_free(zc_shrinker);
 	destroy_workqueue(zc_workqueue);
+	cancel_work_sync(&zc_stock);
 	zc_cpus_free();
 }

@@ -26,27 +26,36 @@ struct zc_config {
 	u32 shards;
 };
 
-/* glue.c, called by Rust */
+/* codecs.c, called by Rust */
 struct zc_cpu *zc_cpu_get(void);
 void zc_cpu_put(void);
+size_t zc_zstd_compress(struct zc_cpu *cpu, const u8 *page, size_t room);
+size_t zc_zstd_decompress(struct zc_cpu *cpu, const u8 *bytes, size_t len,
+			  u8 *page);
+u32 zc_checksum(const u8 *bytes, size_t len);
+
+/* codecs.c, called by glue.c */
+int zc_cpus_alloc(void);
+void zc_cpus_free(void);
+int zc_zstd_prepare(void);
+
+/* glue.c, called by Rust */
 u8 *zc_direct_map(void);
-u32 zc_frames_alloc(u32 frames, bool may_use_reserves);
+u32 zc_frames_alloc(u32 frames);
+u32 zc_frames_alloc_waiting(u32 frames);
 void zc_frames_free(u32 pfn, u32 frames);
 void *zc_memory_alloc(size_t bytes);
 void zc_memory_free(void *memory);
 unsigned long zc_lock(u32 shard);
 void zc_unlock(u32 shard, unsigned long flags);
 void zc_kick_writeback(void);
+void zc_kick_stock(void);
 int zc_write_page(u32 type, u64 offset);
 void zc_write_wait(void);
 bool zc_wants_zstd(void);
 bool zc_admits_all(void);
 u64 zc_limit_frames(void);
 u64 zc_percent_of_limit(bool high);
-size_t zc_zstd_compress(struct zc_cpu *cpu, const u8 *page, size_t room);
-size_t zc_zstd_decompress(struct zc_cpu *cpu, const u8 *bytes, size_t len,
-			  u8 *page);
-u32 zc_checksum(const u8 *bytes, size_t len);
 void zc_relax(void);
 void zc_pause(void);
 int zc_glue_init(struct zc_config *config);
@@ -66,6 +75,7 @@ void zcache_clean_invalidate(u32 pool, u64 inode, u64 first, u64 last);
 void zcache_clean_invalidate_fs(u32 pool);
 void zcache_clean_drop_all(void);
 void zcache_write_back(void);
+void zcache_fill_stock(void);
 u64 zcache_drain(void);
 unsigned long zcache_shrink_count(void);
 unsigned long zcache_shrink(unsigned long frames);

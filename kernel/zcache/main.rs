@@ -7,7 +7,8 @@
 //! under one lock a shard; `writeback` sends the oldest to the swap devices. What Linux 6.12 has no Rust abstraction for
 //! is in glue.c and reached by `ffi` alone.
 //!
-//! Context: every door but `writeback` runs where nothing may sleep. No path allocates but for frames, which never wait.
+//! Context: every door but `writeback` runs where nothing may sleep. No path allocates but for frames, which
+//! never wait; `stock` has some for when there are none.
 
 use kernel::prelude::*;
 
@@ -16,6 +17,7 @@ mod codec;
 mod counters;
 mod ffi;
 mod frames;
+mod stock;
 mod store;
 mod swap;
 mod writeback;

@@ -75,7 +75,7 @@ pub(crate) fn check() -> Result<(), String> {
         (
             "frames",
             c["frames_in_use"],
-            c["block_frames"] + c["metadata_frames"],
+            c["block_frames"] + c["metadata_frames"] + c["stock_frames"],
         ),
         ("damaged", c["damaged"], 0),
     ];
