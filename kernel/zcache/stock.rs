@@ -5,7 +5,7 @@
 //!
 //! Invariant: frames in stock count as in use and within the limit.
 //!
-//! Pages that may be dropped leave the last half to those that must be kept.
+//! Pages that may be dropped leave half of it to those that must be kept.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -39,19 +39,15 @@ impl Stock {
         }
     }
 
-    /// The slots that are filled under the present limit.
-    fn slots(&self) -> &[AtomicU32] {
-        let wanted = ffi::limit_frames() / LIMIT_FRAMES_PER_SLOT;
-        &self.slots[..wanted.min(SLOTS as u64) as usize]
-    }
-
-    fn take(&self, slots: &[AtomicU32]) -> Option<u32> {
-        let mut taken = slots.iter().map(|slot| slot.swap(EMPTY, Ordering::Acquire));
+    /// Takes from any but the first slots.
+    fn take(&self, left_alone: usize) -> Option<u32> {
+        let slots = self.slots[left_alone..].iter();
+        let mut taken = slots.map(|slot| slot.swap(EMPTY, Ordering::Acquire));
         taken.find(|pfn| *pfn != EMPTY)
     }
 
     fn fill(&self) {
-        for slot in self.slots() {
+        for slot in &self.slots[..wanted()] {
             if slot.load(Ordering::Relaxed) != EMPTY {
                 continue;
             }
@@ -71,19 +67,22 @@ impl Stock {
     }
 
     fn drain(&self) {
-        while let Some(pfn) = self.take(&self.slots) {
+        while let Some(pfn) = self.take(0) {
             // SAFETY: nobody else has what was taken.
             unsafe { frames::give_back(pfn, self.frames) };
         }
     }
 }
 
+/// Slots that are to be full under the present limit.
+fn wanted() -> usize {
+    (ffi::limit_frames() / LIMIT_FRAMES_PER_SLOT).min(SLOTS as u64) as usize
+}
+
 /// Frames that count as in use already; never waits. The worker will fill what was taken.
 pub(crate) fn take(run: Run, must_be_kept: bool) -> Option<u32> {
     let stock = STOCKS.iter().find(|stock| stock.frames == run.frames())?;
-    let slots = stock.slots();
-    let reserved = if must_be_kept { 0 } else { slots.len() / 2 };
-    let taken = stock.take(&slots[reserved..]);
+    let taken = stock.take(if must_be_kept { 0 } else { wanted() / 2 });
     if frames::in_use() < ffi::high_frames() {
         ffi::kick_stock();
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::plans::Plan;
+use super::plans::{CpusRun, Plan};
 use super::verdict::Verdict;
 use super::{Kind, Places, build};
 use crate::command;
@@ -101,18 +101,18 @@ fn initramfs(
 }
 
 /// Software emulation: the same everywhere, and with instructions that can be counted.
-fn qemu(places: &Places, folder: &Folder, ram_mib: u32, cpus: u32, counts: bool) -> Command {
+fn qemu(places: &Places, folder: &Folder, ram_mib: u32, cpus: u32, run: CpusRun) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
-    if counts {
-        command.args([
+    command.args(match run {
+        CpusRun::AtOnce => &["-accel", "tcg,thread=multi"][..],
+        CpusRun::InTurn => &["-accel", "tcg,thread=single"],
+        CpusRun::Counted => &[
             "-accel",
             "tcg,thread=single",
             "-icount",
             "shift=0,sleep=off",
-        ]);
-    } else {
-        command.args(["-accel", "tcg,thread=multi"]);
-    }
+        ],
+    });
     let drive = |name: &str| {
         format!(
             "file={},if=virtio,format=raw,cache=unsafe",
@@ -184,17 +184,11 @@ fn boot(places: &Places, plan: &Plan) -> Result<Verdict, String> {
         let path = root.join("plan");
         fs::write(&path, plan.lines.join("\n")).map_err(|error| said(&path, error))
     })?;
-    let mut guest = qemu(
-        places,
-        &folder,
-        plan.ram_mib,
-        plan.cpus,
-        plan.counts_instructions,
-    )
-    .stdin(Stdio::null())
-    .stdout(Stdio::piped())
-    .spawn()
-    .map_err(|error| format!("qemu-system-x86_64: {error}"))?;
+    let mut guest = qemu(places, &folder, plan.ram_mib, plan.cpus, plan.cpus_run)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("qemu-system-x86_64: {error}"))?;
     let console = guest.stdout.take().ok_or("the guest has no console")?;
     let log = places.cache.join(format!("{}.log", plan.name));
     let limit = Duration::from_secs(plan.minutes * 60);
@@ -276,5 +270,5 @@ pub(super) fn shell(places: &Places) -> Result<(), String> {
         fs::write(&init, SHELL).map_err(|error| said(&init, error))?;
         command::output(Command::new("chmod").arg("+x").arg(&init)).map(|_| ())
     })?;
-    command::run(&mut qemu(places, &folder, 256, 2, false))
+    command::run(&mut qemu(places, &folder, 256, 2, CpusRun::AtOnce))
 }

@@ -12,10 +12,22 @@ pub(super) struct Plan {
     pub(super) lines: Vec<String>,
     /// After this time the guest hangs.
     pub(super) minutes: u64,
-    /// The guest's clock counts instructions: one a nanosecond, one CPU.
-    pub(super) counts_instructions: bool,
+    pub(super) cpus_run: CpusRun,
     /// The kernel that it needs, where it is not the one that was asked for.
     pub(super) kind: Kind,
+}
+
+/// How the emulator runs a guest's CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CpusRun {
+    /// A thread each.
+    AtOnce,
+    /// On one thread, for guests whose code is changed under load, as static keys are when the module comes and goes: of
+    /// threads one may translate an instruction while another writes it, and keep the old one for good. The guest then
+    /// dies of "Oops: int3" where its memory has no such instruction.
+    InTurn,
+    /// One CPU, whose clock counts instructions: one a nanosecond.
+    Counted,
 }
 
 impl Plan {
@@ -26,7 +38,11 @@ impl Plan {
             cpus,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             minutes: 10,
-            counts_instructions: false,
+            cpus_run: if lines.iter().any(|line| line.starts_with("cycle")) {
+                CpusRun::InTurn
+            } else {
+                CpusRun::AtOnce
+            },
             kind: Kind::Plain,
         }
     }
@@ -142,10 +158,10 @@ pub(super) fn measurements() -> Vec<Plan> {
     stream.minutes = 30;
     let mut instructions = Plan::new("instructions", 256, 1, &["bench instructions"]);
     instructions.minutes = 30;
-    instructions.counts_instructions = true;
+    instructions.cpus_run = CpusRun::Counted;
     let mut without = Plan::new("instructions-without", 256, 1, &["bench instructions disk"]);
     without.minutes = 30;
-    without.counts_instructions = true;
+    without.cpus_run = CpusRun::Counted;
     without.kind = Kind::Without;
     vec![loads, stream, instructions, without]
 }
