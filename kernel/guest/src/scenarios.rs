@@ -242,7 +242,8 @@ fn inject(words: &[&str]) -> Outcome {
     let directory = format!("/sys/kernel/debug/{what}");
     let set = |name: &str, value: &str| sys::write(&format!("{directory}/{name}"), value);
     let device = "/sys/block/vda/make-it-fail";
-    with_module("", || {
+    // So little that pages go on to the device all the time.
+    with_module("max_pool_percent=3", || {
         set("interval", "1")?;
         // Counts down with each fault.
         set("times", &FAULTS_MAX.to_string())?;
