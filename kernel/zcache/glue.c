@@ -533,20 +533,30 @@ static void zc_debugfs_enter(void)
 
 /* Coming and going */
 
+/* No front end puts any more, and no anonymous page is left */
+static void zc_forget(void)
+{
+	zcache_clean_drop_all();
+	cancel_work_sync(&zc_stock);
+	zcache_drain_stock();
+}
+
+/* File pages first: if the other fails, they can be dropped again */
 static int zc_front_ends_enter(void)
 {
-	int err = swap_store_register(&zc_swap_ops);
+	int err = cleancache_register(&zc_clean_ops);
 
+	if (err) {
+		pr_err("zcache: another cleancache is registered (%d)\n", err);
+		return err;
+	}
+	err = swap_store_register(&zc_swap_ops);
 	if (err) {
 		pr_err("zcache: cannot be the swap store (%d)%s\n", err,
 		       err == -EBUSY ?
 		       ": another one is; switch it off and swap its pages in" : "");
-		return err;
-	}
-	err = cleancache_register(&zc_clean_ops);
-	if (err) {
-		pr_err("zcache: another cleancache is registered (%d)\n", err);
-		swap_store_unregister(&zc_swap_ops);
+		cleancache_unregister(&zc_clean_ops);
+		zc_forget();
 	}
 	return err;
 }
@@ -567,7 +577,7 @@ static int zc_front_ends_leave(void)
 	}
 	swap_store_unregister(&zc_swap_ops);
 	cleancache_unregister(&zc_clean_ops);
-	zcache_clean_drop_all();
+	zc_forget();
 	return 0;
 }
 
@@ -674,6 +684,5 @@ void zc_glue_exit(void)
 	debugfs_remove_recursive(zc_debugfs);
 	shrinker_free(zc_shrinker);
 	destroy_workqueue(zc_workqueue);
-	cancel_work_sync(&zc_stock);
 	zc_cpus_free();
 }

@@ -76,6 +76,7 @@ void zcache_clean_invalidate_fs(u32 pool);
 void zcache_clean_drop_all(void);
 void zcache_write_back(void);
 void zcache_fill_stock(void);
+void zcache_drain_stock(void);
 u64 zcache_drain(void);
 unsigned long zcache_shrink_count(void);
 unsigned long zcache_shrink(unsigned long frames);

@@ -97,13 +97,14 @@ pub(crate) fn in_stock() -> u64 {
     STOCKS.iter().map(Stock::in_stock).sum()
 }
 
-/// Gives everything back to the page allocator.
-pub(crate) fn drain() {
-    STOCKS.iter().for_each(Stock::drain);
-}
-
 /// What the worker does.
 #[no_mangle]
 extern "C" fn zcache_fill_stock() {
     STOCKS.iter().for_each(Stock::fill);
+}
+
+/// Gives everything back to the page allocator. The worker does not run any more.
+#[no_mangle]
+extern "C" fn zcache_drain_stock() {
+    STOCKS.iter().for_each(Stock::drain);
 }

@@ -81,7 +81,6 @@ pub(crate) fn destroy() {
     for number in 0..shards() {
         with(number, PageFrames::existing, |shard, frames| shard.clear(frames));
     }
-    crate::stock::drain();
     let leaked = crate::frames::in_use();
     if leaked != 0 {
         pr_err!("{leaked} frames are leaked\n");

@@ -23,10 +23,11 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), String> {
 pub(crate) fn unload() -> Result<(), String> {
     set("active", "N")?;
     let left = counters()?;
-    if left["entries"] != 0 || left["block_frames"] != 0 {
+    let frames = left["block_frames"] + left["stock_frames"];
+    if left["entries"] != 0 || frames != 0 {
         return Err(format!(
-            "{} pages in {} frames are left after the drain",
-            left["entries"], left["block_frames"]
+            "{} pages in {frames} frames are left after the drain",
+            left["entries"]
         ));
     }
     sys::unload_module("zcache")
