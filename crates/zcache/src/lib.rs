@@ -95,6 +95,7 @@ mod idle;
 mod page;
 mod stats;
 mod store;
+mod sync;
 #[cfg(test)]
 mod testing;
 pub mod tier;

@@ -11,8 +11,8 @@
 //! - An average starts from what was measured once on pages of eight programs
 //!   (docs/decisions/dictionaries.md), which its first samples outweigh.
 
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::codec::{self, Codec, Encoder, Kind};

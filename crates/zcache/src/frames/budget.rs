@@ -1,7 +1,7 @@
 //! How much RAM a store may hold and does hold, in numbers that every shard
 //! changes without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The count of one store's RAM.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ mod runs;
 
 pub(crate) use budget::Budget;
 
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 
 use zcache_core::{FrameId, Frames, Run};
 

@@ -1,10 +1,10 @@
 //! The store's own counters, and the snapshot that joins them with the cores'.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use zcache_core::CodecId;
 
-use super::dictionaries::Coding;
+use super::coding::dictionaries::Coding;
 use super::{Store, lock};
 use crate::codec::Kind;
 use crate::error::Rejected;

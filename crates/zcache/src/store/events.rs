@@ -1,8 +1,8 @@
 //! What operators should hear of while the store runs. Each condition is said
 //! once when it begins and once when it ends, however often it recurs meanwhile.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 use crate::error::LoadError;
 

@@ -16,28 +16,22 @@
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
-mod cold;
+mod coding;
 mod counts;
-mod dictionaries;
 mod events;
-mod fresh;
-mod get_run;
 mod load;
-mod load_many;
 mod reclaim;
-mod swap_compaction;
 mod tmem;
-mod training;
 
-pub use cold::{ColdBlock, Recompressed};
+pub use coding::cold::{ColdBlock, Recompressed};
+pub use coding::training::Trained;
 pub use events::Event;
 pub use reclaim::Reclaimed;
-pub use training::Trained;
 
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use zcache_core::{EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
@@ -51,10 +45,10 @@ use crate::page::{Handle, Page};
 use crate::stats::Stats;
 use crate::tier::{self, Tier};
 
+use coding::dictionaries::{Coding, Current, Dictionaries, Scope};
+use coding::fresh::Fresh;
 use counts::Counts;
-use dictionaries::{Coding, Current, Dictionaries, Scope};
 use events::Events;
-use fresh::Fresh;
 use reclaim::Swap;
 
 /// A thread stores this many pages in one shard before it goes on to the next,
@@ -326,7 +320,7 @@ impl Store {
     pub fn swapin_pages(&self) -> u64 {
         self.counts
             .swapin_pages
-            .load(std::sync::atomic::Ordering::Relaxed)
+            .load(crate::sync::atomic::Ordering::Relaxed)
     }
 
     /// The swap file in words for messages; `None` without one of its own.

@@ -8,7 +8,7 @@
 //!   go at any time. Persistent pages displace ephemeral ones, never the
 //!   reverse.
 
-use std::sync::PoisonError;
+use crate::sync::PoisonError;
 
 use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange, Zpage};
 

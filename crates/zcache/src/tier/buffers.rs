@@ -4,8 +4,8 @@
 //!   that the first transfer of a full store is no step above its limit. More
 //!   than these are counted while they exist.
 
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zcache_sys::arena::Arena;
 

@@ -7,11 +7,11 @@
 //! rings) is finished by plain calls, so there is one place that decides about
 //! errors.
 
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{Mutex, PoisonError};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use zcache_sys::ring::{Request, Ring, Transfer};
 use zcache_sys::swapfile::SwapFile;
@@ -101,7 +101,7 @@ impl DiskTier {
         ring
     }
 
-    fn rings(&self) -> std::sync::MutexGuard<'_, Vec<Ring>> {
+    fn rings(&self) -> crate::sync::MutexGuard<'_, Vec<Ring>> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,8 +6,8 @@
 //! write that is acknowledged is kept. Faults are drawn from a seed, so a run
 //! with one thread repeats.
 
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 

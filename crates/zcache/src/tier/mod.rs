@@ -96,7 +96,7 @@ pub trait Tier: Send + Sync {
     fn read(&self, reads: &mut [TierRead<'_>]);
 }
 
-impl<T: Tier + ?Sized> Tier for std::sync::Arc<T> {
+impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
     fn write(&self, writes: &mut [TierWrite<'_>]) {
         (**self).write(writes);
     }

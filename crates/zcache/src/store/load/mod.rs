@@ -5,19 +5,22 @@
 //! then free for others), so after a failed read it is looked up again, and only
 //! one that is still where two reads failed is lost.
 
+mod many;
+mod run;
+
+use crate::sync::Arc;
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Instant;
 
 use zcache_core::{CodecId, Found, Key, TierRange};
 
-use super::counts::add;
-use super::dictionaries::{Coding, Dictionaries};
-use super::reclaim::Swap;
-use super::{Part, Store};
 use crate::codec::{self, Dictionary};
 use crate::error::{LoadError, PageName};
 use crate::page::{Handle, PAGE_SIZE, Page};
+use crate::store::coding::dictionaries::{Coding, Dictionaries};
+use crate::store::counts::add;
+use crate::store::reclaim::Swap;
+use crate::store::{Part, Store};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Reads of one place after which its page is lost, if it is still there.
@@ -25,20 +28,24 @@ const READS_MAX: u32 = 2;
 
 /// How often a page may move under its reader before the load gives up with
 /// [`LoadError::Busy`]. A move takes two transfers of the tier, so even one is rare.
-pub(super) const RELOCATIONS_MAX: u32 = 64;
+pub(in crate::store) const RELOCATIONS_MAX: u32 = 64;
 
 /// A zpage's tags.
 #[derive(Clone)]
-pub(super) struct Tags {
-    pub(super) codec: CodecId,
-    pub(super) checksum: u32,
+pub(in crate::store) struct Tags {
+    pub(in crate::store) codec: CodecId,
+    pub(in crate::store) checksum: u32,
     /// The dictionary that the codec id names, if there is one.
     dictionary: Option<Arc<Dictionary>>,
 }
 
 impl Tags {
     /// Call it with the shard locked that holds the page.
-    pub(super) fn new(codec: CodecId, checksum: u32, dictionaries: &Dictionaries) -> Tags {
+    pub(in crate::store) fn new(
+        codec: CodecId,
+        checksum: u32,
+        dictionaries: &Dictionaries,
+    ) -> Tags {
         Tags {
             codec,
             checksum,
@@ -47,7 +54,7 @@ impl Tags {
     }
 
     /// Decodes bytes that match their checksum.
-    pub(super) fn decode(&self, bytes: &[u8], out: &mut Page) -> Result<(), Unreadable> {
+    pub(in crate::store) fn decode(&self, bytes: &[u8], out: &mut Page) -> Result<(), Unreadable> {
         let Coding { kind, slot, .. } = Coding::of(self.codec).ok_or(Unreadable::Corrupt)?;
         let dictionary = self.dictionary.as_deref();
         if dictionary.is_none() && slot != 0 {
@@ -69,7 +76,7 @@ impl Tags {
 }
 
 /// Why bytes are no page.
-pub(super) enum Unreadable {
+pub(in crate::store) enum Unreadable {
     /// Another checksum than was kept.
     Checksum { found: u32 },
     /// They are the bytes that were kept, and no page.
@@ -77,7 +84,7 @@ pub(super) enum Unreadable {
 }
 
 /// What a lookup found, with the bytes copied out.
-pub(super) enum Seen {
+pub(in crate::store) enum Seen {
     Gone,
     Same { word: u64 },
     Copied { tags: Tags, len: usize },
@@ -87,10 +94,10 @@ pub(super) enum Seen {
 /// A place in the tier that a page was read from in vain, how that ended last,
 /// and how often it did.
 #[derive(Default)]
-pub(super) struct Suspect(Option<(TierRange, LoadError, u32)>);
+pub(in crate::store) struct Suspect(Option<(TierRange, LoadError, u32)>);
 
 impl Suspect {
-    pub(super) fn failed(&mut self, at: TierRange, error: LoadError) {
+    pub(in crate::store) fn failed(&mut self, at: TierRange, error: LoadError) {
         let failures = self.0.map_or(0, |(_, _, failures)| failures);
         self.0 = Some((at, error, failures + 1));
     }
@@ -123,7 +130,7 @@ impl Store {
     }
 
     /// Gives back the page of this name.
-    pub(super) fn fetch(&self, name: PageName, out: &mut Page) -> Result<(), LoadError> {
+    pub(in crate::store) fn fetch(&self, name: PageName, out: &mut Page) -> Result<(), LoadError> {
         let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
             // The hook may call the store, so it runs when the copy is free.
@@ -154,7 +161,11 @@ impl Store {
     }
 
     /// Whether a page that is still, or now, at this place is lost.
-    pub(super) fn verdict(&self, suspect: &mut Suspect, at: TierRange) -> Option<LoadError> {
+    pub(in crate::store) fn verdict(
+        &self,
+        suspect: &mut Suspect,
+        at: TierRange,
+    ) -> Option<LoadError> {
         let (place, error, failures) = suspect.0?;
         if place != at {
             add(&self.counts.relocations, 1);
@@ -165,7 +176,7 @@ impl Store {
     }
 
     /// Looks a page up and copies its bytes if they are in RAM.
-    pub(super) fn look(&self, name: PageName, copy: &mut Page) -> Seen {
+    pub(in crate::store) fn look(&self, name: PageName, copy: &mut Page) -> Seen {
         match name {
             PageName::Handle(handle) => {
                 let (part, token) = self.part_of(handle);
@@ -180,7 +191,7 @@ impl Store {
     }
 
     /// Verifies and decodes the bytes of a zpage, and announces what is lost.
-    pub(super) fn finish(
+    pub(in crate::store) fn finish(
         &self,
         page: PageName,
         tags: &Tags,
@@ -209,7 +220,7 @@ impl Store {
     }
 
     /// Counts and announces a page that cannot be given back.
-    pub(super) fn lose(&self, error: LoadError) -> LoadError {
+    pub(in crate::store) fn lose(&self, error: LoadError) -> LoadError {
         match error {
             LoadError::Gone | LoadError::Busy { .. } => return error,
             LoadError::Checksum { .. } | LoadError::Corrupt { .. } => {
@@ -225,7 +236,7 @@ impl Store {
 
     /// Reads one zpage from the tier, verifies and decodes it. Errors are not
     /// counted yet, for the page may have moved.
-    pub(super) fn read_zpage(
+    pub(in crate::store) fn read_zpage(
         &self,
         page: PageName,
         tags: &Tags,
@@ -271,7 +282,7 @@ impl Store {
 
 impl Part {
     /// Looks up the page of a key; a hit makes its block the youngest.
-    pub(super) fn look_key(
+    pub(in crate::store) fn look_key(
         &mut self,
         key: &Key,
         dictionaries: &Dictionaries,
@@ -288,7 +299,7 @@ impl Part {
 impl Swap {
     /// Where in the tier a zpage's sectors begin, how many there are, and how
     /// far into them the zpage begins.
-    pub(super) fn sectors_of(&self, at: TierRange) -> (u64, usize, usize) {
+    pub(in crate::store) fn sectors_of(&self, at: TierRange) -> (u64, usize, usize) {
         let first = at.offset_bytes as usize / SECTOR_SIZE;
         let end = (at.offset_bytes + at.len_bytes) as usize;
         let start = self.offset_bytes(at.slot) + (first * SECTOR_SIZE) as u64;
@@ -327,7 +338,7 @@ fn seen(found: Option<Found<'_>>, dictionaries: &Dictionaries, copy: &mut Page) 
 
 /// Verifies and decodes the bytes of a zpage, which came from this place in the
 /// tier or from RAM.
-pub(super) fn unpack(
+pub(in crate::store) fn unpack(
     page: PageName,
     tags: &Tags,
     offset_bytes: Option<u64>,

@@ -15,14 +15,14 @@
 //!
 //! Does not: start threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::dictionaries::{Charge, Scope};
-use super::{Store, lock};
 use crate::codec::{self, Codec, DICTIONARY_BYTES_MAX, Dictionary, Encoder, ZSTD_LEVEL};
 use crate::page::{PAGE_SIZE, Page};
+use crate::store::{Store, lock};
 
 /// Stores with less RAM than this train nothing: a round takes some 2.5 MiB.
 const POOL_BYTES_MIN: u64 = 48 << 20;
@@ -92,7 +92,7 @@ enum Stage {
 }
 
 /// A scope's training.
-pub(super) struct Training {
+pub(in crate::store) struct Training {
     stage: Mutex<Stage>,
     is_collecting: AtomicBool,
     /// Pages that came and their lengths.
@@ -121,7 +121,7 @@ impl Default for Training {
 impl Training {
     /// Notes a page that is not same-filled and how long its zpage is. Never
     /// waits.
-    pub(super) fn offer(&self, page: &Page, len: usize) {
+    pub(in crate::store) fn offer(&self, page: &Page, len: usize) {
         self.pages.fetch_add(1, Relaxed);
         self.bytes.fetch_add(len as u64, Relaxed);
         if self.is_collecting.load(Relaxed)
@@ -177,7 +177,7 @@ impl Training {
 
     /// Begins anew to learn how long pages usually are, since another codec
     /// makes them from now on.
-    pub(super) fn forget_usual(&self) {
+    pub(in crate::store) fn forget_usual(&self) {
         if let Stage::Resting { window, usual, .. } = &mut *lock(&self.stage) {
             *window = (self.pages.load(Relaxed), self.bytes.load(Relaxed));
             *usual = None;

@@ -15,16 +15,16 @@
 //!
 //! Does not: limit its CPU time; the client's thread does.
 
-use std::sync::Arc;
+use crate::sync::Arc;
 
 use zcache_core::{BlockToken, Frames, Kind as PoolKind, LiveZpage, Replacement, Zpage};
 
-use super::counts::add;
 use super::dictionaries::{Coding, Current};
-use super::load::Tags;
-use super::{Part, Store};
 use crate::codec::{self, Kind};
 use crate::page::PAGE_SIZE;
+use crate::store::counts::add;
+use crate::store::load::Tags;
+use crate::store::{Part, Store};
 
 /// Level of cold pages: 9 and more gain 1% for twice the time.
 const ZSTD_LEVEL_COLD: i32 = 6;

@@ -20,38 +20,38 @@
 //!
 //! Lock order: after a shard.
 
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
+use crate::sync::{Arc, PoisonError, RwLock, Weak};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use zcache_core::{CodecId, PoolId};
 
-use super::Store;
 use super::training::Training;
 use crate::codec::{Codec, Dictionary, DictionaryError, Encoder, Kind, ZSTD_LEVEL};
 use crate::config::CodecChoice;
 use crate::frames::Budget;
+use crate::store::Store;
 
 /// Dictionaries that pages may name at a time.
-pub(super) const SLOTS: usize = 7;
+pub(in crate::store) const SLOTS: usize = 7;
 
 /// What a codec id says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Coding {
-    pub(super) kind: Kind,
+pub(in crate::store) struct Coding {
+    pub(in crate::store) kind: Kind,
     /// Compressed harder since it became cold.
-    pub(super) hard: bool,
+    pub(in crate::store) hard: bool,
     /// Slot of the dictionary; zero for none.
-    pub(super) slot: u8,
+    pub(in crate::store) slot: u8,
 }
 
 impl Coding {
-    pub(super) fn id(self) -> CodecId {
+    pub(in crate::store) fn id(self) -> CodecId {
         CodecId::new(self.kind as u8 | u8::from(self.hard) << 2 | self.slot << 3)
     }
 
     /// `None` for an id that this version does not make.
-    pub(super) fn of(id: CodecId) -> Option<Coding> {
+    pub(in crate::store) fn of(id: CodecId) -> Option<Coding> {
         let (bits, slot) = (id.get() & 3, id.get() >> 3);
         let hard = id.get() & 4 != 0;
         let kind = Kind::from_bits(bits).filter(|kind| *kind != Kind::Same)?;
@@ -63,7 +63,7 @@ impl Coding {
     }
 
     /// That of fresh pages.
-    pub(super) fn fresh(kind: Kind, slot: u8) -> Coding {
+    pub(in crate::store) fn fresh(kind: Kind, slot: u8) -> Coding {
         Coding {
             kind,
             hard: false,
@@ -72,7 +72,7 @@ impl Coding {
     }
 
     /// That of cold pages.
-    pub(super) fn harder(slot: u8) -> Coding {
+    pub(in crate::store) fn harder(slot: u8) -> Coding {
         Coding {
             kind: Kind::Zstd,
             hard: true,
@@ -83,13 +83,13 @@ impl Coding {
 
 /// RAM that is counted while this lives.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(in crate::store) struct Charge {
     bytes: u64,
     budget: Arc<Budget>,
 }
 
 impl Charge {
-    pub(super) fn new(budget: &Arc<Budget>, bytes: u64) -> Charge {
+    pub(in crate::store) fn new(budget: &Arc<Budget>, bytes: u64) -> Charge {
         budget.charge_overhead(bytes);
         Charge {
             bytes,
@@ -113,19 +113,19 @@ struct Kept {
 }
 
 /// What new pages are made with.
-pub(super) struct Current {
-    pub(super) encoder: Encoder,
-    pub(super) slot: u8,
+pub(in crate::store) struct Current {
+    pub(in crate::store) encoder: Encoder,
+    pub(in crate::store) slot: u8,
     // Held for its drop.
     _charge: Charge,
 }
 
 /// Pages that share a dictionary: those of handles, or those of a pool.
-pub(super) struct Scope {
+pub(in crate::store) struct Scope {
     current: RwLock<Option<Arc<Current>>>,
     /// The same dictionary with the tables of cold pages, once there are any.
     harder: RwLock<Option<Arc<Current>>>,
-    pub(super) training: Training,
+    pub(in crate::store) training: Training,
 }
 
 impl Scope {
@@ -138,7 +138,7 @@ impl Scope {
     }
 
     /// What a new page is made with; `None` is the codec alone.
-    pub(super) fn current(&self) -> Option<Arc<Current>> {
+    pub(in crate::store) fn current(&self) -> Option<Arc<Current>> {
         let current = self.current.read();
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -150,32 +150,36 @@ impl Scope {
         self.drop_harder();
     }
 
-    pub(super) fn drop_harder(&self) {
+    pub(in crate::store) fn drop_harder(&self) {
         *self.harder.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether the tables of cold pages are there.
-    pub(super) fn is_harder_ready(&self) -> bool {
+    pub(in crate::store) fn is_harder_ready(&self) -> bool {
         let harder = self.harder.read();
         harder.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
 /// All dictionaries of a store.
-pub(super) struct Dictionaries {
+pub(in crate::store) struct Dictionaries {
     slots: RwLock<[Option<Kept>; SLOTS]>,
-    pub(super) handles: Arc<Scope>,
+    pub(in crate::store) handles: Arc<Scope>,
     pools: RwLock<HashMap<PoolId, Arc<Scope>>>,
-    pub(super) budget: Arc<Budget>,
+    pub(in crate::store) budget: Arc<Budget>,
     /// Whether dictionaries are trained at all.
-    pub(super) enabled: bool,
-    pub(super) trainings: AtomicU64,
-    pub(super) adoptions: AtomicU64,
-    pub(super) training_ns: AtomicU64,
+    pub(in crate::store) enabled: bool,
+    pub(in crate::store) trainings: AtomicU64,
+    pub(in crate::store) adoptions: AtomicU64,
+    pub(in crate::store) training_ns: AtomicU64,
 }
 
 impl Dictionaries {
-    pub(super) fn new(codec: CodecChoice, wanted: bool, budget: &Arc<Budget>) -> Dictionaries {
+    pub(in crate::store) fn new(
+        codec: CodecChoice,
+        wanted: bool,
+        budget: &Arc<Budget>,
+    ) -> Dictionaries {
         Dictionaries {
             slots: RwLock::default(),
             handles: Arc::new(Scope::new()),
@@ -188,19 +192,19 @@ impl Dictionaries {
         }
     }
 
-    pub(super) fn open_pool(&self, pool: PoolId) {
+    pub(in crate::store) fn open_pool(&self, pool: PoolId) {
         if self.enabled {
             let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
             pools.insert(pool, Arc::new(Scope::new()));
         }
     }
 
-    pub(super) fn close_pool(&self, pool: PoolId) {
+    pub(in crate::store) fn close_pool(&self, pool: PoolId) {
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         pools.remove(&pool);
     }
 
-    pub(super) fn of_pool(&self, pool: PoolId) -> Option<Arc<Scope>> {
+    pub(in crate::store) fn of_pool(&self, pool: PoolId) -> Option<Arc<Scope>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.get(&pool).cloned()
     }
@@ -213,7 +217,7 @@ impl Dictionaries {
     }
 
     /// Every scope: that of the handles first.
-    pub(super) fn scopes(&self) -> Vec<Arc<Scope>> {
+    pub(in crate::store) fn scopes(&self) -> Vec<Arc<Scope>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         let first = Arc::clone(&self.handles);
         std::iter::once(first)
@@ -223,14 +227,14 @@ impl Dictionaries {
 
     /// The dictionary of a slot. Call it with the shard locked whose page names
     /// the slot.
-    pub(super) fn of_slot(&self, slot: u8) -> Option<Arc<Dictionary>> {
+    pub(in crate::store) fn of_slot(&self, slot: u8) -> Option<Arc<Dictionary>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let kept = slots.get(usize::from(slot).checked_sub(1)?)?.as_ref()?;
         Some(Arc::clone(&kept.dictionary))
     }
 
     /// Whose pages the dictionary of a slot is for.
-    pub(super) fn scope_of_slot(&self, slot: u8) -> Option<Arc<Scope>> {
+    pub(in crate::store) fn scope_of_slot(&self, slot: u8) -> Option<Arc<Scope>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let kept = slots.get(usize::from(slot).checked_sub(1)?)?.as_ref()?;
         kept.scope.upgrade()
@@ -238,7 +242,7 @@ impl Dictionaries {
 
     /// The only scope that has a dictionary: what pages without one can be made
     /// harder with, whosever they are.
-    pub(super) fn only_scope(&self) -> Option<Arc<Scope>> {
+    pub(in crate::store) fn only_scope(&self) -> Option<Arc<Scope>> {
         let mut with = self
             .scopes()
             .into_iter()
@@ -248,7 +252,7 @@ impl Dictionaries {
     }
 
     /// What cold pages of a scope are made with: its current dictionary, harder.
-    pub(super) fn harder(&self, scope: &Scope, level: i32) -> Option<Arc<Current>> {
+    pub(in crate::store) fn harder(&self, scope: &Scope, level: i32) -> Option<Arc<Current>> {
         let current = scope.current()?;
         let harder = scope.harder.read();
         let harder = harder.unwrap_or_else(PoisonError::into_inner).clone();
@@ -269,14 +273,14 @@ impl Dictionaries {
         Some(made)
     }
 
-    pub(super) fn has_free_slot(&self) -> bool {
+    pub(in crate::store) fn has_free_slot(&self) -> bool {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.iter().any(Option::is_none)
     }
 
     /// Gives a dictionary a slot and makes it the scope's. False when no slot is
     /// free.
-    pub(super) fn adopt(&self, scope: &Arc<Scope>, encoder: Encoder) -> bool {
+    pub(in crate::store) fn adopt(&self, scope: &Arc<Scope>, encoder: Encoder) -> bool {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let Some(free) = slots.iter().position(Option::is_none) else {
             return false;
@@ -300,7 +304,7 @@ impl Dictionaries {
 
     /// How many dictionaries are kept, and their RAM with that of the tables
     /// that write with them.
-    pub(super) fn kept(&self) -> (u64, u64) {
+    pub(in crate::store) fn kept(&self) -> (u64, u64) {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let kept = slots.iter().flatten().map(|kept| kept.charge.bytes);
         let (count, bytes) = kept.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
@@ -348,7 +352,7 @@ impl Store {
     }
 
     /// Drops dictionaries that are not current and that no page names.
-    pub(super) fn retire_dictionaries(&self) {
+    pub(in crate::store) fn retire_dictionaries(&self) {
         for slot in 1..=SLOTS as u8 {
             if self.is_out_of_use(slot) {
                 let all = &self.dictionaries.slots;
@@ -370,7 +374,7 @@ impl Store {
             return false;
         }
         drop(slots);
-        fence(std::sync::atomic::Ordering::Acquire);
+        fence(crate::sync::atomic::Ordering::Acquire);
         let ids = [Coding::fresh(Kind::Zstd, slot), Coding::harder(slot)].map(Coding::id);
         (0..self.shards.len()).all(|number| {
             let part = self.part(number);

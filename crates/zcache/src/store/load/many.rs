@@ -3,12 +3,12 @@
 
 use zcache_core::TierRange;
 
-use super::Store;
-use super::counts::add;
-use super::load::{Seen, Tags, unpack};
-use super::reclaim::Swap;
+use super::{Seen, Tags, unpack};
 use crate::error::{LoadError, PageName};
 use crate::page::{Handle, PAGE_SIZE, Page};
+use crate::store::Store;
+use crate::store::counts::add;
+use crate::store::reclaim::Swap;
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Sectors between two wanted ones that are read along rather than skipped: a

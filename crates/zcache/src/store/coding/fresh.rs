@@ -4,14 +4,14 @@
 //! Stage on the data path: before the codec. Whoever is encoding a page while
 //! the codec changes ends with the one that it began with.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use super::Store;
-use super::counts::pages_of;
 use crate::choice::{CodecCost, Costs, Mix};
 use crate::codec::{Codec, Kind};
 use crate::config::CodecChoice;
 use crate::stats::Stats;
+use crate::store::Store;
+use crate::store::counts::pages_of;
 
 /// Stores with less RAM than this and a tier choose lz4 once for all: each thread
 /// that has met zstd keeps a context of it, half a MiB. Without a tier, density
@@ -20,13 +20,13 @@ const CHOICE_BYTES_MIN: u64 = 48 << 20;
 
 /// See the module's description.
 #[derive(Debug)]
-pub(super) struct Fresh {
+pub(in crate::store) struct Fresh {
     /// Whether a [`Chooser`](crate::Chooser) may change it.
-    pub(super) is_auto: bool,
+    pub(in crate::store) is_auto: bool,
     /// Where it is in [`Codec::ALL`].
     index: AtomicU8,
     switches: AtomicU64,
-    pub(super) costs: Costs,
+    pub(in crate::store) costs: Costs,
 }
 
 fn index(codec: Codec) -> u8 {
@@ -36,7 +36,7 @@ fn index(codec: Codec) -> u8 {
 
 impl Fresh {
     /// For a store that may take so much RAM, with or without a tier.
-    pub(super) fn new(choice: CodecChoice, pool_bytes: u64, has_tier: bool) -> Fresh {
+    pub(in crate::store) fn new(choice: CodecChoice, pool_bytes: u64, has_tier: bool) -> Fresh {
         let (is_auto, first) = match choice {
             CodecChoice::Auto if has_tier && pool_bytes < CHOICE_BYTES_MIN => (false, Codec::Lz4),
             CodecChoice::Auto => (true, Codec::Zstd),
@@ -50,7 +50,7 @@ impl Fresh {
         }
     }
 
-    pub(super) fn add_to(&self, stats: &mut Stats) {
+    pub(in crate::store) fn add_to(&self, stats: &mut Stats) {
         stats.fresh_codec = Codec::ALL[usize::from(self.index.load(Relaxed))];
         stats.codec_switches = self.switches.load(Relaxed);
         stats.lz4 = self.costs.of(Codec::Lz4);

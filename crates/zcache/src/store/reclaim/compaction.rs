@@ -6,9 +6,9 @@
 //! holes, a few blocks at a time, so that it costs a reclaim little and takes
 //! back only a little of what that freed.
 
-use super::reclaim::Swap;
-use super::{Part, Store, WholeRead, lock};
+use super::Swap;
 use crate::codec;
+use crate::store::{Part, Store, WholeRead, lock};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Blocks read back by one reclaim at most.
@@ -23,7 +23,7 @@ const LIVE_PART_DEN: u32 = 4;
 
 impl Store {
     /// Packs sparse tier blocks anew, if that is due.
-    pub(super) fn compact_swap(&self, swap: &Swap) {
+    pub(in crate::store) fn compact_swap(&self, swap: &Swap) {
         if !self.swap_is_sparse(swap) {
             return;
         }

@@ -7,12 +7,12 @@ use std::cell::RefCell;
 
 use zcache_core::{Found, Key};
 
-use super::counts::add;
-use super::load::Tags;
-use super::tmem::RUN_PAGES;
-use super::{Part, Store};
+use super::Tags;
 use crate::error::{LoadError, PageName};
 use crate::page::{PAGE_SIZE, Page};
+use crate::store::counts::add;
+use crate::store::tmem::RUN_PAGES;
+use crate::store::{Part, Store};
 
 /// Room for the zpages of one lookup: those of a whole run where they shrink to
 /// a third.

@@ -6,17 +6,19 @@
 //! acknowledged. Blocks of one batch take neighbouring slots where these are
 //! free and then go in one transfer.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+mod compaction;
+
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
-use super::counts::add;
-use super::{Event, Part, Store, lock};
 use crate::codec;
 use crate::config::StoreConfig;
 use crate::frames::Budget;
+use crate::store::counts::add;
+use crate::store::{Event, Part, Store, lock};
 use crate::tier::{Buffers, IDLE_MAX, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
 
 /// Sectors of one batch, written or read: at most 1 MiB, at least four blocks.
@@ -71,9 +73,9 @@ pub(crate) struct Swap {
     tier: Box<dyn Tier>,
     /// What slots are counted in.
     unit: Run,
-    pub(super) slots: Mutex<Slots>,
-    pub(super) page_buffers: Buffers,
-    pub(super) block_buffers: Buffers,
+    pub(in crate::store) slots: Mutex<Slots>,
+    pub(in crate::store) page_buffers: Buffers,
+    pub(in crate::store) block_buffers: Buffers,
     retry: Mutex<Retry>,
     above_high: AtomicBool,
     /// When each transfer under way began.
@@ -88,7 +90,7 @@ struct Retry {
 }
 
 impl Swap {
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         tier: Box<dyn Tier>,
         bytes_max: Option<u64>,
         config: &StoreConfig,
@@ -109,16 +111,16 @@ impl Swap {
     }
 
     /// Where a slot begins, in bytes from the start of the tier.
-    pub(super) fn offset_bytes(&self, slot: Slot) -> u64 {
+    pub(in crate::store) fn offset_bytes(&self, slot: Slot) -> u64 {
         u64::from(slot.0) * self.unit.bytes() as u64
     }
 
     /// Whether nine tenths of the slots are in use, or a block found none.
-    pub(super) fn is_nearly_full(&self) -> bool {
+    pub(in crate::store) fn is_nearly_full(&self) -> bool {
         lock(&self.slots).is_nearly_full()
     }
 
-    pub(super) fn read(&self, reads: &mut [TierRead<'_>]) {
+    pub(in crate::store) fn read(&self, reads: &mut [TierRead<'_>]) {
         self.timed(|| self.tier.read(reads));
     }
 
@@ -407,7 +409,7 @@ impl Store {
     }
 
     /// Every shard's number, beginning where the last sweep ended.
-    pub(super) fn shards_in_turn(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(in crate::store) fn shards_in_turn(&self) -> impl Iterator<Item = usize> + use<> {
         let mask = self.shards.len() - 1;
         let start = self.next_shard.fetch_add(1, Relaxed);
         (0..=mask).map(move |number| start.wrapping_add(number) & mask)

@@ -1,0 +1,13 @@
+//! How pages become zpages in this store: the codec of fresh pages, dictionaries and the second speed.
+//!
+//! Stage on the data path: between the client's page and the core's zpage.
+//!
+//! - `fresh`: the codec of fresh pages, which may change
+//! - `dictionaries`: which dictionary a zpage was made with
+//! - `training`: when a dictionary is trained, and whether it is taken
+//! - `cold`: pages that stay are compressed harder
+
+pub(in crate::store) mod cold;
+pub(in crate::store) mod dictionaries;
+pub(in crate::store) mod fresh;
+pub(in crate::store) mod training;
