@@ -1,6 +1,6 @@
 //! Dictionaries while a store runs: trained, replaced, kept and dropped.
 
-use super::super::dictionaries::SLOTS;
+use super::super::coding::dictionaries::SLOTS;
 use super::*;
 use crate::codec::{Dictionary, DictionaryError};
 use zcache_core::{CodecId, ObjectId, Zpage};

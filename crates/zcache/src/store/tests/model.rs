@@ -1,7 +1,7 @@
 //! A naive model beside the store: maps of what must be there, driven by the
 //! same random operations over a tier with random faults.
 
-use super::super::dictionaries::SLOTS;
+use super::super::coding::dictionaries::SLOTS;
 use super::*;
 use crate::codec::{Dictionary, DictionaryError};
 use crate::config::CodecChoice;
