@@ -14,7 +14,7 @@ use zcache::{PAGE_SIZE, Page};
 pub fn fuzz_codec(data: &[u8]) {
     let mut out = [0; PAGE_SIZE];
     for kind in (0..=u8::MAX).map_while(Kind::from_bits) {
-        if codec::decode(kind, data, &mut out).is_ok() && kind == Kind::Raw {
+        if codec::decode(kind, data, &mut out).is_ok() && kind == Codec::PLAIN.kind() {
             assert_eq!(data, out);
         }
     }
@@ -61,11 +61,11 @@ fn fuzz_dictionary(data: &[u8], page: &Page) {
     }
     assert!(saved == whole || Dictionary::from_saved(&saved).is_err());
 
-    codec::decode_with(encoder.dictionary(), Kind::Zstd, data, &mut out).ok();
+    codec::decode_with(encoder.dictionary(), Dictionary::KIND, data, &mut out).ok();
     let (kind, zpage) = codec::encode_with(encoder, page, |z| (z.kind, z.bytes.to_vec()));
-    match kind {
-        Kind::Zstd => codec::decode_with(encoder.dictionary(), kind, &zpage, &mut out),
-        _ => codec::decode(kind, &zpage, &mut out),
+    match kind.has_dictionaries() {
+        true => codec::decode_with(encoder.dictionary(), kind, &zpage, &mut out),
+        false => codec::decode(kind, &zpage, &mut out),
     }
     .expect("what was encoded decodes");
     assert!(out == *page, "a dictionary changed a page");

@@ -1,5 +1,6 @@
 //! The `zcache` command.
 
+mod codecs;
 mod measure;
 mod mount;
 mod size;
@@ -65,18 +66,16 @@ struct Run {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     swap_max: Option<u64>,
 
-    /// How pages are compressed: auto (zstd, and lz4 while pages come and go so
-    /// fast that its speed is worth more), lz4 (faster), zstd (smaller) or raw
-    /// (not at all, for measurements).
-    #[arg(long, value_name = "NAME", default_value = "auto")]
+    // Its help lists the codecs that there are.
+    #[arg(long, value_name = "NAME", default_value = "auto", help = codecs::help())]
     codec: String,
 
-    /// Dictionaries for zstd, trained on the program's own pages while it runs:
-    /// auto or off. Fresh pages that zstd compresses use them, and cold pages.
+    /// Dictionaries, trained on the program's own pages while it runs: auto or
+    /// off. Fresh pages whose codec has them use them, and cold pages.
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     dictionary: Dictionaries,
 
-    /// CPU time for compressing cold pages harder (zstd 6 with a dictionary)
+    /// CPU time for compressing cold pages harder (at a higher level, with a dictionary)
     /// while nothing else needs it, in percent of one processor; 0 for none.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
     cold_cpu: u32,

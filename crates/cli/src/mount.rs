@@ -9,7 +9,7 @@ use clap::Args;
 use zcache_mount::{MountConfig, MountFlags};
 use zcache_sys::process::{self, Side};
 
-use crate::size;
+use crate::{codecs, size};
 
 /// Show a tree a second time, and keep what the page cache drops of it.
 ///
@@ -39,10 +39,8 @@ pub(crate) struct Mount {
     #[arg(long)]
     read_only: bool,
 
-    /// How pages are compressed: auto (zstd, and lz4 while pages come and go so
-    /// fast that its speed is worth more), lz4 (faster), zstd (smaller) or raw
-    /// (not at all, for measurements).
-    #[arg(long, value_name = "NAME", default_value = "auto")]
+    // Its help lists the codecs that there are.
+    #[arg(long, value_name = "NAME", default_value = "auto", help = codecs::help())]
     codec: String,
 
     /// How compressed pages are packed: block (densest), or, for comparison,
@@ -50,7 +48,7 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "NAME", default_value = "block")]
     allocator: String,
 
-    /// CPU time for compressing cold pages harder (zstd 6 with a dictionary)
+    /// CPU time for compressing cold pages harder (at a higher level, with a dictionary)
     /// while nothing else needs it, in percent of one processor; 0 for none.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
     cold_cpu: u32,

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use zcache::codec::{self, Codec, Encoder, Kind};
+use zcache::codec::{self, Codec, Dictionary, Encoder, Kind};
 use zcache::{PAGE_SIZE, Page};
 
 use crate::contents::is_same_filled;
@@ -22,7 +22,7 @@ const DEVIATIONS_95: f64 = 1.96;
 pub(crate) enum Coder {
     /// A codec as it is.
     Plain(Codec),
-    /// Zstandard with a dictionary.
+    /// The codec that has dictionaries, with one.
     Trained(Encoder),
 }
 
@@ -40,8 +40,8 @@ impl Coder {
     }
 
     fn decode(&self, kind: Kind, zpage: &[u8], out: &mut Page) -> bool {
-        match (self, kind) {
-            (Coder::Trained(encoder), Kind::Zstd) => {
+        match self {
+            Coder::Trained(encoder) if kind.has_dictionaries() => {
                 codec::decode_with(encoder.dictionary(), kind, zpage, out).is_ok()
             }
             _ => codec::decode(kind, zpage, out).is_ok(),
@@ -51,7 +51,7 @@ impl Coder {
     fn codec(&self) -> Codec {
         match self {
             Coder::Plain(codec) => *codec,
-            Coder::Trained(_) => Codec::Zstd,
+            Coder::Trained(_) => Dictionary::CODEC,
         }
     }
 }
@@ -177,7 +177,7 @@ mod tests {
         let noise: [u8; PAGE_SIZE] = std::array::from_fn(|_| random.next() as u8);
         let text: [u8; PAGE_SIZE] = std::array::from_fn(|at| b"zcache keeps pages "[at % 19]);
         let same = [5; PAGE_SIZE];
-        for codec in [Codec::Lz4, Codec::Zstd] {
+        for codec in Codec::shrinking() {
             let found =
                 look(Coder::Plain(codec), &[&noise, &text, &same], 3, |_| ()).expect("it works");
             assert_eq!((found.measured_pages, found.incompressible_pages), (2, 1));

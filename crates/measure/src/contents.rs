@@ -26,7 +26,7 @@ pub(crate) fn look(pages: &[&Page], mut tick: impl FnMut(u64)) -> Contents {
 
 /// Whether the page repeats one word, so that no codec is asked.
 pub(crate) fn is_same_filled(page: &Page) -> bool {
-    codec::encode(Codec::Raw, page, |encoded| encoded.kind == Kind::Same)
+    codec::encode(Codec::PLAIN, page, |encoded| encoded.kind == Kind::Same)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zcache::codec::Encoder;
+use zcache::codec::{Dictionary, Encoder};
 use zcache::{Allocator, Codec, PAGE_SIZE, Page};
 use zcache_pager::Need;
 
@@ -18,10 +18,7 @@ use crate::sample::{Sample, sample};
 use crate::source::{Kind, Source, Target};
 use crate::{codecs, contents, density, dictionary};
 
-/// The codecs that are compared; `raw` shrinks nothing.
-const CODECS: [Codec; 2] = [Codec::Lz4, Codec::Zstd];
-
-/// Lengths of dictionaries and the levels of zstd that each is used with.
+/// Lengths of dictionaries and the levels that each is used with.
 const DICTIONARIES: &[(usize, &[i32])] = &[(4 << 10, &[1]), (64 << 10, &[1, 6])];
 
 /// What to measure and how.
@@ -210,7 +207,7 @@ fn analyse(
         });
     };
     report.contents = contents::look(pages, |done| tick("sorting", done));
-    for codec in CODECS {
+    for codec in Codec::shrinking() {
         let stage = format!("compressing by {codec}");
         let coder = Coder::Plain(codec);
         let found = codecs::look(coder, pages, report.pages, |done| tick(&stage, done))?;
@@ -222,7 +219,7 @@ fn analyse(
         with_dictionary(&mut report, pages, *bytes, levels, &mut tick)?;
     }
     for allocator in Allocator::ALL {
-        for codec in CODECS {
+        for codec in Codec::shrinking() {
             let stage = format!("packing by {} and {codec}", allocator.name());
             let found = density::look(allocator, codec, pages, |done| tick(&stage, done))?;
             let packing = packing(&report, allocator, codec, &found);
@@ -258,7 +255,8 @@ fn with_dictionary(
             continue;
         };
         let stage = format!(
-            "compressing by zstd {level} with a dictionary of {}K",
+            "compressing by {} {level} with a dictionary of {}K",
+            Dictionary::CODEC,
             bytes >> 10
         );
         let coder = Coder::Trained(encoder);

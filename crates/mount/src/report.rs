@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use zcache::{ByCodec, Codec, CodecStats};
 
 use crate::budget::Budget;
 use crate::serve::Filesystem;
@@ -36,10 +38,9 @@ pub struct MountStats {
     pub fresh_codec: &'static str,
     /// How often that was changed.
     pub codec_switches: u64,
-    /// Pages kept now that lz4 shrank.
-    pub lz4_pages: u64,
-    /// Pages kept now that zstd shrank.
-    pub zstd_pages: u64,
+    /// Pages kept now that each codec shrank, under names that begin with its own.
+    #[serde(flatten, serialize_with = "pages_by_name")]
+    pub codecs: ByCodec<CodecStats>,
     /// Requests that the kernel made.
     pub requests: u64,
     /// Of these, how many came by io_uring.
@@ -88,6 +89,17 @@ pub struct MountStats {
     pub open_files: u64,
 }
 
+fn pages_by_name<S: Serializer>(
+    codecs: &ByCodec<CodecStats>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    for codec in Codec::shrinking() {
+        map.serialize_entry(&format!("{codec}_pages"), &codecs[codec].pages)?;
+    }
+    map.end()
+}
+
 impl MountStats {
     pub(crate) fn gather(
         filesystem: &Filesystem,
@@ -111,8 +123,7 @@ impl MountStats {
             compression_ratio: store.compression_ratio,
             fresh_codec: store.fresh_codec.name(),
             codec_switches: store.codec_switches,
-            lz4_pages: store.lz4_pages,
-            zstd_pages: store.zstd_pages,
+            codecs: store.by_codec,
             requests: count(&requests.served),
             ring_requests: count(&requests.by_ring),
             failed_requests: count(&requests.failed),

@@ -230,7 +230,7 @@ mod tests {
     fn budget(ram_bytes: u64) -> Budget {
         let store = Store::open(StoreConfig {
             pool_bytes_max: ram_bytes,
-            codec: Codec::Lz4.into(),
+            codec: Codec::FAST.into(),
             allocator: Allocator::Block,
             shards: 1,
             dictionaries: false,

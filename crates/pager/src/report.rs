@@ -3,14 +3,15 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use zcache::{ByCodec, Codec, CodecStats};
 
 use crate::config::StatsTarget;
 use crate::pager::{Pager, say};
 
 /// The statistics of a run; the names and units are documented in
 /// `docs/stats.md` and stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct RunStats {
     /// Version of this list of names.
     pub format: u32,
@@ -38,20 +39,9 @@ pub struct RunStats {
     pub fresh_codec: &'static str,
     /// How often that was changed.
     pub codec_switches: u64,
-    /// Stored pages that lz4 shrank.
-    pub lz4_pages: u64,
-    /// Stored pages that zstd shrank, fresh or cold.
-    pub zstd_pages: u64,
-    /// Mean time of lz4 for a page, to compress and to decompress.
-    pub lz4_encode_ns: u64,
-    /// See there.
-    pub lz4_decode_ns: u64,
-    /// The same of zstd, with the dictionary there is.
-    pub zstd_encode_ns: u64,
-    /// See there.
-    pub zstd_decode_ns: u64,
-    /// How much more lz4 leaves of the same pages than zstd.
-    pub lz4_bytes_to_zstd: f64,
+    /// Numbers of each codec, under names that begin with its own.
+    #[serde(flatten)]
+    pub codecs: CodecNumbers,
     /// Pages compressed by both, to know these.
     pub compared_pages: u64,
     /// Time spent on that.
@@ -116,8 +106,39 @@ pub struct RunStats {
     pub rejected: Rejections,
 }
 
+/// What each codec that shrinks pages holds and costs. Each number has a name that
+/// begins with the codec's.
+#[derive(Clone, Copy, Debug)]
+pub struct CodecNumbers(pub ByCodec<CodecStats>);
+
+impl CodecNumbers {
+    /// How many stored pages each shrank, in words.
+    fn pages_by(&self) -> String {
+        let by = |codec| format!("{} by {codec}", self.0[codec].pages);
+        Codec::shrinking().map(by).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Serialize for CodecNumbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for codec in Codec::shrinking() {
+            map.serialize_entry(&format!("{codec}_pages"), &self.0[codec].pages)?;
+        }
+        for codec in Codec::shrinking() {
+            let cost = self.0[codec].cost;
+            map.serialize_entry(&format!("{codec}_encode_ns"), &(cost.encode_ns as u64))?;
+            map.serialize_entry(&format!("{codec}_decode_ns"), &(cost.decode_ns as u64))?;
+        }
+        let (fast, dense) = (Codec::FAST, Codec::DENSE);
+        let [longer, shorter] = [fast, dense].map(|codec| self.0[codec].cost.zpage_bytes);
+        map.serialize_entry(&format!("{fast}_bytes_to_{dense}"), &(longer / shorter))?;
+        map.end()
+    }
+}
+
 /// Pages that the store refused, by reason.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Rejections {
     /// The pool was at its limit.
     pub pool_full: u64,
@@ -143,13 +164,7 @@ impl Pager {
             compression_ratio: store.compression_ratio,
             fresh_codec: store.fresh_codec.name(),
             codec_switches: store.codec_switches,
-            lz4_pages: store.lz4_pages,
-            zstd_pages: store.zstd_pages,
-            lz4_encode_ns: store.lz4.encode_ns as u64,
-            lz4_decode_ns: store.lz4.decode_ns as u64,
-            zstd_encode_ns: store.zstd.encode_ns as u64,
-            zstd_decode_ns: store.zstd.decode_ns as u64,
-            lz4_bytes_to_zstd: store.lz4.zpage_bytes / store.zstd.zpage_bytes,
+            codecs: CodecNumbers(store.by_codec),
             compared_pages: store.compared_pages,
             comparing_ns: store.comparing_ns,
             dictionaries: store.dictionaries,
@@ -218,13 +233,12 @@ pub(crate) fn print_summary(pager: &Pager, running: bool) {
         s.zero_filled_pages
     );
     say!(
-        "store: {} pages at {:.2}:1, {} same-filled, {} incompressible; {} by lz4, {} by zstd, fresh ones by {}",
+        "store: {} pages at {:.2}:1, {} same-filled, {} incompressible; {}, fresh ones by {}",
         s.stored_pages,
         s.compression_ratio,
         s.same_filled_pages,
         s.incompressible_pages,
-        s.lz4_pages,
-        s.zstd_pages,
+        s.codecs.pages_by(),
         s.fresh_codec
     );
     say!(
@@ -270,5 +284,30 @@ pub(crate) fn write(pager: &Pager) {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_codecs_keep_their_names() {
+        let mut by_codec = ByCodec::from_fn(|_| CodecStats::default());
+        for (codec, some) in Codec::shrinking().zip(1..) {
+            by_codec[codec].pages = some * 100;
+            by_codec[codec].cost.encode_ns = some as f64 * 10.5;
+            by_codec[codec].cost.decode_ns = some as f64;
+            by_codec[codec].cost.zpage_bytes = 1000.0 / some as f64;
+        }
+        let numbers = CodecNumbers(by_codec);
+        let json = serde_json::to_string(&numbers).unwrap();
+        let [fast, dense] = [Codec::FAST, Codec::DENSE].map(Codec::name);
+        let expected = format!(
+            r#"{{"{fast}_pages":100,"{dense}_pages":200,"{fast}_encode_ns":10,"{fast}_decode_ns":1,"{dense}_encode_ns":21,"{dense}_decode_ns":2,"{fast}_bytes_to_{dense}":2.0}}"#
+        );
+        assert_eq!(json, expected);
+        let words = format!("100 by {fast}, 200 by {dense}");
+        assert_eq!(numbers.pages_by(), words);
     }
 }

@@ -85,7 +85,7 @@ fn measure(codec: Codec, samples: &[Page]) {
 
 fn metadata() {
     for allocator in Allocator::ALL {
-        let store = open(Codec::Lz4, allocator, false);
+        let store = open(Codec::FAST, allocator, false);
         let samples: Vec<Page> = (0..256).map(|n| sample(n, 4)).collect();
         for n in 0..1_000_000 {
             store.insert(&samples[n % 256]).expect("there is room");
@@ -104,7 +104,7 @@ fn metadata() {
 
 /// Density after random frees, before and after evacuation.
 fn churn() {
-    let store = open(Codec::Lz4, Allocator::Block, false);
+    let store = open(Codec::FAST, Allocator::Block, false);
     let mut random = 7;
     let density = || {
         let stats = store.stats();

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::codec::Codec;
+use crate::error::UnknownName;
 
 /// How fresh pages are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CodecChoice {
-    /// By zstd or lz4, whichever does better here and now: see
-    /// [`Chooser`](crate::Chooser). By zstd until one has looked, and by lz4 in
-    /// stores of less than 48 MiB that have a tier.
+    /// By [`Codec::DENSE`] or [`Codec::FAST`], whichever does better here and now:
+    /// see [`Chooser`](crate::Chooser). By the dense one until one has looked, and
+    /// by the fast one in stores of less than 48 MiB that have a tier.
     #[default]
     Auto,
     /// By this codec.
@@ -20,12 +21,15 @@ pub enum CodecChoice {
 
 impl CodecChoice {
     /// Every choice, in the order in which help texts list them.
-    pub const ALL: [CodecChoice; 4] = [
-        CodecChoice::Auto,
-        CodecChoice::Always(Codec::Lz4),
-        CodecChoice::Always(Codec::Zstd),
-        CodecChoice::Always(Codec::Raw),
-    ];
+    pub const ALL: [CodecChoice; 1 + Codec::COUNT] = {
+        let mut all = [CodecChoice::Auto; 1 + Codec::COUNT];
+        let mut at = 0;
+        while at < Codec::COUNT {
+            all[1 + at] = CodecChoice::Always(Codec::ALL[at]);
+            at += 1;
+        }
+        all
+    };
 
     /// The name by which users choose it.
     #[must_use]
@@ -33,6 +37,24 @@ impl CodecChoice {
         match self {
             CodecChoice::Auto => "auto",
             CodecChoice::Always(codec) => codec.name(),
+        }
+    }
+
+    /// Whether fresh pages can be made smaller.
+    #[must_use]
+    pub fn shrinks(self) -> bool {
+        match self {
+            CodecChoice::Auto => true,
+            CodecChoice::Always(codec) => codec.shrinks(),
+        }
+    }
+
+    /// Whether fresh pages can be made with a dictionary.
+    #[must_use]
+    pub fn has_dictionaries(self) -> bool {
+        match self {
+            CodecChoice::Auto => true,
+            CodecChoice::Always(codec) => codec.has_dictionaries(),
         }
     }
 }
@@ -127,31 +149,6 @@ impl FromStr for Allocator {
     }
 }
 
-/// A name that chooses nothing, with the names that would.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnknownName {
-    /// What was to be chosen, for instance "codec".
-    pub kind: &'static str,
-    /// What the user wrote.
-    pub name: String,
-    /// What the user could have written.
-    pub known: Vec<&'static str>,
-}
-
-impl std::fmt::Display for UnknownName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "unknown {} \"{}\"; known are: {}",
-            self.kind,
-            self.name,
-            self.known.join(", ")
-        )
-    }
-}
-
-impl std::error::Error for UnknownName {}
-
 /// Where blocks that leave RAM go.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SwapConfig {
@@ -177,7 +174,7 @@ pub struct StoreConfig {
     /// power of two and limited to [`SHARDS_MAX`].
     pub shards: usize,
     /// Whether [`Store::train`](crate::Store::train) trains dictionaries: for
-    /// every page that [`Codec::Zstd`] compresses, and for cold pages.
+    /// every page whose codec has them, and for cold pages.
     pub dictionaries: bool,
     /// Where cold blocks go; `None` keeps everything in RAM.
     pub swap: Option<SwapConfig>,

@@ -223,3 +223,28 @@ impl std::error::Error for OpenError {
         }
     }
 }
+
+/// A name that chooses nothing, with the names that would.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownName {
+    /// What was to be chosen, for instance "codec".
+    pub kind: &'static str,
+    /// What the user wrote.
+    pub name: String,
+    /// What the user could have written.
+    pub known: Vec<&'static str>,
+}
+
+impl std::fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "unknown {} \"{}\"; known are: {}",
+            self.kind,
+            self.name,
+            self.known.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownName {}

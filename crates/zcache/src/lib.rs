@@ -70,8 +70,10 @@
 //!
 //! # Memory
 //! [`Store::ram_bytes`] counts all of it: frames, tables (about 29 bytes a page
-//! with the default allocator at a million pages), transfer buffers and the
-//! codecs' contexts. Frames and tables never exceed
+//! with the default allocator at a million pages), transfer buffers, and the working
+//! memory that operations of all stores of the process borrow. Of that there is as
+//! much as operations run at one moment, and some is kept for the next ones, for at
+//! most two operations a processor. Frames and tables never exceed
 //! [`StoreConfig::pool_bytes_max`]; a page for which there is no room is
 //! [`Rejected`].
 //!
@@ -80,7 +82,12 @@
 //! compression, decompression and transfers run outside the locks. It starts no
 //! threads: [`Store::reclaim`] works in the thread that calls it,
 //! [`Store::train`] learns dictionaries in a thread of the client's, and a
-//! [`Chooser`] there chooses between zstd and lz4 for [`CodecChoice::Auto`].
+//! [`Chooser`] there chooses between [`Codec::DENSE`] and [`Codec::FAST`] for
+//! [`CodecChoice::Auto`].
+//!
+//! A store keeps nothing for a thread. The destructor of a thread-local, an event's
+//! hook ([`Store::on_event`]) and what takes a zpage from [`codec::encode`] may use
+//! any store, and a [tier](tier::Tier) any other one.
 //!
 //! # What it does not do
 //! It does not survive the process: the swap file has no name and is gone with
@@ -92,6 +99,7 @@ mod config;
 mod error;
 mod frames;
 mod idle;
+mod lend;
 mod page;
 mod stats;
 mod store;
@@ -100,12 +108,12 @@ mod sync;
 mod testing;
 pub mod tier;
 
-pub use choice::{Chooser, CodecCost, Holding, Outlook, Traffic};
-pub use codec::Codec;
-pub use config::{Allocator, CodecChoice, SHARDS_MAX, StoreConfig, SwapConfig, UnknownName};
-pub use error::{LoadError, OpenError, PageName, Rejected};
+pub use choice::{Chooser, Holding, Outlook, Traffic};
+pub use codec::{ByCodec, Codec, CodecCost};
+pub use config::{Allocator, CodecChoice, SHARDS_MAX, StoreConfig, SwapConfig};
+pub use error::{LoadError, OpenError, PageName, Rejected, UnknownName};
 pub use idle::{Idler, recompress_when_idle};
 pub use page::{Handle, PAGE_SIZE, Page};
-pub use stats::Stats;
+pub use stats::{CodecStats, Stats};
 pub use store::{ColdBlock, Event, Reclaimed, Recompressed, Store, Trained};
 pub use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId};

@@ -1,8 +1,16 @@
 //! What operators see of a store. A snapshot: fields are read one after the
 //! other, so sums that hold at rest may be off by the operations in flight.
 
-use crate::choice::CodecCost;
-use crate::codec::Codec;
+use crate::codec::{ByCodec, Codec, CodecCost};
+
+/// The numbers of a codec in a store at one moment.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct CodecStats {
+    /// Pages held now that it made, in RAM and in the tier, fresh or cold.
+    pub pages: u64,
+    /// What it costs here and now, with the dictionary there is.
+    pub cost: CodecCost,
+}
 
 /// The numbers of a store at one moment. Names end in their unit; those
 /// without one count events since the store was opened or pages held now.
@@ -37,15 +45,9 @@ pub struct Stats {
     pub fresh_codec: Codec,
     /// How often that was changed.
     pub codec_switches: u64,
-    /// Pages held now that lz4 shrank.
-    pub lz4_pages: u64,
-    /// Pages held now that zstd shrank, fresh or cold.
-    pub zstd_pages: u64,
-    /// What lz4 costs here and now.
-    pub lz4: CodecCost,
-    /// What zstd costs here and now, with the dictionary there is.
-    pub zstd: CodecCost,
-    /// Pages compressed by both, to know these costs.
+    /// What each codec holds and costs.
+    pub by_codec: ByCodec<CodecStats>,
+    /// Pages compressed by both codecs that are chosen between, to know these costs.
     pub compared_pages: u64,
     /// Time spent on that, in nanoseconds.
     pub comparing_ns: u64,

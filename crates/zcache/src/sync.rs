@@ -1,7 +1,7 @@
 //! Locks, atomics and threads of the store: the standard library's, or shuttle's where a test chooses the schedule.
 //!
-//! Stage on the data path: under every stage that is shared between threads. The codecs' working memory is leaf state
-//! and stays with the standard library.
+//! Stage on the data path: under every stage that is shared between threads. Working memory is lent without
+//! waiting, so no schedule depends on it, and stays with the standard library.
 
 #[cfg(not(feature = "schedules"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};

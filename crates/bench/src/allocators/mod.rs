@@ -37,9 +37,6 @@ pub(crate) struct Options {
     cpu: usize,
 }
 
-/// Codecs whose zpages are packed.
-const CODECS: [Codec; 2] = [Codec::Lz4, Codec::Zstd];
-
 /// Lengths at which some allocator is at its worst: just over a half and three quarters of a frame, and one
 /// byte short of all of it.
 const AWKWARD: [usize; 3] = [2049, 3073, 4095];
@@ -73,7 +70,7 @@ fn compare(options: &Options) -> Result<String, HostError> {
     zcache_sys::process::pin_to(options.cpu)
         .map_err(|error| failed(&format!("--cpu {}", options.cpu), error.to_string()))?;
     let mut trials = Vec::new();
-    for codec in CODECS {
+    for codec in Codec::shrinking() {
         eprintln!("compressing with {codec}");
         let sources: Vec<Zpages> = corpus
             .sources

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use zcache::{Allocator, Codec};
 
 use super::trial::{Trial, Worst};
-use super::{AWKWARD, CODECS, Options};
+use super::{AWKWARD, Options};
 use crate::compare::report::{number, spread};
 use crate::compare::statistics::Spread;
 use crate::density::Corpus;
@@ -68,7 +68,7 @@ fn table(text: &mut String, columns: &[Column], trials: &[Trial]) -> std::fmt::R
         .iter()
         .try_for_each(|(head, _)| write!(text, " {head} |"))?;
     writeln!(text, "\n|---|---|{}", "--:|".repeat(columns.len()))?;
-    for codec in CODECS {
+    for codec in Codec::shrinking() {
         for allocator in Allocator::ALL {
             write!(text, "| {} | {codec} |", allocator.name())?;
             for (_, of) in columns {
@@ -100,7 +100,7 @@ fn of_pair(
 
 fn ideal(text: &mut String, trials: &[Trial]) -> std::fmt::Result {
     write!(text, "Without any packing loss:")?;
-    for codec in CODECS {
+    for codec in Codec::shrinking() {
         if let Some(trial) = trials.iter().find(|trial| trial.codec == codec) {
             write!(text, " {codec} {}", number(trial.ideal))?;
         }

@@ -39,16 +39,16 @@ impl Contender {
         let mut all: Vec<Contender> = ZRAM_CODECS.into_iter().map(Contender::Zram).collect();
         all.push(Contender::Zswap);
         for allocator in Allocator::ALL {
-            for codec in [Codec::Lz4, Codec::Zstd] {
+            for codec in Codec::shrinking() {
                 all.push(Contender::Zcache(codec.into(), Way::Plain, allocator));
             }
         }
         for (codec, way) in [
             (CodecChoice::Auto, Way::Trained),
             (CodecChoice::Auto, Way::Cold),
-            (Codec::Zstd.into(), Way::Trained),
-            (Codec::Zstd.into(), Way::Cold),
-            (Codec::Lz4.into(), Way::Cold),
+            (Codec::DENSE.into(), Way::Trained),
+            (Codec::DENSE.into(), Way::Cold),
+            (Codec::FAST.into(), Way::Cold),
         ] {
             all.push(Contender::Zcache(codec, way, Allocator::Block));
         }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use zcache::codec::{self, Encoder};
-use zcache::{Allocator, Chooser, Codec, CodecChoice, Handle, Store, StoreConfig};
+use zcache::{Allocator, ByCodec, Chooser, Codec, CodecChoice, Handle, Store, StoreConfig};
 
 use super::contender::Way;
 use super::{Corpus, Page, Run};
@@ -30,7 +30,7 @@ pub(crate) fn run(
     let mut run = Run::new((corpus.pages() * PAGE_BYTES) as u64, corpus.pages() as u64);
     let mut load_ns = Vec::with_capacity(corpus.pages());
     let mut decode_ns = Vec::new();
-    let mut by_codec = (0, 0);
+    let mut pages_by = ByCodec::from_fn(|_| 0);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = cpus.next_power_of_two().clamp(1, 16);
     for pages in &corpus.sources {
@@ -80,12 +80,13 @@ pub(crate) fn run(
             run.wrong_pages += u64::from(out != *page);
         }
         let stats = store.stats();
-        by_codec.0 += stats.lz4_pages;
-        by_codec.1 += stats.zstd_pages;
+        for (codec, held) in stats.by_codec.iter() {
+            pages_by[codec] += held.pages;
+        }
         let fresh = store.fresh_codec();
-        let dictionary = match fresh {
-            Codec::Zstd => store.dictionary(None),
-            _ => None,
+        let dictionary = match fresh.has_dictionaries() {
+            true => store.dictionary(None),
+            false => None,
         };
         let level = if way == Way::Cold { 6 } else { 1 };
         let encoder = dictionary.and_then(|found| Encoder::new(found, level).ok());
@@ -97,7 +98,8 @@ pub(crate) fn run(
         );
     }
     if codec == CodecChoice::Auto {
-        run.detail = format!("{} pages by lz4, {} by zstd", by_codec.0, by_codec.1);
+        let by = |codec| format!("{} pages by {codec}", pages_by[codec]);
+        run.detail = Codec::shrinking().map(by).collect::<Vec<_>>().join(", ");
     }
     run.load_ns_p50 = median(&mut load_ns);
     run.decode_ns_p50 = median(&mut decode_ns);
@@ -113,14 +115,12 @@ fn decode(codec: Codec, encoder: Option<&Encoder>, page: &Page) -> Option<u64> {
     };
     let mut out = [0; PAGE_BYTES];
     let clock = Instant::now();
-    match (encoder, kind) {
-        (Some(encoder), codec::Kind::Zstd) => {
-            codec::decode_with(encoder.dictionary(), kind, &zpage, &mut out).ok()?;
-        }
-        _ => codec::decode(kind, &zpage, &mut out).ok()?,
+    match encoder.filter(|_| kind.has_dictionaries()) {
+        Some(encoder) => codec::decode_with(encoder.dictionary(), kind, &zpage, &mut out).ok()?,
+        None => codec::decode(kind, &zpage, &mut out).ok()?,
     }
     let time = clock.elapsed().as_nanos() as u64;
-    matches!(kind, codec::Kind::Lz4 | codec::Kind::Zstd).then_some(time)
+    kind.codec().is_some_and(Codec::shrinks).then_some(time)
 }
 
 fn median(values: &mut [u64]) -> u64 {

@@ -17,10 +17,7 @@ mod ghosts;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use zcache::{
-    Codec, CodecChoice, Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store,
-    StoreConfig,
-};
+use zcache::{Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
 
 pub(crate) use coherence::{Coherence, Touched, Verdict, Version, Watched};
 use ghosts::Ghosts;
@@ -74,9 +71,8 @@ impl Cache {
             pool_bytes_max: config.ram_bytes,
             codec: config.codec,
             allocator: config.allocator,
-            // lz4 uses them for cold pages only.
-            dictionaries: config.codec != CodecChoice::Always(Codec::Lz4)
-                || config.cold_cpu_percent > 0,
+            // Cold pages have them whatever the codec of fresh ones.
+            dictionaries: config.codec.has_dictionaries() || config.cold_cpu_percent > 0,
             swap: None,
             ..StoreConfig::default()
         })?;

@@ -1,55 +1,59 @@
 //! Which codec fresh pages get, where that is left to the engine.
 //!
 //! Stage on the data path: beside it; a thread of the client looks a few times
-//! a second. zstd holds more, lz4 costs less. What either is worth follows from
-//! what is measured: how many pages are stored and loaded, what that costs with
-//! either codec, what a denser store would spare, and how busy the processors
-//! are. From these follows how long the same work would have taken with each:
+//! a second. The dense codec holds more, the fast one costs less. What either is
+//! worth follows from what is measured: how many pages are stored and loaded,
+//! what that costs with either codec, what a denser store would spare, and how
+//! busy the processors are. From these follows how long the same work would have
+//! taken with each codec, `then`, in place of what there is `now`:
 //!
 //! ```text
-//! path, then  = path with the codec / threads that wait
-//! works, then = time busy + (work with the codec - work as it was) / processors
-//! where processors have time: max(time + path, then - path, now; works, then)
-//! where they have none:       max(time + works, then - works, now; path, then)
+//! path    = what faults wait for: loads, and reads of the tier
+//! work    = processor time of all loads and stores
+//! waiters = max(1, path(now) / time)
+//! wait    = path / waiters
+//! more    = (work(then) - work(now)) / processors
+//! busy    = time - idle time of a processor
+//!
+//! roomy   = max(time + wait(then) - wait(now), busy + more)
+//! crowded = max(time + more, wait(then))
 //! ```
 //!
-//! *path* is what faults wait for (loads, the tier), *work* all processor time
-//! of loading and storing. Pages are stored beside the program, so storing is
-//! waited for only where the processors have no time left.
+//! Where processors have time left, the work takes `roomy`: pages are stored
+//! beside the program, so it waits for loads alone, unless the work no longer fits
+//! into the time there is. Where they have none, it takes `crowded`: whatever
+//! costs processor time is waited for. In between, it takes a part of each.
 //!
-//! - zstd, which holds more, unless lz4 is faster by more than [`LZ4_WORTH`];
-//!   zstd again when it is not by [`ZSTD_WORTH`]. Without traffic that is zstd.
+//! - The dense codec, unless the fast one makes the work faster by more than
+//!   [`FAST_BEGINS`]; the dense one again when it does so by less than
+//!   [`FAST_STAYS`]. Without traffic that is the dense one.
 //! - Either is changed for the other only after [`LOOKS`] looks in a row that
 //!   say so.
 //!
-//! Does not: start threads, or encode anything.
+//! Does not: know stores (a [`View`] is all that it is told), start threads, or
+//! encode anything.
 
-mod costs;
 mod processors;
 
 use std::time::{Duration, Instant};
 
-pub use costs::CodecCost;
-pub(crate) use costs::{Costs, Turn};
-
-use crate::codec::Codec;
-use crate::store::Store;
+use crate::codec::{ByCodec, Codec, CodecCost};
 use processors::Processors;
 
-/// lz4 has to make the work faster by so much before it takes over ...
-const LZ4_WORTH: f64 = 0.05;
-/// ... and keeps it while it does by so much. Between them neither is changed:
-/// the averages move by some percent from look to look.
-const ZSTD_WORTH: f64 = 0.02;
+/// The fast codec has to make the work faster by so much before it takes over ...
+const FAST_BEGINS: f64 = 0.05;
+/// ... and stays while it does by so much. Between them neither is changed: the
+/// averages move by some percent from look to look.
+const FAST_STAYS: f64 = 0.02;
 /// Processors that are idle for less than this part of the time have less and
 /// less time left; above, what is done beside the program costs it nothing.
 const IDLE_ENOUGH: f64 = 0.1;
 /// Between two looks; one that comes sooner is none. Idle time is counted in
 /// hundredths of a second.
-const PERIOD: Duration = Duration::from_millis(200);
+pub(crate) const PERIOD: Duration = Duration::from_millis(200);
 /// Looks in a row that have to agree. A program that begins by filling its
 /// memory is over it by then, and is not packed more loosely for ever.
-const LOOKS: u32 = 3;
+pub(crate) const LOOKS: u32 = 3;
 
 /// What happened lately, in pages that are not same-filled. Each look counts
 /// half of the one before.
@@ -118,55 +122,47 @@ impl Chooser {
         }
     }
 
-    /// Looks at a store's traffic and changes the codec of its fresh pages if
-    /// the other is worth it. Does nothing where the codec was given. For
-    /// clients that know nothing of what a denser store would spare them.
-    pub fn look(&mut self, store: &Store) {
-        self.look_with(store, |traffic, _| Outlook {
-            stores: traffic.stores,
-            loads: traffic.loads,
-            ..Outlook::default()
-        });
+    /// Whether a look now would not come too soon after the last one.
+    pub(crate) fn is_due(&self) -> bool {
+        let looked = self.looked.as_ref();
+        looked.is_none_or(|seen| seen.at.elapsed() >= PERIOD)
     }
 
-    /// The same with an outlook of the client's, which is asked what happened
-    /// and what would have happened with either codec.
-    pub fn look_with(
+    /// Looks: the codec that the store's fresh pages are to get instead of the one
+    /// that they get now. `outlook` is asked what happened, and what would have
+    /// happened with the fast codec and with the dense one.
+    pub(crate) fn judge(
         &mut self,
-        store: &Store,
+        view: &View,
         mut outlook: impl FnMut(&Traffic, Holding) -> Outlook,
-    ) {
-        let looked = self.looked.as_ref();
-        if !store.chooses_codec() || looked.is_some_and(|seen| seen.at.elapsed() < PERIOD) {
-            return;
+    ) -> Option<Codec> {
+        self.count(view);
+        let wanted = choose(view.fresh, self.times(view, &mut outlook));
+        self.wanted = match wanted == view.fresh {
+            true => 0,
+            false => self.wanted + 1,
+        };
+        if self.wanted < LOOKS {
+            return None;
         }
-        let mix = store.codec_mix();
-        self.count(store, mix.encoded_share);
-        let times = self.times(store, &mix, &mut outlook);
-        let now = store.fresh_codec();
-        let wanted = choose(now, times);
-        self.wanted = if wanted == now { 0 } else { self.wanted + 1 };
-        if self.wanted >= LOOKS {
-            self.wanted = 0;
-            store.set_fresh_codec(wanted);
-        }
+        self.wanted = 0;
+        Some(wanted)
     }
 
     /// Brings the traffic up to date.
-    fn count(&mut self, store: &Store, encoded_share: f64) {
-        let (attempts, loads) = store.traffic();
+    fn count(&mut self, view: &View) {
         let seen = Seen {
             at: Instant::now(),
             idle: self.processors.idle(),
-            attempts,
-            loads,
+            attempts: view.attempts,
+            loads: view.loads,
         };
         if let Some(before) = self.looked.replace(seen)
             && let Some(now) = &self.looked
         {
             let traffic = &mut self.traffic;
             let add = |sum: &mut f64, more: f64| *sum = *sum / 2.0 + more;
-            let pages = |now: u64, before: u64| (now - before) as f64 * encoded_share;
+            let pages = |now: u64, before: u64| (now - before) as f64 * view.encoded_share;
             add(&mut traffic.time_ns, ns(now.at - before.at));
             add(
                 &mut traffic.idle_ns,
@@ -177,19 +173,19 @@ impl Chooser {
         }
     }
 
-    /// How long the same work would have taken with lz4 and with zstd.
+    /// How long the same work would have taken with the fast codec and with the
+    /// dense one.
     fn times(
         &self,
-        store: &Store,
-        mix: &Mix,
+        view: &View,
         outlook: &mut impl FnMut(&Traffic, Holding) -> Outlook,
     ) -> [f64; 2] {
-        let costs = [Codec::Lz4, Codec::Zstd].map(|codec| store.codec_cost(codec));
-        let [lz4, zstd] = &costs;
-        let part = mix.zstd_share;
-        let average = |of: fn(&CodecCost) -> f64| of(lz4) * (1.0 - part) + of(zstd) * part;
+        let costs = [Codec::FAST, Codec::DENSE].map(|codec| view.costs[codec]);
+        let [fast, dense] = &costs;
+        let part = view.dense_share;
+        let average = |of: fn(&CodecCost) -> f64| of(fast) * (1.0 - part) + of(dense) * part;
         let mixed = CodecCost {
-            encode_ns: store.codec_cost(store.fresh_codec()).encode_ns,
+            encode_ns: view.costs[view.fresh].encode_ns,
             decode_ns: average(|cost| cost.decode_ns),
             zpage_bytes: average(|cost| cost.zpage_bytes),
         };
@@ -209,13 +205,22 @@ impl Default for Chooser {
     }
 }
 
-/// What a store's pages were made by.
+/// What a chooser is told of a store.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Mix {
-    /// Of the pages that a codec shrank, those that zstd did, from 0 to 1.
-    pub(crate) zstd_share: f64,
+pub(crate) struct View {
+    /// The codec that fresh pages get now.
+    pub(crate) fresh: Codec,
+    /// Pages that came in since the store was opened.
+    pub(crate) attempts: u64,
+    /// Pages given back since the store was opened.
+    pub(crate) loads: u64,
+    /// Of the pages that either codec shrank, those that the dense one did, from 0
+    /// to 1.
+    pub(crate) dense_share: f64,
     /// Of all pages, those that are not same-filled.
     pub(crate) encoded_share: f64,
+    /// What each codec costs here and now.
+    pub(crate) costs: ByCodec<CodecCost>,
 }
 
 fn ns(time: Duration) -> f64 {
@@ -235,25 +240,26 @@ fn time_ns(
         outlook.work_ns + outlook.loads * cost.decode_ns + outlook.stores * cost.encode_ns
     };
     let time = traffic.time_ns.max(1.0);
-    let threads = (path(before) / time).max(1.0);
-    let (path_now, path_then) = (path(before) / threads, path(then) / threads);
+    let waiters = (path(before) / time).max(1.0);
+    let (wait_now, wait_then) = (path(before) / waiters, path(then) / waiters);
     let busy = (time - traffic.idle_ns / processors).max(0.0);
-    let works_more = (work(then) - work(before)) / processors;
-    let roomy = (time + path_then - path_now).max(busy + works_more);
-    let crowded = (time + works_more).max(path_then);
+    let more = (work(then) - work(before)) / processors;
+    let roomy = (time + wait_then - wait_now).max(busy + more);
+    let crowded = (time + more).max(wait_then);
     let room = (traffic.idle_ns / processors / time / IDLE_ENOUGH).min(1.0);
     (roomy * room + crowded * (1.0 - room)).max(0.0)
 }
 
-/// The codec for fresh pages after `now`, from the times with lz4 and zstd.
-fn choose(now: Codec, [lz4, zstd]: [f64; 2]) -> Codec {
-    let worth = match now {
-        Codec::Zstd => LZ4_WORTH,
-        _ => ZSTD_WORTH,
+/// The codec for fresh pages after `now`, from the times with the fast codec and
+/// with the dense one.
+fn choose(now: Codec, [fast, dense]: [f64; 2]) -> Codec {
+    let worth = match now == Codec::DENSE {
+        true => FAST_BEGINS,
+        false => FAST_STAYS,
     };
-    match lz4 < zstd * (1.0 - worth) {
-        true => Codec::Lz4,
-        false => Codec::Zstd,
+    match fast < dense * (1.0 - worth) {
+        true => Codec::FAST,
+        false => Codec::DENSE,
     }
 }
 

@@ -1,15 +1,13 @@
-//! What is chosen in which situation, and how a store follows it.
+//! What is chosen in which situation.
 
 use super::*;
-use crate::config::{CodecChoice, StoreConfig};
-use crate::testing;
 
-const LZ4: CodecCost = CodecCost {
+const FAST: CodecCost = CodecCost {
     encode_ns: 5_000.0,
     decode_ns: 1_800.0,
     zpage_bytes: 1_300.0,
 };
-const ZSTD: CodecCost = CodecCost {
+const DENSE: CodecCost = CodecCost {
     encode_ns: 10_000.0,
     decode_ns: 4_600.0,
     zpage_bytes: 850.0,
@@ -24,9 +22,9 @@ struct Situation {
     stores: f64,
     loads: f64,
     faults: f64,
-    /// What zstd would have left of the loads.
+    /// What the dense codec would have left of the loads.
     spared_to: f64,
-    /// Loads from the tier of all loads, with lz4 and with zstd.
+    /// Loads from the tier of all loads, with the fast codec and with the dense codec.
     from_tier: [f64; 2],
     now: Codec,
     wanted: Codec,
@@ -41,8 +39,8 @@ const QUIET: Situation = Situation {
     faults: 0.0,
     spared_to: 1.0,
     from_tier: [0.0; 2],
-    now: Codec::Lz4,
-    wanted: Codec::Zstd,
+    now: Codec::FAST,
+    wanted: Codec::DENSE,
 };
 
 fn wanted(situation: &Situation) -> Codec {
@@ -55,12 +53,12 @@ fn wanted(situation: &Situation) -> Codec {
     };
     // As if all had been by the codec of now.
     let outlook = |codec: Codec| {
-        let all = match (s.now, codec) {
-            (Codec::Lz4, Codec::Zstd) => s.spared_to,
-            (Codec::Zstd, Codec::Lz4) => 1.0 / s.spared_to,
+        let all = match (s.now == Codec::DENSE, codec == Codec::DENSE) {
+            (false, true) => s.spared_to,
+            (true, false) => 1.0 / s.spared_to,
             _ => 1.0,
         };
-        let tier = s.from_tier[usize::from(codec == Codec::Zstd)];
+        let tier = s.from_tier[usize::from(codec == Codec::DENSE)];
         let faults = s.faults * 1e3 * all;
         Outlook {
             stores: traffic.stores * all,
@@ -69,9 +67,9 @@ fn wanted(situation: &Situation) -> Codec {
             work_ns: faults * 10_000.0 + traffic.loads * all * 3_000.0,
         }
     };
-    let cost = |codec| if codec == Codec::Lz4 { LZ4 } else { ZSTD };
+    let cost = |codec| if codec == Codec::FAST { FAST } else { DENSE };
     let before = (outlook(s.now), cost(s.now));
-    let times = [Codec::Lz4, Codec::Zstd].map(|codec| {
+    let times = [Codec::FAST, Codec::DENSE].map(|codec| {
         let then = (outlook(codec), cost(codec));
         time_ns(&traffic, s.processors, &before, &then)
     });
@@ -96,25 +94,25 @@ fn situations_and_what_is_chosen_in_them() {
             stores: 90.0,
             loads: 90.0,
             faults: 1.5,
-            now: Codec::Zstd,
-            wanted: Codec::Lz4,
+            now: Codec::DENSE,
+            wanted: Codec::FAST,
             ..QUIET
         },
         Situation {
-            name: "the same, and lz4 goes on",
+            name: "the same, and the fast codec goes on",
             idle: 0.02,
             stores: 170.0,
             loads: 170.0,
             faults: 2.7,
-            wanted: Codec::Lz4,
+            wanted: Codec::FAST,
             ..QUIET
         },
         Situation {
             name: "memory is filled faster than it is packed",
             idle: 0.02,
             stores: 150.0,
-            now: Codec::Zstd,
-            wanted: Codec::Lz4,
+            now: Codec::DENSE,
+            wanted: Codec::FAST,
             ..QUIET
         },
         Situation {
@@ -122,11 +120,11 @@ fn situations_and_what_is_chosen_in_them() {
             processors: 8.0,
             idle: 0.7,
             stores: 150.0,
-            now: Codec::Zstd,
+            now: Codec::DENSE,
             ..QUIET
         },
         Situation {
-            name: "faults in random order, a fifth of which zstd spares",
+            name: "faults in random order, a fifth of which the dense codec spares",
             idle: 0.3,
             stores: 50.0,
             loads: 50.0,
@@ -135,17 +133,17 @@ fn situations_and_what_is_chosen_in_them() {
             ..QUIET
         },
         Situation {
-            name: "the same where zstd spares none",
+            name: "the same where the dense codec spares none",
             idle: 0.3,
             stores: 50.0,
             loads: 50.0,
             faults: 50.0,
-            now: Codec::Zstd,
-            wanted: Codec::Lz4,
+            now: Codec::DENSE,
+            wanted: Codec::FAST,
             ..QUIET
         },
         Situation {
-            name: "faults that go to the disk with lz4 and not with zstd",
+            name: "faults that go to the disk with the fast codec and not with the dense codec",
             idle: 0.4,
             stores: 20.0,
             loads: 20.0,
@@ -159,85 +157,30 @@ fn situations_and_what_is_chosen_in_them() {
             stores: 30.0,
             loads: 30.0,
             faults: 2.0,
-            now: Codec::Zstd,
-            wanted: Codec::Lz4,
+            now: Codec::DENSE,
+            wanted: Codec::FAST,
             ..QUIET
         },
         Situation {
-            name: "between the thresholds nothing changes: by zstd",
+            name: "between the thresholds nothing changes: by the dense codec",
             idle: 0.5,
             stores: 12.0,
             loads: 12.0,
             faults: 12.0,
-            now: Codec::Zstd,
+            now: Codec::DENSE,
             ..QUIET
         },
         Situation {
-            name: "between the thresholds nothing changes: by lz4",
+            name: "between the thresholds nothing changes: by the fast codec",
             idle: 0.5,
             stores: 12.0,
             loads: 12.0,
             faults: 12.0,
-            wanted: Codec::Lz4,
+            wanted: Codec::FAST,
             ..QUIET
         },
     ];
     for situation in &table {
         assert_eq!(wanted(situation), situation.wanted, "{}", situation.name);
-    }
-}
-
-/// Looks with an outlook that makes one codec cost a second more.
-fn look(chooser: &mut Chooser, store: &Store, slow: Codec) {
-    std::thread::sleep(PERIOD);
-    let mut times = [Codec::Lz4, Codec::Zstd].into_iter();
-    chooser.look_with(store, |_, holding| match holding {
-        Holding::Now => Outlook::default(),
-        Holding::Times(_) => Outlook {
-            wait_ns: if times.next() == Some(slow) { 1e9 } else { 0.0 },
-            ..Outlook::default()
-        },
-    });
-}
-
-#[test]
-fn a_store_follows_both_ways_after_looks_that_agree() {
-    let store = Store::open(StoreConfig::default()).unwrap();
-    let mut chooser = Chooser::new();
-    assert_eq!(store.fresh_codec(), Codec::Zstd);
-    let mut codecs = Vec::new();
-    for slow in [Codec::Zstd, Codec::Lz4] {
-        for _ in 0..LOOKS {
-            look(&mut chooser, &store, slow);
-            codecs.push(store.fresh_codec());
-        }
-    }
-    let (zstd, lz4) = (Codec::Zstd, Codec::Lz4);
-    assert_eq!(codecs, [zstd, zstd, lz4, lz4, lz4, zstd]);
-    assert_eq!(store.stats().codec_switches, 2);
-    // One that comes at once is none.
-    for _ in 0..2 * LOOKS {
-        chooser.look(&store);
-    }
-    assert_eq!(store.stats().codec_switches, 2);
-}
-
-#[test]
-fn a_codec_that_was_given_stays() {
-    for codec in Codec::ALL {
-        let config = StoreConfig {
-            codec: CodecChoice::Always(codec),
-            ..StoreConfig::default()
-        };
-        let store = Store::open(config).unwrap();
-        let mut chooser = Chooser::new();
-        for _ in 0..=LOOKS {
-            chooser.look_with(&store, |_, _| unreachable!("nothing is to be chosen"));
-        }
-        for page in testing::records(20) {
-            store.insert(&page).unwrap();
-        }
-        assert_eq!(store.fresh_codec(), codec);
-        assert_eq!(store.stats().compared_pages, 0);
     }
 }

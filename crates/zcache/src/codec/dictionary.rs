@@ -13,8 +13,8 @@ use std::sync::Arc;
 use zcache_sys::zdict::{self, Training};
 use zstd_safe::{CDict, DDict};
 
-use super::Kind;
 use super::checksum::checksum_from;
+use super::{Codec, Kind, zstd};
 use crate::page::{PAGE_SIZE, Page};
 
 /// First bytes of a dictionary of the format.
@@ -49,7 +49,7 @@ pub struct Dictionary {
 /// What makes zpages with a dictionary at a level.
 pub struct Encoder {
     dictionary: Arc<Dictionary>,
-    pub(super) tables: CDict<'static>,
+    tables: CDict<'static>,
     level: i32,
 }
 
@@ -133,13 +133,19 @@ pub(crate) fn training_bytes(samples: usize) -> u64 {
 }
 
 impl Dictionary {
+    /// The codec whose zpages dictionaries are for.
+    pub const CODEC: Codec = Codec::Zstd;
+
+    /// The kind of these zpages.
+    pub const KIND: Kind = Kind::Zstd;
+
     /// Trains a dictionary of at most `bytes_max` bytes on pages that lie one
     /// after the other. Takes about 20 ms for 512 pages. `None` when they have
     /// too little in common or are too few.
     #[must_use]
     pub fn train(pages: &[Page], bytes_max: usize) -> Option<Dictionary> {
         let bytes_max = bytes_max.min(DICTIONARY_BYTES_MAX);
-        let how = how(pages.len(), super::scratch::ZSTD_LEVEL);
+        let how = how(pages.len(), Encoder::LEVEL_FRESH);
         let bytes = zdict::train(pages.as_flattened(), PAGE_SIZE, bytes_max, how)?;
         Dictionary::of_format(bytes.into()).ok()
     }
@@ -213,15 +219,19 @@ impl Dictionary {
     /// The checksum of a zpage that was made with this dictionary.
     #[must_use]
     pub fn checksum(&self, bytes: &[u8]) -> u32 {
-        checksum_from(self.crc, Kind::Zstd, bytes)
+        checksum_from(self.crc, Dictionary::KIND, bytes)
     }
 
-    pub(super) fn decoder(&self) -> &DDict<'static> {
-        &self.decoder
+    /// As [`Method::decompress`](super::method::Method::decompress).
+    pub(super) fn decompress(&self, bytes: &[u8], out: &mut Page) -> Option<usize> {
+        zstd::decompress_with(&self.decoder, bytes, out)
     }
 }
 
 impl Encoder {
+    /// The level of fresh pages.
+    pub const LEVEL_FRESH: i32 = zstd::LEVEL_FRESH;
+
     /// Makes the tables of a level, 1 to 19. They take about 110 KB at level 1
     /// and 0.7 MB at level 6 for a dictionary of 64 KiB.
     ///
@@ -240,6 +250,11 @@ impl Encoder {
     #[must_use]
     pub fn dictionary(&self) -> &Arc<Dictionary> {
         &self.dictionary
+    }
+
+    /// As [`Method::compress`](super::method::Method::compress).
+    pub(super) fn compress(&self, page: &Page, out: &mut [u8]) -> Option<usize> {
+        zstd::compress_with(&self.tables, page, out)
     }
 
     /// The level it compresses at.

@@ -6,7 +6,7 @@ use zcache_core::CodecId;
 
 use super::coding::dictionaries::Coding;
 use super::{Store, lock};
-use crate::codec::Kind;
+use crate::codec::{Codec, Kind};
 use crate::error::Rejected;
 use crate::page::PAGE_SIZE;
 use crate::stats::Stats;
@@ -41,7 +41,7 @@ impl Counts {
         add(&self.attempts, 1);
         let outcome = match result {
             Ok(_) => {
-                add(&self.incompressible, u64::from(kind == Kind::Raw));
+                add(&self.incompressible, u64::from(kind == Codec::PLAIN.kind()));
                 &self.accepted
             }
             Err(Rejected::PoolFull) => &self.rejected_pool_full,
@@ -126,12 +126,13 @@ fn add_shard(stats: &mut Stats, core: &zcache_core::Shard) -> u64 {
     stats.evicted_ephemeral_pages += counters.evicted_eph_zpages;
     stats.pers_ate_eph += counters.pers_ate_eph;
     stats.swap_compacted_pages += counters.readmitted_zpages;
-    stats.lz4_pages += pages_of(core, Kind::Lz4);
-    stats.zstd_pages += pages_of(core, Kind::Zstd);
+    for codec in Codec::ALL {
+        stats.by_codec[codec].pages += pages_of(core, codec.kind());
+    }
     u64::from(usage.metadata_frames)
 }
 
-/// Pages of a shard that a codec shrank, with whatever dictionary.
+/// Pages of a shard whose zpages are of this kind, with whatever dictionary.
 pub(super) fn pages_of(core: &zcache_core::Shard, kind: Kind) -> u64 {
     (0..CodecId::COUNT)
         .map(CodecId::new)

@@ -36,8 +36,7 @@ use std::time::Instant;
 
 use zcache_core::{EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
 
-use crate::choice::Turn;
-use crate::codec::{self, Codec, Encoded, Kind};
+use crate::codec::{self, Encoded, Kind};
 use crate::config::{SHARDS_MAX, StoreConfig};
 use crate::error::{OpenError, Rejected};
 use crate::frames::{Budget, ShardFrames, Shortage};
@@ -45,6 +44,7 @@ use crate::page::{Handle, Page};
 use crate::stats::Stats;
 use crate::tier::{self, Tier};
 
+use coding::costs::Turn;
 use coding::dictionaries::{Coding, Current, Dictionaries, Scope};
 use coding::fresh::Fresh;
 use counts::Counts;
@@ -202,8 +202,8 @@ impl Store {
         take: impl FnOnce(Kind, Zpage<'_>) -> R,
     ) -> R {
         let codec = self.fresh_codec();
-        // Fresh pages of lz4 have no dictionary; cold ones do.
-        let scoped = scope.filter(|_| codec == Codec::Zstd);
+        // Cold pages have a dictionary whatever the codec of fresh ones.
+        let scoped = scope.filter(|_| codec.has_dictionaries());
         let current = scoped.and_then(Scope::current);
         let turn = self.fresh.costs.turn_of_store();
         if let Turn::Compared { timed } = turn
@@ -285,8 +285,9 @@ impl Store {
         self.budget.set_beyond(bytes);
     }
 
-    /// RAM in use now in bytes: frames, tables, transfer buffers, and the
-    /// codecs' memory of every thread of the process. Costs three loads.
+    /// RAM in use now in bytes: frames, tables, transfer buffers, and the working
+    /// memory of the operations of all stores of the process, with what is kept
+    /// for the next ones. Costs three loads.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {
         self.budget.used() + self.overhead_bytes()
@@ -309,8 +310,10 @@ impl Store {
     }
 
     /// Calls `hook` for what operators should hear of, in the thread where it
-    /// happens and without locks held. Only the first hook is kept; false when
-    /// there was one.
+    /// happens, before the operation that it happens in goes on. No lock is held
+    /// and nothing that it borrowed is in the way: the hook may use this store and
+    /// any other, and is called anew for what happens then. Only the first hook is
+    /// kept; false when there was one.
     pub fn on_event(&self, hook: impl Fn(&Event) + Send + Sync + 'static) -> bool {
         self.events.set_hook(Box::new(hook))
     }
@@ -454,7 +457,7 @@ impl Part {
 /// A zpage in the core's words, with its checksum. `current` is the dictionary
 /// that it was made with, if it is of a kind that has one.
 fn zpage<'a>(encoded: Encoded<'a>, current: Option<&Current>) -> Zpage<'a> {
-    let current = current.filter(|_| encoded.kind == Kind::Zstd);
+    let current = current.filter(|_| encoded.kind.has_dictionaries());
     match encoded.kind {
         Kind::Same => {
             let mut word = [0; 8];

@@ -16,7 +16,8 @@ use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
 use super::{Part, Store, lock};
 use crate::error::{LoadError, PageName, Rejected};
-use crate::page::{PAGE_SIZE, Page};
+use crate::lend;
+use crate::page::Page;
 
 /// Neighbouring pages of an object that share a shard, so that they share
 /// blocks: 64 as a power of two.
@@ -116,20 +117,22 @@ impl Store {
     pub fn get_exclusive(&self, key: &Key, out: &mut Page) -> Result<bool, LoadError> {
         add(&self.counts.loads, 1);
         let name = PageName::Key(*key);
-        let mut copy = [0; PAGE_SIZE];
         let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
-            let (tags, at) = match self.take(key, &mut copy) {
+            let mut copy = lend::room();
+            let (tags, at) = match self.take(key, copy.page_mut()) {
                 Seen::Gone => return Ok(false),
                 Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     return Ok(true);
                 }
                 Seen::Copied { tags, len } => {
-                    return self.finish(name, &tags, &copy[..len], out).map(|()| true);
+                    let copied = &copy.bytes()[..len];
+                    return self.finish(name, &tags, copied, out).map(|()| true);
                 }
                 Seen::InTier { tags, at } => (tags, at),
             };
+            drop(copy);
             if let Some(error) = self.verdict(&mut suspect, at) {
                 return Err(self.lose(error));
             }

@@ -87,6 +87,9 @@ pub struct TierRead<'a> {
 
 /// A place for blocks outside our RAM. Calls come from many threads at once,
 /// never with a lock of the store held, and end when all transfers have.
+///
+/// A tier may use other stores: nothing that the calling operation borrowed is in
+/// their way.
 pub trait Tier: Send + Sync {
     /// Writes all; each outcome is in its request.
     fn write(&self, writes: &mut [TierWrite<'_>]);

@@ -20,14 +20,14 @@ use crate::sync::Arc;
 use zcache_core::{BlockToken, Frames, Kind as PoolKind, LiveZpage, Replacement, Zpage};
 
 use super::dictionaries::{Coding, Current};
-use crate::codec::{self, Kind};
-use crate::page::PAGE_SIZE;
+use crate::codec;
+use crate::lend;
 use crate::store::counts::add;
 use crate::store::load::Tags;
 use crate::store::{Part, Store};
 
 /// Level of cold pages: 9 and more gain 1% for twice the time.
-const ZSTD_LEVEL_COLD: i32 = 6;
+const LEVEL_COLD: i32 = 6;
 
 /// Bytes that a page has to shrink by to be rewritten: two granules of a block.
 const WORTH_BYTES: usize = 32;
@@ -157,7 +157,7 @@ impl Store {
             0 => self.dictionaries.only_scope()?,
             slot => self.dictionaries.scope_of_slot(slot)?,
         };
-        self.dictionaries.harder(&scope, ZSTD_LEVEL_COLD)
+        self.dictionaries.harder(&scope, LEVEL_COLD)
     }
 
     /// Puts what was made of a cold block in the place of what is still alive of
@@ -212,26 +212,27 @@ impl ColdBlock {
     /// Decodes and encodes again what a harder codec may shrink. Takes about
     /// 60 µs a page and no lock.
     pub fn compress(&mut self) {
-        let mut page = [0; PAGE_SIZE];
+        let (mut page, mut again) = (lend::room(), lend::room());
+        let (page, again) = (page.page_mut(), again.page_mut());
         for cold in &mut self.pages {
             let Some(harder) = &cold.harder else { continue };
             let Some(bytes) = cold.bytes(&self.bytes) else {
                 continue;
             };
-            if cold.tags.decode(bytes, &mut page).is_err() {
+            if cold.tags.decode(bytes, page).is_err() {
                 continue;
             }
             let start = self.made.len();
             let made = &mut self.made;
-            let kind = codec::encode_with(&harder.encoder, &page, |zpage| {
+            let kind = codec::encode_with(&harder.encoder, page, |zpage| {
                 made.extend_from_slice(zpage.bytes);
                 zpage.kind
             });
             let dictionary = harder.encoder.dictionary();
-            let worth = kind == Kind::Zstd && self.made.len() - start + WORTH_BYTES <= bytes.len();
+            let worth =
+                kind.has_dictionaries() && self.made.len() - start + WORTH_BYTES <= bytes.len();
             // The bytes that are there are good: others have to prove the same.
-            let mut again = [0; PAGE_SIZE];
-            let decoded = codec::decode_with(dictionary, kind, &self.made[start..], &mut again);
+            let decoded = codec::decode_with(dictionary, kind, &self.made[start..], again);
             if !worth || decoded.is_err() || again != page {
                 self.made.truncate(start);
                 continue;

@@ -6,8 +6,7 @@
 //! names a slot here:
 //!
 //! ```text
-//! bits 0-1  kind (raw 1, lz4 2, zstd 3)
-//!      2    compressed harder since it became cold
+//! bits 0-2  kind, and whether it was compressed harder since it became cold
 //!      3-5  slot of the dictionary, 0 for none
 //! ```
 //!
@@ -27,7 +26,7 @@ use std::collections::HashMap;
 use zcache_core::{CodecId, PoolId};
 
 use super::training::Training;
-use crate::codec::{Codec, Dictionary, DictionaryError, Encoder, Kind, ZSTD_LEVEL};
+use crate::codec::{Dictionary, DictionaryError, Encoder, Kind};
 use crate::config::CodecChoice;
 use crate::frames::Budget;
 use crate::store::Store;
@@ -47,17 +46,16 @@ pub(in crate::store) struct Coding {
 
 impl Coding {
     pub(in crate::store) fn id(self) -> CodecId {
-        CodecId::new(self.kind as u8 | u8::from(self.hard) << 2 | self.slot << 3)
+        CodecId::new(self.kind.number(self.hard) | self.slot << 3)
     }
 
     /// `None` for an id that this version does not make.
     pub(in crate::store) fn of(id: CodecId) -> Option<Coding> {
-        let (bits, slot) = (id.get() & 3, id.get() >> 3);
-        let hard = id.get() & 4 != 0;
-        let kind = Kind::from_bits(bits).filter(|kind| *kind != Kind::Same)?;
+        let (number, slot) = (id.get() & 7, id.get() >> 3);
+        let (kind, hard) = Kind::of_number(number).filter(|(kind, _)| *kind != Kind::Same)?;
         let known = match slot {
             0 => !hard,
-            _ => kind == Kind::Zstd,
+            _ => kind.has_dictionaries(),
         };
         known.then_some(Coding { kind, hard, slot })
     }
@@ -74,7 +72,7 @@ impl Coding {
     /// That of cold pages.
     pub(in crate::store) fn harder(slot: u8) -> Coding {
         Coding {
-            kind: Kind::Zstd,
+            kind: Dictionary::KIND,
             hard: true,
             slot,
         }
@@ -185,7 +183,7 @@ impl Dictionaries {
             handles: Arc::new(Scope::new()),
             pools: RwLock::default(),
             budget: Arc::clone(budget),
-            enabled: wanted && codec != CodecChoice::Always(Codec::Raw),
+            enabled: wanted && codec.shrinks(),
             trainings: AtomicU64::new(0),
             adoptions: AtomicU64::new(0),
             training_ns: AtomicU64::new(0),
@@ -336,7 +334,7 @@ impl Store {
         }
         let scope = self.dictionaries.scope(pool);
         let scope = scope.ok_or(DictionaryError::NoSuchPool)?;
-        let encoder = Encoder::new(dictionary, ZSTD_LEVEL)?;
+        let encoder = Encoder::new(dictionary, Encoder::LEVEL_FRESH)?;
         self.retire_dictionaries();
         match self.dictionaries.adopt(&scope, encoder) {
             true => Ok(()),
@@ -375,7 +373,7 @@ impl Store {
         }
         drop(slots);
         fence(crate::sync::atomic::Ordering::Acquire);
-        let ids = [Coding::fresh(Kind::Zstd, slot), Coding::harder(slot)].map(Coding::id);
+        let ids = [Coding::fresh(Dictionary::KIND, slot), Coding::harder(slot)].map(Coding::id);
         (0..self.shards.len()).all(|number| {
             let part = self.part(number);
             ids.iter().all(|id| part.core.zpages_of(*id) == 0)
@@ -386,6 +384,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
 
     #[test]
     fn codec_ids_are_what_they_say_and_those_of_the_future_are_nothing() {
@@ -397,8 +396,8 @@ mod tests {
                 known += 1;
             }
         }
-        // Raw, lz4 and zstd without a dictionary, zstd with each of seven, fresh
-        // and cold.
-        assert_eq!(known, 3 + 2 * SLOTS);
+        // Each codec without a dictionary, and one with each of seven, fresh and
+        // cold.
+        assert_eq!(known, Codec::COUNT + 2 * SLOTS);
     }
 }

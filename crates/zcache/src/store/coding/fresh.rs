@@ -6,16 +6,17 @@
 
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use crate::choice::{CodecCost, Costs, Mix};
-use crate::codec::{Codec, Kind};
+use super::costs::Costs;
+use crate::choice::{Chooser, Holding, Outlook, Traffic, View};
+use crate::codec::{ByCodec, Codec, CodecCost};
 use crate::config::CodecChoice;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::store::counts::pages_of;
 
-/// Stores with less RAM than this and a tier choose lz4 once for all: each thread
-/// that has met zstd keeps a context of it, half a MiB. Without a tier, density
-/// decides whether a page is held at all.
+/// Stores with less RAM than this and a tier choose the fast codec once for all:
+/// contexts of the dense one are kept for two operations a processor, CONTEXT_KIB
+/// each. Without a tier, density decides whether a page is held at all.
 const CHOICE_BYTES_MIN: u64 = 48 << 20;
 
 /// See the module's description.
@@ -38,8 +39,8 @@ impl Fresh {
     /// For a store that may take so much RAM, with or without a tier.
     pub(in crate::store) fn new(choice: CodecChoice, pool_bytes: u64, has_tier: bool) -> Fresh {
         let (is_auto, first) = match choice {
-            CodecChoice::Auto if has_tier && pool_bytes < CHOICE_BYTES_MIN => (false, Codec::Lz4),
-            CodecChoice::Auto => (true, Codec::Zstd),
+            CodecChoice::Auto if has_tier && pool_bytes < CHOICE_BYTES_MIN => (false, Codec::FAST),
+            CodecChoice::Auto => (true, Codec::DENSE),
             CodecChoice::Always(codec) => (false, codec),
         };
         Fresh {
@@ -53,8 +54,9 @@ impl Fresh {
     pub(in crate::store) fn add_to(&self, stats: &mut Stats) {
         stats.fresh_codec = Codec::ALL[usize::from(self.index.load(Relaxed))];
         stats.codec_switches = self.switches.load(Relaxed);
-        stats.lz4 = self.costs.of(Codec::Lz4);
-        stats.zstd = self.costs.of(Codec::Zstd);
+        for codec in Codec::ALL {
+            stats.by_codec[codec].cost = self.costs.of(codec);
+        }
         stats.compared_pages = self.costs.compared_pages.load(Relaxed);
         stats.comparing_ns = self.costs.comparing_ns.load(Relaxed);
     }
@@ -93,19 +95,13 @@ impl Store {
         self.fresh.is_auto
     }
 
-    /// Pages that came in, and pages given back, since the store was opened.
-    pub(crate) fn traffic(&self) -> (u64, u64) {
-        let counts = &self.counts;
-        (counts.attempts.load(Relaxed), counts.loads.load(Relaxed))
-    }
-
-    /// What the pages held now were made by. Locks one shard after the other.
-    pub(crate) fn codec_mix(&self) -> Mix {
-        let (mut lz4, mut zstd, mut same, mut all) = (0, 0, 0, 0);
+    /// What a chooser is told. Locks one shard after the other.
+    fn view(&self) -> View {
+        let (mut fast, mut dense, mut same, mut all) = (0, 0, 0, 0);
         for number in 0..self.shards.len() {
             let part = self.part(number);
-            lz4 += pages_of(&part.core, Kind::Lz4);
-            zstd += pages_of(&part.core, Kind::Zstd);
+            fast += pages_of(&part.core, Codec::FAST.kind());
+            dense += pages_of(&part.core, Codec::DENSE.kind());
             let usage = part.core.usage();
             same += u64::from(usage.same_filled_pages);
             all += u64::from(usage.entries);
@@ -114,9 +110,37 @@ impl Store {
             0 => 1.0,
             _ => part as f64 / whole as f64,
         };
-        Mix {
-            zstd_share: share(zstd, lz4 + zstd),
+        View {
+            fresh: self.fresh_codec(),
+            attempts: self.counts.attempts.load(Relaxed),
+            loads: self.counts.loads.load(Relaxed),
+            dense_share: share(dense, fast + dense),
             encoded_share: share(all - same, all),
+            costs: ByCodec::from_fn(|codec| self.codec_cost(codec)),
+        }
+    }
+}
+
+impl Chooser {
+    /// Looks at a store's traffic and changes the codec of its fresh pages if
+    /// the other is worth it. Does nothing where the codec was given. For
+    /// clients that know nothing of what a denser store would spare them.
+    pub fn look(&mut self, store: &Store) {
+        self.look_with(store, |traffic, _| Outlook {
+            stores: traffic.stores,
+            loads: traffic.loads,
+            ..Outlook::default()
+        });
+    }
+
+    /// The same with an outlook of the client's, which is asked what happened
+    /// and what would have happened with either codec, the fast one first.
+    pub fn look_with(&mut self, store: &Store, outlook: impl FnMut(&Traffic, Holding) -> Outlook) {
+        if store.chooses_codec()
+            && self.is_due()
+            && let Some(codec) = self.judge(&store.view(), outlook)
+        {
+            store.set_fresh_codec(codec);
         }
     }
 }

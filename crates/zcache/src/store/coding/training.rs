@@ -20,7 +20,7 @@ use crate::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::dictionaries::{Charge, Scope};
-use crate::codec::{self, Codec, DICTIONARY_BYTES_MAX, Dictionary, Encoder, ZSTD_LEVEL};
+use crate::codec::{self, DICTIONARY_BYTES_MAX, Dictionary, Encoder};
 use crate::page::{PAGE_SIZE, Page};
 use crate::store::{Store, lock};
 
@@ -276,7 +276,7 @@ impl Store {
             })
     }
 
-    /// Does what is due next for dictionaries of Zstandard: begins to collect
+    /// Does what is due next for dictionaries: begins to collect
     /// pages as they are stored, or trains on those collected, which takes some
     /// 20 ms of CPU time. Meant for a thread of low priority that calls it every
     /// few milliseconds.
@@ -359,8 +359,8 @@ impl Store {
         let bytes_max = self.dictionary_bytes_max(scope);
         let (train, judges) = samples.pages.split_at(train);
         let trained = Dictionary::train(train, bytes_max);
-        let encoder =
-            trained.and_then(|dictionary| Encoder::new(Arc::new(dictionary), ZSTD_LEVEL).ok());
+        let encoder = trained
+            .and_then(|dictionary| Encoder::new(Arc::new(dictionary), Encoder::LEVEL_FRESH).ok());
         let Some(encoder) = encoder else {
             return false;
         };
@@ -382,5 +382,5 @@ fn len_with(encoder: &Encoder, page: &Page) -> u64 {
 }
 
 fn len_without(page: &Page) -> u64 {
-    codec::encode(Codec::Zstd, page, |zpage| zpage.bytes.len() as u64)
+    codec::encode(Dictionary::CODEC, page, |zpage| zpage.bytes.len() as u64)
 }

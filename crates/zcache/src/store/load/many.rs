@@ -5,7 +5,8 @@ use zcache_core::TierRange;
 
 use super::{Seen, Tags, unpack};
 use crate::error::{LoadError, PageName};
-use crate::page::{Handle, PAGE_SIZE, Page};
+use crate::lend;
+use crate::page::{Handle, Page};
 use crate::store::Store;
 use crate::store::counts::add;
 use crate::store::reclaim::Swap;
@@ -53,12 +54,12 @@ impl Store {
         assert_eq!(handles.len(), results.len(), "a result for each handle");
         add(&self.counts.loads, handles.len() as u64);
         let mut wanted = Vec::new();
-        let mut copy = [0; PAGE_SIZE];
+        let mut copy = lend::room();
         for (index, handle) in handles.iter().enumerate() {
             let name = PageName::Handle(*handle);
-            results[index] = match (self.look(name, &mut copy), &self.swap) {
+            results[index] = match (self.look(name, copy.page_mut()), &self.swap) {
                 (Seen::Copied { tags, len }, _) => {
-                    self.finish(name, &tags, &copy[..len], &mut out[index])
+                    self.finish(name, &tags, &copy.bytes()[..len], &mut out[index])
                 }
                 (Seen::Same { word }, _) => {
                     out[index].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
@@ -71,6 +72,7 @@ impl Store {
                 (Seen::Gone | Seen::InTier { .. }, _) => Err(LoadError::Gone),
             };
         }
+        drop(copy);
         if let Some(swap) = &self.swap
             && !wanted.is_empty()
         {

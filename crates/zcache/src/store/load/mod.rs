@@ -9,14 +9,14 @@ mod many;
 mod run;
 
 use crate::sync::Arc;
-use std::cell::RefCell;
 use std::time::Instant;
 
 use zcache_core::{CodecId, Found, Key, TierRange};
 
 use crate::codec::{self, Dictionary};
 use crate::error::{LoadError, PageName};
-use crate::page::{Handle, PAGE_SIZE, Page};
+use crate::lend;
+use crate::page::{Handle, Page};
 use crate::store::coding::dictionaries::{Coding, Dictionaries};
 use crate::store::counts::add;
 use crate::store::reclaim::Swap;
@@ -103,11 +103,6 @@ impl Suspect {
     }
 }
 
-thread_local! {
-    /// Where zpages are copied to under the lock.
-    static COPY: RefCell<Box<Page>> = RefCell::new(Box::new([0; PAGE_SIZE]));
-}
-
 impl Store {
     /// Gives back a stored page and keeps it. Reads the tier if it must.
     ///
@@ -133,22 +128,20 @@ impl Store {
     pub(in crate::store) fn fetch(&self, name: PageName, out: &mut Page) -> Result<(), LoadError> {
         let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
-            // The hook may call the store, so it runs when the copy is free.
-            let seen = COPY.with_borrow_mut(|copy| match self.look(name, copy) {
-                Seen::Copied { tags, len } => {
-                    Err(self.unpack_from_ram(name, &tags, &copy[..len], out))
-                }
-                seen => Ok(seen),
-            });
-            let (tags, at) = match seen {
-                Err(result) => return result.map_err(|error| self.lose(error)),
-                Ok(Seen::Gone | Seen::Copied { .. }) => return Err(LoadError::Gone),
-                Ok(Seen::Same { word }) => {
+            let mut copy = lend::room();
+            let (tags, at) = match self.look(name, copy.page_mut()) {
+                Seen::Gone => return Err(LoadError::Gone),
+                Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     return Ok(());
                 }
-                Ok(Seen::InTier { tags, at }) => (tags, at),
+                Seen::Copied { tags, len } => {
+                    return self.finish(name, &tags, &copy.bytes()[..len], out);
+                }
+                Seen::InTier { tags, at } => (tags, at),
             };
+            // A transfer takes long.
+            drop(copy);
             if let Some(error) = self.verdict(&mut suspect, at) {
                 return Err(self.lose(error));
             }
@@ -190,20 +183,9 @@ impl Store {
         }
     }
 
-    /// Verifies and decodes the bytes of a zpage, and announces what is lost.
+    /// Verifies and decodes the bytes of a zpage in RAM, and announces what is
+    /// lost. Some of these are timed.
     pub(in crate::store) fn finish(
-        &self,
-        page: PageName,
-        tags: &Tags,
-        bytes: &[u8],
-        out: &mut Page,
-    ) -> Result<(), LoadError> {
-        let unpacked = self.unpack_from_ram(page, tags, bytes, out);
-        unpacked.map_err(|error| self.lose(error))
-    }
-
-    /// The same without announcing anything. Some of these are timed.
-    fn unpack_from_ram(
         &self,
         page: PageName,
         tags: &Tags,
@@ -216,7 +198,7 @@ impl Store {
         if let (Some(start), Some(coding)) = (start, Coding::of(tags.codec)) {
             costs.decoded(coding.kind, start.elapsed());
         }
-        unpacked
+        unpacked.map_err(|error| self.lose(error))
     }
 
     /// Counts and announces a page that cannot be given back.

@@ -3,12 +3,11 @@
 //!
 //! Does not: read the tier; pages that lie there are fetched one by one.
 
-use std::cell::RefCell;
-
 use zcache_core::{Found, Key};
 
 use super::Tags;
 use crate::error::{LoadError, PageName};
+use crate::lend::{Lender, Working};
 use crate::page::{PAGE_SIZE, Page};
 use crate::store::counts::add;
 use crate::store::tmem::RUN_PAGES;
@@ -34,9 +33,7 @@ struct Taken {
     in_tier: Vec<usize>,
 }
 
-thread_local! {
-    static TAKEN: RefCell<Taken> = RefCell::default();
-}
+static TAKEN: Lender<Taken> = Lender::new();
 
 impl Store {
     /// Gives back the pages of an object at `first` and the indices after it,
@@ -51,8 +48,7 @@ impl Store {
         assert_eq!(out.len(), results.len(), "a result for each page");
         add(&self.counts.loads, out.len() as u64);
         results.fill(Ok(false));
-        // What a lost page is announced to may call the store.
-        let mut taken = TAKEN.take();
+        let mut taken = TAKEN.lend(Taken::default);
         let mut at = 0;
         while at < out.len() {
             let Some(key) = later(first, at) else {
@@ -63,7 +59,6 @@ impl Store {
             let end = out.len().min(at + run);
             at += self.take_run(&key, &mut out[at..end], &mut results[at..end], &mut taken);
         }
-        TAKEN.set(taken);
     }
 
     /// Gives back pages of one shard, and says how many.
@@ -147,6 +142,14 @@ impl Store {
             true
         });
         looked
+    }
+}
+
+impl Working for Taken {
+    fn bytes(&self) -> u64 {
+        let lists = self.copied.capacity() * size_of::<Copied>()
+            + self.in_tier.capacity() * size_of::<usize>();
+        (self.bytes.capacity() + lists) as u64
     }
 }
 

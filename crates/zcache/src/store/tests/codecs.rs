@@ -1,6 +1,7 @@
 //! The codec of fresh pages changes while a store runs.
 
 use super::*;
+use crate::choice::{Chooser, Holding, LOOKS, Outlook, PERIOD};
 use crate::codec::Dictionary;
 use crate::config::CodecChoice;
 
@@ -12,12 +13,17 @@ fn auto(pool_bytes_max: u64) -> StoreConfig {
     }
 }
 
+/// How many pages each codec made.
+fn made(stats: &Stats) -> [u64; Codec::COUNT] {
+    Codec::ALL.map(|codec| stats.by_codec[codec].pages)
+}
+
 #[test]
 fn pages_of_all_codecs_lie_beside_each_other_and_come_back() {
     for allocator in Allocator::ALL {
         let config = StoreConfig {
             allocator,
-            codec: Codec::Zstd.into(),
+            codec: Codec::DENSE.into(),
             ..StoreConfig::default()
         };
         let (store, _) = swapping(16 << 20, 2, None, config);
@@ -35,15 +41,16 @@ fn pages_of_all_codecs_lie_beside_each_other_and_come_back() {
             }
         }
         let stats = store.stats();
-        assert_eq!((stats.lz4_pages, stats.zstd_pages), (400, 400));
-        // It began with zstd.
+        assert_eq!(made(&stats), [400, 400, 400]);
+        // It began with the dense codec.
         assert_eq!(stats.codec_switches, 12);
         assert!(stats.swapped_pages > 0);
         while let Some(mut cold) = store.begin_cold() {
             cold.compress();
             store.finish_cold(cold);
         }
-        assert!(store.stats().zstd_pages > 400, "{:?}", store.stats());
+        let stats = store.stats();
+        assert!(stats.by_codec[Codec::DENSE].pages > 400, "{stats:?}");
         for (handle, page) in handles.iter().zip(&pages) {
             assert_eq!(load(&store, *handle), Ok(*page));
         }
@@ -52,7 +59,7 @@ fn pages_of_all_codecs_lie_beside_each_other_and_come_back() {
             store.release(handle);
         }
         let stats = store.stats();
-        assert_eq!((stats.lz4_pages, stats.zstd_pages), (0, 0));
+        assert_eq!(made(&stats), [0, 0, 0]);
     }
 }
 
@@ -100,11 +107,11 @@ fn threads_that_store_and_load_see_no_change_of_codecs() {
 fn small_stores_with_a_tier_choose_the_codec_that_takes_no_memory() {
     let has = |store: &Store| (store.fresh_codec(), store.chooses_codec());
     let small = swapping(47 << 20, 1, None, auto(0)).0;
-    assert_eq!(has(&small), (Codec::Lz4, false));
+    assert_eq!(has(&small), (Codec::FAST, false));
     let large = swapping(48 << 20, 1, None, auto(0)).0;
-    assert_eq!(has(&large), (Codec::Zstd, true));
+    assert_eq!(has(&large), (Codec::DENSE, true));
     let alone = Store::open(auto(16 << 20)).unwrap();
-    assert_eq!(has(&alone), (Codec::Zstd, true));
+    assert_eq!(has(&alone), (Codec::DENSE, true));
 }
 
 #[test]
@@ -121,7 +128,8 @@ fn what_codecs_cost_is_measured_on_pages_that_are_stored() {
     // Four of each 1024 of a thread.
     assert!((4..=12).contains(&stats.compared_pages), "{stats:?}");
     assert!(stats.comparing_ns > 0);
-    assert!(stats.lz4.zpage_bytes > stats.zstd.zpage_bytes);
+    let [fast, dense] = [Codec::FAST, Codec::DENSE].map(|codec| stats.by_codec[codec].cost);
+    assert!(fast.zpage_bytes > dense.zpage_bytes);
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn a_change_of_codecs_is_no_change_of_pages() {
     let store = Store::open(auto(128 << 20)).unwrap();
     let pages = testing::records(12_000);
     let mut trainings = Vec::new();
-    for codec in [Codec::Zstd, Codec::Lz4, Codec::Zstd, Codec::Lz4] {
+    for codec in [Codec::DENSE, Codec::FAST, Codec::DENSE, Codec::FAST] {
         store.set_fresh_codec(codec);
         for page in &pages {
             store.insert(page).unwrap();
@@ -139,8 +147,63 @@ fn a_change_of_codecs_is_no_change_of_pages() {
         }
         trainings.push(store.stats().dictionary_trainings);
     }
-    // Small, large, and one more for four times as many pages; not because lz4
-    // leaves more of each.
+    // Small, large, and one more for four times as many pages; not because the fast
+    // codec leaves more of each.
     assert!(trainings[3] <= 3, "{trainings:?}");
     assert!(trainings[0] >= 2, "{trainings:?}");
+}
+
+/// Looks with an outlook that makes one codec cost a second more.
+fn look(chooser: &mut Chooser, store: &Store, slow: Codec) {
+    std::thread::sleep(PERIOD);
+    let mut times = [Codec::FAST, Codec::DENSE].into_iter();
+    chooser.look_with(store, |_, holding| match holding {
+        Holding::Now => Outlook::default(),
+        Holding::Times(_) => Outlook {
+            wait_ns: if times.next() == Some(slow) { 1e9 } else { 0.0 },
+            ..Outlook::default()
+        },
+    });
+}
+
+#[test]
+fn a_store_follows_both_ways_after_looks_that_agree() {
+    let store = Store::open(StoreConfig::default()).unwrap();
+    let mut chooser = Chooser::new();
+    assert_eq!(store.fresh_codec(), Codec::DENSE);
+    let mut codecs = Vec::new();
+    for slow in [Codec::DENSE, Codec::FAST] {
+        for _ in 0..LOOKS {
+            look(&mut chooser, &store, slow);
+            codecs.push(store.fresh_codec());
+        }
+    }
+    let (fast, dense) = (Codec::FAST, Codec::DENSE);
+    assert_eq!(codecs, [dense, dense, fast, fast, fast, dense]);
+    assert_eq!(store.stats().codec_switches, 2);
+    // One that comes at once is none.
+    for _ in 0..2 * LOOKS {
+        chooser.look(&store);
+    }
+    assert_eq!(store.stats().codec_switches, 2);
+}
+
+#[test]
+fn a_codec_that_was_given_stays() {
+    for codec in Codec::ALL {
+        let config = StoreConfig {
+            codec: CodecChoice::Always(codec),
+            ..StoreConfig::default()
+        };
+        let store = Store::open(config).unwrap();
+        let mut chooser = Chooser::new();
+        for _ in 0..=LOOKS {
+            chooser.look_with(&store, |_, _| unreachable!("nothing is to be chosen"));
+        }
+        for page in testing::records(20) {
+            store.insert(&page).unwrap();
+        }
+        assert_eq!(store.fresh_codec(), codec);
+        assert_eq!(store.stats().compared_pages, 0);
+    }
 }

@@ -53,7 +53,7 @@ fn recompress_all(store: &Store) -> u64 {
 
 #[test]
 fn cold_pages_get_smaller_and_stay_what_they_are() {
-    for codec in [Codec::Zstd, Codec::Lz4] {
+    for codec in [Codec::DENSE, Codec::FAST] {
         for allocator in Allocator::ALL {
             let store = Store::open(config(codec, allocator)).unwrap();
             let pages = texts(3000);
@@ -85,7 +85,7 @@ fn cold_pages_get_smaller_and_stay_what_they_are() {
 
 #[test]
 fn pages_of_one_of_several_pools_get_smaller_too() {
-    let store = Store::open(config(Codec::Lz4, Allocator::Block)).unwrap();
+    let store = Store::open(config(Codec::FAST, Allocator::Block)).unwrap();
     let [pool, other] = [(); 2].map(|()| store.create_pool(PoolKind::Ephemeral));
     let key = |pool, index| Key {
         pool,
@@ -109,12 +109,12 @@ fn pages_of_one_of_several_pools_get_smaller_too() {
 
 #[test]
 fn without_a_dictionary_and_among_few_blocks_nothing_is_done() {
-    let store = Store::open(config(Codec::Zstd, Allocator::Block)).unwrap();
+    let store = Store::open(config(Codec::DENSE, Allocator::Block)).unwrap();
     for page in texts(2000) {
         store.insert(&page).unwrap();
     }
     assert_eq!(store.cold_due_bytes(), None);
-    let few = Store::open(config(Codec::Zstd, Allocator::Block)).unwrap();
+    let few = Store::open(config(Codec::DENSE, Allocator::Block)).unwrap();
     few.use_dictionary(None, trained()).unwrap();
     few.insert(&texts(1)[0]).unwrap();
     assert_eq!(few.cold_due_bytes(), None);
@@ -123,7 +123,7 @@ fn without_a_dictionary_and_among_few_blocks_nothing_is_done() {
 
 #[test]
 fn what_goes_or_leaves_meanwhile_does_not_come_back() {
-    let (store, _) = swapping(0, 1, None, config(Codec::Lz4, Allocator::Block));
+    let (store, _) = swapping(0, 1, None, config(Codec::FAST, Allocator::Block));
     store.set_pool_bytes_max(16 << 20);
     store.use_dictionary(None, trained()).unwrap();
     let pages = texts(1000);
@@ -148,7 +148,7 @@ fn what_goes_or_leaves_meanwhile_does_not_come_back() {
 
 #[test]
 fn cold_pages_are_written_first_and_read_back() {
-    let (store, _) = swapping(0, 1, None, config(Codec::Zstd, Allocator::Block));
+    let (store, _) = swapping(0, 1, None, config(Codec::DENSE, Allocator::Block));
     store.set_pool_bytes_max(16 << 20);
     store.use_dictionary(None, trained()).unwrap();
     let pages = texts(2000);
@@ -171,7 +171,7 @@ fn cold_pages_are_written_first_and_read_back() {
 fn a_store_without_room_keeps_what_it_has() {
     let store = Store::open(StoreConfig {
         pool_bytes_max: 1 << 20,
-        ..config(Codec::Lz4, Allocator::Block)
+        ..config(Codec::FAST, Allocator::Block)
     })
     .unwrap();
     store.use_dictionary(None, trained()).unwrap();
@@ -191,7 +191,7 @@ fn a_store_without_room_keeps_what_it_has() {
 
 #[test]
 fn threads_load_store_and_free_while_blocks_are_recompressed() {
-    let (store, _) = swapping(8 << 20, 2, None, config(Codec::Lz4, Allocator::Block));
+    let (store, _) = swapping(8 << 20, 2, None, config(Codec::FAST, Allocator::Block));
     store.use_dictionary(None, trained()).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -5,10 +5,10 @@ use super::*;
 use crate::codec::{Dictionary, DictionaryError};
 use zcache_core::{CodecId, ObjectId, Zpage};
 
-fn zstd(pool_bytes_max: u64) -> StoreConfig {
+fn dense(pool_bytes_max: u64) -> StoreConfig {
     StoreConfig {
         pool_bytes_max,
-        codec: Codec::Zstd.into(),
+        codec: Codec::DENSE.into(),
         ..StoreConfig::default()
     }
 }
@@ -37,7 +37,7 @@ fn insert_training(store: &Store, pages: &[Page]) -> (Vec<Handle>, Vec<Trained>)
 
 #[test]
 fn a_store_learns_a_small_dictionary_and_then_a_large_one() {
-    let store = Store::open(zstd(64 << 20)).unwrap();
+    let store = Store::open(dense(64 << 20)).unwrap();
     let pages = testing::records(6000);
     let before = store.ram_bytes();
     let (handles, did) = insert_training(&store, &pages);
@@ -52,7 +52,7 @@ fn a_store_learns_a_small_dictionary_and_then_a_large_one() {
     }
     let plain = Store::open(StoreConfig {
         dictionaries: false,
-        ..zstd(64 << 20)
+        ..dense(64 << 20)
     })
     .unwrap();
     let (_, did) = insert_training(&plain, &pages);
@@ -67,7 +67,7 @@ fn a_store_learns_a_small_dictionary_and_then_a_large_one() {
 
 #[test]
 fn pages_that_change_are_noticed_and_train_another() {
-    let store = Store::open(zstd(128 << 20)).unwrap();
+    let store = Store::open(dense(128 << 20)).unwrap();
     // The first half of each page is of one vocabulary, the second is noise.
     let noisy = |number: u64| {
         let mut page = testing::records(1)[0];
@@ -88,7 +88,7 @@ fn pages_that_change_are_noticed_and_train_another() {
 
 #[test]
 fn old_dictionaries_read_their_pages_from_ram_and_from_the_tier_and_then_go() {
-    let (store, _) = swapping(16 << 20, 2, None, zstd(0));
+    let (store, _) = swapping(16 << 20, 2, None, dense(0));
     let pages = testing::records(400);
     let mut handles = Vec::new();
     for round in 0..4 {
@@ -120,7 +120,7 @@ fn old_dictionaries_read_their_pages_from_ram_and_from_the_tier_and_then_go() {
 
 #[test]
 fn each_pool_has_its_own_and_a_closed_one_leaves_none() {
-    let store = Store::open(zstd(16 << 20)).unwrap();
+    let store = Store::open(dense(16 << 20)).unwrap();
     let pools = [PoolKind::Ephemeral, PoolKind::Persistent].map(|kind| store.create_pool(kind));
     store.use_dictionary(Some(pools[0]), trained(0)).unwrap();
     assert!(store.dictionary(None).is_none());
@@ -149,7 +149,7 @@ fn each_pool_has_its_own_and_a_closed_one_leaves_none() {
 
 #[test]
 fn more_dictionaries_than_can_be_told_apart_are_refused() {
-    let store = Store::open(zstd(16 << 20)).unwrap();
+    let store = Store::open(dense(16 << 20)).unwrap();
     let page = testing::records(1)[0];
     let mut handles = Vec::new();
     for round in 0..SLOTS {
@@ -166,8 +166,8 @@ fn more_dictionaries_than_can_be_told_apart_are_refused() {
         assert_eq!(load(&store, handle), Ok(page));
     }
     let raw = Store::open(StoreConfig {
-        codec: Codec::Raw.into(),
-        ..zstd(16 << 20)
+        codec: Codec::PLAIN.into(),
+        ..dense(16 << 20)
     });
     assert_eq!(
         raw.unwrap().use_dictionary(None, trained(0)),
@@ -177,7 +177,7 @@ fn more_dictionaries_than_can_be_told_apart_are_refused() {
 
 #[test]
 fn codec_ids_of_the_future_are_an_error_and_so_is_a_dictionary_that_is_not_there() {
-    let store = Store::open(zstd(16 << 20)).unwrap();
+    let store = Store::open(dense(16 << 20)).unwrap();
     let mut errors = 0;
     for bits in 0..CodecId::COUNT {
         let token = {
@@ -203,7 +203,7 @@ fn codec_ids_of_the_future_are_an_error_and_so_is_a_dictionary_that_is_not_there
 
 #[test]
 fn threads_that_store_and_load_see_no_change_of_dictionaries() {
-    let (store, _) = swapping(8 << 20, 4, None, zstd(0));
+    let (store, _) = swapping(8 << 20, 4, None, dense(0));
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..3u64 {

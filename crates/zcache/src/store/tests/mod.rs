@@ -3,6 +3,7 @@
 mod codecs;
 mod cold;
 mod dictionaries;
+mod inside;
 mod limits;
 mod model;
 mod stress;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use zcache_core::Key;
 
 use super::*;
+use crate::codec::Codec;
 use crate::config::Allocator;
 use crate::error::LoadError;
 use crate::page::PAGE_SIZE;

@@ -12,7 +12,7 @@ fn threads_get_their_own_pages_whatever_the_others_do() {
             4,
             Some(8 << 20),
             StoreConfig {
-                codec: Codec::Lz4.into(),
+                codec: Codec::FAST.into(),
                 allocator,
                 ..StoreConfig::default()
             },

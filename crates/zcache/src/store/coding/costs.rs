@@ -1,5 +1,6 @@
 //! What each codec costs here and now: times and lengths, averaged from real
-//! operations and from pages that are compressed by both codecs.
+//! operations and from pages that are compressed by both codecs that are chosen
+//! between.
 //!
 //! Stage on the data path: beside the codec.
 //!
@@ -15,15 +16,16 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::codec::{self, Codec, Encoder, Kind};
-use crate::page::{PAGE_SIZE, Page};
+use crate::codec::{self, ByCodec, Codec, CodecCost, Encoder, Kind};
+use crate::lend;
+use crate::page::Page;
 
 /// One operation in so many is timed: two looks at the clock are 1% of it.
 const TIMED_ONE_IN: u32 = 16;
 /// Of so many pages stored a run is compared, for 1% of the time of storing.
 const COMPARED_IN: u32 = 1024;
-/// Pages of a run. Tables of zstd that were not used for a while are four times
-/// as slow for one page, and as fast as ever after three.
+/// Pages of a run. Tables that were not used for a while are four times as slow
+/// for one page, and as fast as ever after three.
 const COMPARED_RUN: u32 = 4;
 /// Weight of an average's start, in samples.
 const START_SAMPLES: u64 = 4;
@@ -34,18 +36,6 @@ const OUTLIER: u64 = 4;
 /// Averages are kept in 256ths.
 const FRACTION_BITS: u32 = 8;
 
-/// What a codec costs, on average.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct CodecCost {
-    /// Time to compress a page, in nanoseconds.
-    pub encode_ns: f64,
-    /// Time to give one back, in nanoseconds.
-    pub decode_ns: f64,
-    /// Length of a zpage, in bytes. Only the codecs' lengths beside each other
-    /// mean something: both are of the same pages.
-    pub zpage_bytes: f64,
-}
-
 /// An average in which old samples fade.
 #[derive(Debug)]
 struct Mean {
@@ -54,9 +44,9 @@ struct Mean {
 }
 
 impl Mean {
-    const fn new(start: u64) -> Mean {
+    fn new(start: f64) -> Mean {
         Mean {
-            scaled: AtomicU64::new(start << FRACTION_BITS),
+            scaled: AtomicU64::new((start as u64) << FRACTION_BITS),
             samples: AtomicU64::new(START_SAMPLES),
         }
     }
@@ -90,8 +80,7 @@ struct Means {
 /// The averages of a store.
 #[derive(Debug)]
 pub(crate) struct Costs {
-    lz4: Means,
-    zstd: Means,
+    means: ByCodec<Means>,
     pub(crate) compared_pages: AtomicU64,
     pub(crate) comparing_ns: AtomicU64,
 }
@@ -120,14 +109,8 @@ fn next(ticks: &Cell<u32>) -> u32 {
 
 impl Costs {
     pub(crate) fn new() -> Costs {
-        let means = |encode_ns, decode_ns, zpage_bytes| Means {
-            encode_ns: Mean::new(encode_ns),
-            decode_ns: Mean::new(decode_ns),
-            zpage_bytes: Mean::new(zpage_bytes),
-        };
         Costs {
-            lz4: means(5_000, 1_800, 1_300),
-            zstd: means(10_000, 4_600, 850),
+            means: ByCodec::from_fn(|codec| Means::new(codec.first_cost())),
             compared_pages: AtomicU64::new(0),
             comparing_ns: AtomicU64::new(0),
         }
@@ -162,19 +145,17 @@ impl Costs {
     }
 
     fn of_kind(&self, kind: Kind) -> Option<&Means> {
-        match kind {
-            Kind::Lz4 => Some(&self.lz4),
-            Kind::Zstd => Some(&self.zstd),
-            Kind::Same | Kind::Raw => None,
-        }
+        let codec = kind.codec().filter(|codec| codec.shrinks())?;
+        Some(&self.means[codec])
     }
 
-    /// Compresses a page by both codecs, zstd with this dictionary.
+    /// Compresses a page by both codecs that are chosen between, with this
+    /// dictionary if they have any.
     pub(crate) fn compare(&self, page: &Page, encoder: Option<&Encoder>, timed: bool) {
         let start = Instant::now();
-        for (codec, means) in [(Codec::Lz4, &self.lz4), (Codec::Zstd, &self.zstd)] {
-            let encoder = encoder.filter(|_| codec == Codec::Zstd);
-            if !means.measure(codec, encoder, page, timed) {
+        for codec in [Codec::FAST, Codec::DENSE] {
+            let encoder = encoder.filter(|_| codec.has_dictionaries());
+            if !self.means[codec].measure(codec, encoder, page, timed) {
                 return;
             }
         }
@@ -184,16 +165,7 @@ impl Costs {
     }
 
     pub(crate) fn of(&self, codec: Codec) -> CodecCost {
-        let means = match codec {
-            Codec::Lz4 => &self.lz4,
-            Codec::Zstd => &self.zstd,
-            Codec::Raw => {
-                return CodecCost {
-                    zpage_bytes: PAGE_SIZE as f64,
-                    ..CodecCost::default()
-                };
-            }
-        };
+        let means = &self.means[codec];
         CodecCost {
             encode_ns: means.encode_ns.get(),
             decode_ns: means.decode_ns.get(),
@@ -203,10 +175,19 @@ impl Costs {
 }
 
 impl Means {
+    fn new(cost: CodecCost) -> Means {
+        Means {
+            encode_ns: Mean::new(cost.encode_ns),
+            decode_ns: Mean::new(cost.decode_ns),
+            zpage_bytes: Mean::new(cost.zpage_bytes),
+        }
+    }
+
     /// False for a page that no codec sees.
     fn measure(&self, codec: Codec, encoder: Option<&Encoder>, page: &Page, timed: bool) -> bool {
+        let (mut zpage, mut out) = (lend::room(), lend::room());
+        let zpage = zpage.bytes_mut();
         let start = Instant::now();
-        let mut zpage = [0; PAGE_SIZE];
         let take = |encoded: codec::Encoded<'_>| {
             let time = start.elapsed();
             zpage[..encoded.bytes.len()].copy_from_slice(encoded.bytes);
@@ -220,15 +201,13 @@ impl Means {
             return false;
         }
         self.zpage_bytes.add(len as u64);
+        let out = out.page_mut();
         let start = Instant::now();
-        let mut out = [0; PAGE_SIZE];
-        let decoded = match (encoder, kind) {
-            (Some(encoder), Kind::Zstd) => {
-                codec::decode_with(encoder.dictionary(), kind, &zpage[..len], &mut out)
-            }
-            _ => codec::decode(kind, &zpage[..len], &mut out),
+        let decoded = match encoder.filter(|_| kind.has_dictionaries()) {
+            Some(encoder) => codec::decode_with(encoder.dictionary(), kind, &zpage[..len], out),
+            None => codec::decode(kind, &zpage[..len], out),
         };
-        if timed && decoded.is_ok() && kind != Kind::Raw {
+        if timed && decoded.is_ok() && kind == codec.kind() {
             self.decode_ns.add_time(start.elapsed());
             self.encode_ns.add_time(time);
         }
@@ -239,11 +218,12 @@ impl Means {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::PAGE_SIZE;
     use crate::testing;
 
     #[test]
     fn an_average_follows_its_samples_and_forgets_outliers() {
-        let mean = Mean::new(1000);
+        let mean = Mean::new(1000.0);
         for _ in 0..400 {
             mean.add(5000);
         }
@@ -269,11 +249,11 @@ mod tests {
         costs.compare(&[7; PAGE_SIZE], None, true);
         assert_eq!(costs.compared_pages.load(Relaxed), 200);
         assert!(costs.comparing_ns.load(Relaxed) > 0);
-        let [lz4, zstd] = [Codec::Lz4, Codec::Zstd].map(|codec| costs.of(codec));
-        assert!(zstd.zpage_bytes < lz4.zpage_bytes, "{lz4:?} {zstd:?}");
+        let [fast, dense] = [Codec::FAST, Codec::DENSE].map(|codec| costs.of(codec));
+        assert!(dense.zpage_bytes < fast.zpage_bytes, "{fast:?} {dense:?}");
         // The times are measured ones, however long they are.
         let first = Costs::new();
-        for codec in [Codec::Lz4, Codec::Zstd] {
+        for codec in [Codec::FAST, Codec::DENSE] {
             let (before, after) = (first.of(codec), costs.of(codec));
             assert_ne!(before.encode_ns, after.encode_ns, "{codec}");
             assert_ne!(before.decode_ns, after.decode_ns, "{codec}");
