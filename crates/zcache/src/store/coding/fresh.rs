@@ -15,8 +15,9 @@ use crate::store::Store;
 use crate::store::counts::pages_of;
 
 /// Stores with less RAM than this and a tier choose the fast codec once for all:
-/// contexts of the dense one are kept for two operations a processor, CONTEXT_KIB
-/// each. Without a tier, density decides whether a page is held at all.
+/// contexts of the dense one, some 180 KiB, are kept for two operations a processor,
+/// and more exist while more threads store. Without a tier, density decides whether
+/// a page is held at all.
 const CHOICE_BYTES_MIN: u64 = 48 << 20;
 
 /// See the module's description.
