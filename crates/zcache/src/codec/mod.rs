@@ -32,8 +32,8 @@ use std::str::FromStr;
 
 pub(crate) use checksum::block_checksum;
 pub use checksum::checksum;
-pub(crate) use dictionary::training_bytes;
 pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
+pub(crate) use dictionary::{dictionary_bytes_max, tables_bytes_max, training_bytes};
 pub use scratch::{Encoded, decode, decode_with, encode, encode_with};
 pub(crate) use scratch::{ZSTD_LEVEL, context_bytes, prepare};
 

@@ -33,10 +33,10 @@ const PUT_RECLAIM_BYTES: u64 = 1 << 20;
 impl Store {
     /// Opens a pool. Numbers are not used again.
     ///
-    /// A pool costs 20 to 39 bytes of RAM, the least while many are open (22 a
-    /// pool for a hundred thousand), and some 250 more once a dictionary may be
-    /// trained for its pages. All of it is counted in [`Store::ram_bytes`] and is
-    /// given back when pools are destroyed.
+    /// A pool costs 10 to 21 bytes of RAM (12 each of a hundred or of a hundred
+    /// thousand), and some 300 more once so many pages came to it that a
+    /// dictionary may be trained for them. All of it is counted in
+    /// [`Store::ram_bytes`] and given back when pools are destroyed.
     ///
     /// # Panics
     /// When 2^31 pools have been opened.

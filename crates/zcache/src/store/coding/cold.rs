@@ -42,10 +42,6 @@ const COLD_EIGHTHS: u32 = 7;
 /// Shards with fewer blocks are left alone.
 const BLOCKS_MIN: u32 = 8;
 
-/// RAM of the tables of level 6, for each byte of a dictionary; measured: 11 for
-/// one of 64 KiB.
-const TABLES_FACTOR: u64 = 16;
-
 /// Pages of a block for which there is room from the beginning.
 const PAGES_ROOM: usize = 64;
 
@@ -168,12 +164,15 @@ impl Store {
         if scopes.is_empty() || !self.has_cold_block() {
             return None;
         }
-        let missing = scopes.iter().map(|scope| scope.harder_missing_bytes());
+        let missing = scopes.iter().filter_map(|scope| scope.len_without_harder());
+        let tables: u64 = missing
+            .map(|len| codec::tables_bytes_max(len, ZSTD_LEVEL_COLD))
+            .sum();
         let buffers = match self.cold.is_there() {
             true => 0,
             false => Buffers::RAM_BYTES,
         };
-        Some(missing.sum::<u64>() * TABLES_FACTOR + buffers)
+        Some(tables + buffers)
     }
 
     fn has_cold_block(&self) -> bool {

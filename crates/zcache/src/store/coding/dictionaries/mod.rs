@@ -162,13 +162,13 @@ impl Store {
         encoder: Encoder,
     ) -> Result<(), DictionaryError> {
         let dictionaries = &self.dictionaries;
-        let taking = lock(&dictionaries.taking);
-        self.retire_dictionaries();
         let budget = &dictionaries.budget;
-        let slot = dictionaries
-            .slots
-            .occupy(scope, encoder.dictionary(), budget);
-        drop(taking);
+        // Until the scope has let its last dictionary go: no slot is in use twice
+        // for one scope when another thread looks.
+        let _taking = lock(&dictionaries.taking);
+        self.retire_dictionaries();
+        let dictionary = encoder.dictionary();
+        let slot = dictionaries.slots.occupy(scope, dictionary, budget);
         let (slot, lease) = slot.ok_or(DictionaryError::NoSlot)?;
         if !scope.set_current(Current::new(encoder, slot, lease, budget)) {
             // No page was made with it.
@@ -190,9 +190,10 @@ impl Store {
 
     /// Whether a page names the slot.
     fn is_named(&self, slot: u8) -> bool {
+        let ids: Vec<_> = Coding::ids_of_slot(slot).collect();
         (0..self.shards.len()).any(|number| {
             let part = self.part(number);
-            Coding::ids_of_slot(slot).any(|id| part.core.zpages_of(id) > 0)
+            ids.iter().any(|id| part.core.zpages_of(*id) > 0)
         })
     }
 }

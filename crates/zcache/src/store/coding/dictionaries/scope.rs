@@ -161,17 +161,18 @@ impl Scope {
         drop(self.with_current(|current| current.take_harder()));
     }
 
-    /// The length of the dictionary that tables of cold pages are still to be
-    /// made for, in bytes; zero when they are there, or nothing to make them of.
-    pub(in crate::store) fn harder_missing_bytes(&self) -> u64 {
+    /// The length of its dictionary, if the tables of cold pages are still to be
+    /// made.
+    pub(in crate::store) fn len_without_harder(&self) -> Option<usize> {
         self.with_current(|current| {
-            let harder = current.harder.read();
-            match harder.unwrap_or_else(PoisonError::into_inner).is_some() {
-                true => 0,
-                false => current.encoder.dictionary().len() as u64,
-            }
+            let harder = current
+                .harder
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let dictionary = current.encoder.dictionary();
+            harder.is_none().then(|| dictionary.len())
         })
-        .unwrap_or(0)
+        .flatten()
     }
 
     pub(in crate::store) fn is_collecting(&self) -> bool {

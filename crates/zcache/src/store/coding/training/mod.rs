@@ -53,8 +53,6 @@ const DICTIONARY_PART: u64 = 8192;
 const DRAWN_FROM: u64 = 8;
 /// A dictionary is taken if it leaves at most this part of the bytes.
 const WORTH_PERCENT: u64 = 99;
-/// RAM of a dictionary with the tables of level 1, for each of its bytes: 3 to 4.
-const TABLES_FACTOR: u64 = 4;
 
 /// What a call of [`Store::train`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +77,48 @@ pub(in crate::store) struct Trainings {
     pub(in crate::store) time_ns: AtomicU64,
 }
 
+/// What a round collects and what may come of it.
+struct Plan {
+    samples: usize,
+    /// Pages that these are drawn from.
+    drawn_from: u64,
+    dictionary_bytes_max: usize,
+}
+
+impl Plan {
+    /// For a store that was opened with this limit, and a scope that has had so
+    /// many rounds.
+    fn of(pool_bytes: u64, rounds: u64) -> Plan {
+        let samples = pool_bytes / SAMPLES_PART / PAGE_SIZE as u64;
+        let samples = samples.clamp(SAMPLES_MIN, SAMPLES_MAX);
+        let dictionary = (pool_bytes / DICTIONARY_PART) as usize;
+        match rounds {
+            0 => {
+                let samples = samples.min(FIRST_SAMPLES_MAX);
+                Plan {
+                    samples: samples as usize,
+                    drawn_from: samples,
+                    dictionary_bytes_max: FIRST_DICTIONARY_BYTES,
+                }
+            }
+            _ => Plan {
+                samples: samples as usize,
+                drawn_from: samples * DRAWN_FROM,
+                dictionary_bytes_max: dictionary
+                    .clamp(FIRST_DICTIONARY_BYTES, DICTIONARY_BYTES_MAX),
+            },
+        }
+    }
+
+    /// RAM of the round: pages collected, the trainer's own, and what comes of it.
+    fn ram_bytes(&self) -> u64 {
+        let pages = (self.samples * PAGE_SIZE) as u64;
+        let len = self.dictionary_bytes_max;
+        let result = codec::dictionary_bytes_max(len) + codec::tables_bytes_max(len, ZSTD_LEVEL);
+        pages + codec::training_bytes(self.samples) + result
+    }
+}
+
 impl Store {
     /// RAM in bytes that the next [`Store::train`] takes and counts, until the
     /// round that it begins ends; zero for a step that takes none. `None` when
@@ -92,7 +132,7 @@ impl Store {
             return None;
         }
         Some(match self.turns.due(self.traffic().0)? {
-            Due::Collect(scope) => self.round_bytes(&scope),
+            Due::Collect(scope) => self.plan(&scope).ram_bytes(),
             // What it takes was counted when collecting began.
             Due::Train | Due::GiveUp => 0,
         })
@@ -125,47 +165,22 @@ impl Store {
     /// Pages of a pool after which it gets a scope: as many as its first round
     /// collects. `None` when no dictionary will be trained.
     pub(in crate::store) fn puts_before_scope(&self) -> Option<u32> {
-        self.trains().then(|| self.samples_wanted(0) as u32)
+        self.trains()
+            .then(|| Plan::of(self.pool_bytes_first, 0).samples as u32)
     }
 
     fn trains(&self) -> bool {
         self.dictionaries.enabled && self.pool_bytes_first >= POOL_BYTES_MIN
     }
 
-    fn samples_wanted(&self, rounds: u64) -> u64 {
-        let part = self.pool_bytes_first / SAMPLES_PART / PAGE_SIZE as u64;
-        let wanted = part.clamp(SAMPLES_MIN, SAMPLES_MAX);
-        match rounds {
-            0 => wanted.min(FIRST_SAMPLES_MAX),
-            _ => wanted,
-        }
-    }
-
-    fn dictionary_bytes_max(&self, rounds: u64) -> usize {
-        let part = (self.pool_bytes_first / DICTIONARY_PART) as usize;
-        match rounds {
-            0 => FIRST_DICTIONARY_BYTES,
-            _ => part.clamp(FIRST_DICTIONARY_BYTES, DICTIONARY_BYTES_MAX),
-        }
-    }
-
-    /// RAM of a round: pages collected, the trainer's own, and what comes of it.
-    fn round_bytes(&self, scope: &Scope) -> u64 {
-        let rounds = scope.pace.rounds();
-        let samples = self.samples_wanted(rounds);
-        let result = self.dictionary_bytes_max(rounds) as u64 * TABLES_FACTOR;
-        samples * PAGE_SIZE as u64 + codec::training_bytes(samples as usize) + result
+    fn plan(&self, scope: &Scope) -> Plan {
+        Plan::of(self.pool_bytes_first, scope.pace.rounds())
     }
 
     fn samples_for(&self, scope: &Scope) -> Samples {
-        let rounds = scope.pace.rounds();
-        let wanted = self.samples_wanted(rounds);
-        let drawn_from = match rounds {
-            0 => 1,
-            _ => DRAWN_FROM,
-        };
-        let charge = Charge::new(&self.dictionaries.budget, self.round_bytes(scope));
-        Samples::new(wanted as usize, wanted * drawn_from, charge)
+        let plan = self.plan(scope);
+        let charge = Charge::new(&self.dictionaries.budget, plan.ram_bytes());
+        Samples::new(plan.samples, plan.drawn_from, charge)
     }
 
     fn train_round(&self, mut round: Round<'_>) -> Trained {
@@ -185,7 +200,7 @@ impl Store {
     /// Trains on the pages and takes the dictionary if it is worth it.
     fn try_dictionary(&self, scope: &Arc<Scope>, mut samples: Samples) -> bool {
         let (train, judges) = samples.divide();
-        let trained = Dictionary::train(train, self.dictionary_bytes_max(scope.pace.rounds()));
+        let trained = Dictionary::train(train, self.plan(scope).dictionary_bytes_max);
         let encoder =
             trained.and_then(|dictionary| Encoder::new(Arc::new(dictionary), ZSTD_LEVEL).ok());
         let Some(encoder) = encoder else {
@@ -210,4 +225,23 @@ fn len_with(encoder: &Encoder, page: &Page) -> u64 {
 
 fn len_without(page: &Page) -> u64 {
     codec::encode(Codec::Zstd, page, |zpage| zpage.bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_takes_a_sixteenth_of_the_limit_and_5_mib_at_most() {
+        for pool_bytes in (26..50).map(|shift| (3u64 << shift) / 4) {
+            for rounds in 0..3 {
+                let bytes = Plan::of(pool_bytes, rounds).ram_bytes();
+                assert!(
+                    pool_bytes < POOL_BYTES_MIN || bytes <= pool_bytes / 16,
+                    "{bytes} of {pool_bytes}"
+                );
+                assert!(bytes <= 5 << 20, "{bytes} of {pool_bytes}");
+            }
+        }
+    }
 }
