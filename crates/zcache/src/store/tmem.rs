@@ -34,7 +34,7 @@ impl Store {
     /// Opens a pool. Numbers are not used again.
     ///
     /// A pool costs 10 to 21 bytes of RAM (12 each of a hundred or of a hundred
-    /// thousand), and some 300 more once so many pages came to it that a
+    /// thousand), and some 200 more once so many pages came to it that a
     /// dictionary may be trained for them. All of it is counted in
     /// [`Store::ram_bytes`] and given back when pools are destroyed.
     ///
