@@ -41,6 +41,8 @@ pub struct Stats {
     pub dictionary_adoptions: u64,
     /// Time spent on training, in nanoseconds.
     pub dictionary_training_ns: u64,
+    /// Times that pages were collected to train on and too few came.
+    pub dictionary_rounds_given_up: u64,
     /// The codec that fresh pages get now.
     pub fresh_codec: Codec,
     /// How often that was changed.

@@ -132,6 +132,22 @@ pub(crate) fn training_bytes(samples: usize) -> u64 {
     how(samples, 1).working_bytes() + DICTIONARY_BYTES_MAX as u64
 }
 
+/// RAM of a dictionary of so many bytes, at most: with it comes a decompressor's
+/// tables.
+pub(crate) fn dictionary_bytes_max(len: usize) -> u64 {
+    (28 << 10) + 2 * len as u64
+}
+
+/// RAM of the tables that write with a dictionary of so many bytes at level 1, and
+/// at levels up to 6, at most. The library sizes them by powers of two.
+pub(crate) fn tables_bytes_max(len: usize, level: i32) -> u64 {
+    let len = len as u64;
+    match level {
+        ..=1 => ((40 << 10) + 14 * len).min(160 << 10),
+        _ => ((32 << 10) + 24 * len).min(756 << 10),
+    }
+}
+
 impl Dictionary {
     /// The codec whose zpages dictionaries are for.
     pub const CODEC: Codec = Codec::Zstd;
@@ -232,8 +248,8 @@ impl Encoder {
     /// The level of fresh pages.
     pub const LEVEL_FRESH: i32 = zstd::LEVEL_FRESH;
 
-    /// Makes the tables of a level, 1 to 19. They take about 110 KB at level 1
-    /// and 0.7 MB at level 6 for a dictionary of 64 KiB.
+    /// Makes the tables of a level, 1 to 19. They take 85 to 160 KB at level 1 for
+    /// dictionaries of 4 to 64 KiB, and 120 to 740 KB at level 6.
     ///
     /// # Errors
     /// [`DictionaryError::Refused`].

@@ -42,8 +42,8 @@ use std::str::FromStr;
 
 pub(crate) use checksum::block_checksum;
 pub use checksum::checksum;
-pub(crate) use dictionary::training_bytes;
 pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
+pub(crate) use dictionary::{dictionary_bytes_max, tables_bytes_max, training_bytes};
 pub use list::{ByCodec, Codec, Kind};
 pub use method::CodecCost;
 

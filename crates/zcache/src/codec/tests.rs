@@ -1,6 +1,7 @@
 use super::*;
 use crate::page::{PAGE_SIZE, Page};
 use crate::testing::{self, Rng};
+use std::sync::Arc;
 
 #[test]
 fn names_parse_and_errors_list_them() {
@@ -390,4 +391,23 @@ fn pages_without_anything_in_common_train_no_dictionary() {
     assert!(Dictionary::train(&[], 4096).is_none());
     assert!(Dictionary::train(&[[0; PAGE_SIZE]], 4096).is_none());
     assert!(Dictionary::train(&testing::records(64), 16).is_none());
+}
+
+#[test]
+fn dictionaries_and_tables_take_no_more_than_is_said() {
+    let pages = testing::records(512);
+    for len in (9..=16).flat_map(|shift| [1 << shift, 3 << (shift - 1)]) {
+        let Some(dictionary) = Dictionary::train(&pages, len) else {
+            continue;
+        };
+        let (dictionary, len) = (Arc::new(dictionary), len.min(DICTIONARY_BYTES_MAX));
+        let most = dictionary_bytes_max(len);
+        assert!(dictionary.ram_bytes() <= most, "{dictionary:?}");
+        for level in [1, 6] {
+            let encoder = Encoder::new(Arc::clone(&dictionary), level).unwrap();
+            let most = tables_bytes_max(len, level);
+            let bytes = encoder.ram_bytes();
+            assert!(bytes <= most, "{encoder:?}: {bytes} of {most}");
+        }
+    }
 }

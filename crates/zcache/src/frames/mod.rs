@@ -12,9 +12,11 @@
 //! Does not say what a frame is used for.
 
 mod budget;
+mod charge;
 mod runs;
 
 pub(crate) use budget::Budget;
+pub(crate) use charge::Charge;
 
 use crate::sync::Arc;
 use std::io;

@@ -84,7 +84,7 @@ pub(crate) fn stats(store: &Store) -> Stats {
         ..Stats::default()
     };
     let mut metadata_frames = 0;
-    for shard in &store.shards {
+    for shard in store.shards.iter() {
         let part = lock(shard);
         metadata_frames += add_shard(&mut stats, &part.core);
     }
@@ -99,9 +99,10 @@ pub(crate) fn stats(store: &Store) -> Stats {
     }
     let dictionaries = &store.dictionaries;
     (stats.dictionaries, stats.dictionary_bytes) = dictionaries.kept();
-    stats.dictionary_trainings = get(&dictionaries.trainings);
+    stats.dictionary_trainings = get(&store.trainings.count);
     stats.dictionary_adoptions = get(&dictionaries.adoptions);
-    stats.dictionary_training_ns = get(&dictionaries.training_ns);
+    stats.dictionary_training_ns = get(&store.trainings.time_ns);
+    stats.dictionary_rounds_given_up = get(&store.turns.given_up);
     store.fresh.add_to(&mut stats);
     if stats.compressed_bytes > 0 {
         let pages = stats.stored_pages - stats.same_filled_pages;

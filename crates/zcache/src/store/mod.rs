@@ -10,9 +10,9 @@
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
 //!
-//! Lock order: pools, then one shard, then the slots of the tier or the
-//! dictionaries. No tier is
-//! called, nothing is encoded and no hook runs under any of them.
+//! Lock order: who takes a slot for a dictionary, pools, one shard, the slots of
+//! the tier or the dictionaries. No tier is called, nothing is encoded and no
+//! hook runs under any of them.
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
@@ -20,6 +20,7 @@ mod coding;
 mod counts;
 mod events;
 mod load;
+mod pools;
 mod reclaim;
 mod tmem;
 
@@ -31,10 +32,9 @@ pub use reclaim::Reclaimed;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::time::Instant;
 
-use zcache_core::{EntryToken, Kind as PoolKind, PoolId, Refused, Shard, Slot, Zpage};
+use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Slot, Zpage};
 
 use crate::codec::{self, Encoded, Kind};
 use crate::config::{SHARDS_MAX, StoreConfig};
@@ -44,11 +44,14 @@ use crate::page::{Handle, Page};
 use crate::stats::Stats;
 use crate::tier::{self, Tier};
 
+use coding::cold::ColdSpare;
 use coding::costs::Turn;
 use coding::dictionaries::{Coding, Current, Dictionaries, Scope};
 use coding::fresh::Fresh;
+use coding::training::{Trainings, Turns};
 use counts::Counts;
 use events::Events;
+use pools::Pools;
 use reclaim::Swap;
 
 /// A thread stores this many pages in one shard before it goes on to the next,
@@ -67,14 +70,17 @@ const SHARD_SPACE_MIN_BYTES: u64 = 64 << 20;
 /// See the [crate documentation](crate) for what it is and an example.
 pub struct Store {
     fresh: Fresh,
-    shards: Box<[Mutex<Part>]>,
+    /// Cold blocks that are away refer to it.
+    shards: Arc<[Mutex<Part>]>,
     shard_bits: u32,
     budget: Arc<Budget>,
     /// The limit that it was opened with.
     pool_bytes_first: u64,
     dictionaries: Dictionaries,
-    /// The tmem pools that are open, and the next pool's number.
-    pools: RwLock<(HashSet<PoolId>, u32)>,
+    turns: Turns,
+    trainings: Trainings,
+    cold: ColdSpare,
+    pools: RwLock<Pools>,
     swap: Option<Swap>,
     swap_name: Option<String>,
     /// Where the next sweep over the shards begins.
@@ -164,8 +170,11 @@ impl Store {
             swap_name: None,
             pool_bytes_first: config.pool_bytes_max,
             dictionaries: Dictionaries::new(config.codec, config.dictionaries, &budget),
+            turns: Turns::new(),
+            trainings: Trainings::default(),
+            cold: ColdSpare::default(),
+            pools: RwLock::new(Pools::new(&budget)),
             budget,
-            pools: RwLock::default(),
             next_shard: AtomicUsize::new(0),
             counts: Counts::default(),
             events: Events::default(),
@@ -197,19 +206,19 @@ impl Store {
     /// Encodes a page as its scope's pages are now, and has `take` store it.
     fn encode<R>(
         &self,
-        scope: Option<&Scope>,
+        scope: Option<&Arc<Scope>>,
         page: &Page,
         take: impl FnOnce(Kind, Zpage<'_>) -> R,
     ) -> R {
         let codec = self.fresh_codec();
         // Cold pages have a dictionary whatever the codec of fresh ones.
         let scoped = scope.filter(|_| codec.has_dictionaries());
-        let current = scoped.and_then(Scope::current);
+        let current = scoped.and_then(|scope| scope.current());
         let turn = self.fresh.costs.turn_of_store();
         if let Turn::Compared { timed } = turn
             && self.fresh.is_auto
         {
-            let current = scope.and_then(Scope::current);
+            let current = scope.and_then(|scope| scope.current());
             let encoder = current.as_deref().map(|current| &current.encoder);
             self.fresh.costs.compare(page, encoder, timed);
         }
@@ -222,7 +231,7 @@ impl Store {
                 && encoded.kind != Kind::Same
                 && let Some(scope) = scope
             {
-                scope.training.offer(page, encoded.bytes.len());
+                self.turns.offer(scope, page, encoded.bytes.len());
             }
             take(encoded.kind, zpage(encoded, current.as_deref()))
         };

@@ -80,8 +80,8 @@ impl Store {
             return;
         }
         self.fresh.switches.fetch_add(1, Relaxed);
-        for scope in self.dictionaries.scopes() {
-            scope.training.forget_usual();
+        for scope in self.scopes() {
+            scope.pace.forget_usual();
         }
     }
 

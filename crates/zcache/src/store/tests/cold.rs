@@ -231,3 +231,91 @@ fn threads_load_store_and_free_while_blocks_are_recompressed() {
     assert_eq!(store.stats().checksum_errors, 0);
     assert_eq!(store.validate(), Ok(()));
 }
+
+/// A store over a tier with a cold block for each of its shards, and its pages.
+fn with_cold_blocks() -> (Arc<Store>, Vec<Page>, Vec<Handle>) {
+    let (store, _) = swapping(0, 1, None, config(Codec::Lz4, Allocator::Block));
+    store.set_pool_bytes_max(16 << 20);
+    store.use_dictionary(None, trained()).unwrap();
+    let pages = texts(600);
+    let handles = pages.iter().map(|p| store.insert(p).unwrap()).collect();
+    (store, pages, handles)
+}
+
+#[test]
+fn a_block_that_is_dropped_is_given_back_as_it_was() {
+    let (store, pages, handles) = with_cold_blocks();
+    let cold = store.begin_cold().unwrap();
+    // One goes with the thread that failed at it.
+    let failed = std::thread::scope(|scope| {
+        let failing = scope.spawn(|| {
+            let mut cold = store.begin_cold().unwrap();
+            cold.compress();
+            panic!("the idler failed");
+        });
+        failing.join()
+    });
+    assert!(failed.is_err());
+    store.reclaim(u64::MAX);
+    let in_ram = || handles.iter().filter(|handle| store.in_ram(**handle));
+    assert!(in_ram().count() > 0, "one block is still away");
+    drop(cold);
+    store.reclaim(u64::MAX);
+    assert_eq!(in_ram().count(), 0);
+    assert_eq!(store.stats().cold_blocks, 0);
+    for (handle, page) in handles.iter().zip(&pages) {
+        assert_eq!(load(&store, *handle), Ok(*page));
+    }
+    assert_eq!(store.validate(), Ok(()));
+}
+
+#[test]
+fn what_failed_once_is_not_tried_again() {
+    let (store, ..) = with_cold_blocks();
+    let mut blocks = 0;
+    while let Some(cold) = store.begin_cold() {
+        drop(cold);
+        blocks += 1;
+        assert!(blocks < 1000, "the same blocks again and again");
+    }
+    assert!(blocks > 0);
+}
+
+#[test]
+fn a_block_goes_back_to_its_own_store_or_to_none() {
+    let (store, pages, handles) = with_cold_blocks();
+    let (other, ..) = with_cold_blocks();
+    let mut cold = store.begin_cold().unwrap();
+    cold.compress();
+    assert_eq!(other.finish_cold(cold), Recompressed::default());
+    store.reclaim(u64::MAX);
+    assert!(!handles.iter().any(|handle| store.in_ram(*handle)));
+    assert_eq!(load(&store, handles[0]), Ok(pages[0]));
+    assert_eq!(other.validate(), Ok(()));
+    let mut cold = other.begin_cold().unwrap();
+    drop(other);
+    cold.compress();
+    drop(cold);
+}
+
+#[test]
+fn buffers_and_tables_are_counted_before_and_given_back_at_rest() {
+    let (store, ..) = with_cold_blocks();
+    let before = store.budget.overhead();
+    let due = store.cold_due_bytes().unwrap();
+    let mut cold = store.begin_cold().unwrap();
+    let taken = store.budget.overhead() - before;
+    assert!(taken > 36 << 10 && taken <= due, "{taken} of {due}");
+    cold.compress();
+    // A second one at the same time takes buffers of its own.
+    let due = store.cold_due_bytes().unwrap();
+    assert!(due > 36 << 10);
+    let second = store.begin_cold().unwrap();
+    assert_eq!(store.budget.overhead(), before + taken + due);
+    store.finish_cold(cold);
+    store.finish_cold(second);
+    assert_eq!(store.budget.overhead(), before + taken);
+    assert_eq!(store.cold_due_bytes(), Some(0));
+    store.rest_cold();
+    assert_eq!(store.budget.overhead(), before);
+}

@@ -1,6 +1,8 @@
 //! Operations inside operations, and in places where a thread has nothing left of
 //! its own: hooks, tiers, destructors of thread-locals.
 
+use zcache_core::PoolId;
+
 use super::*;
 use crate::PageName;
 use crate::tier::{TierError, TierRead, TierWrite};

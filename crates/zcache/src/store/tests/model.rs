@@ -9,7 +9,7 @@ use crate::testing::Rng;
 use crate::tier::memory::Faults;
 use std::collections::HashMap;
 
-use zcache_core::ObjectId;
+use zcache_core::{ObjectId, PoolId};
 
 #[derive(Default)]
 struct Model {
