@@ -10,7 +10,6 @@ use zcache_core::{Found, Key};
 use super::Tags;
 use crate::error::{LoadError, PageName};
 use crate::page::{PAGE_SIZE, Page};
-use crate::store::counts::add;
 use crate::store::tmem::RUN_PAGES;
 use crate::store::{Part, Store};
 
@@ -49,7 +48,6 @@ impl Store {
     /// When `out` and `results` differ in length.
     pub fn get_run(&self, first: &Key, out: &mut [Page], results: &mut [Result<bool, LoadError>]) {
         assert_eq!(out.len(), results.len(), "a result for each page");
-        add(&self.counts.loads, out.len() as u64);
         results.fill(Ok(false));
         // What a lost page is announced to may call the store.
         let mut taken = TAKEN.take();
@@ -64,6 +62,7 @@ impl Store {
             at += self.take_run(&key, &mut out[at..end], &mut results[at..end], &mut taken);
         }
         TAKEN.set(taken);
+        self.counts.asked(results.iter().copied());
     }
 
     /// Gives back pages of one shard, and says how many.
