@@ -9,7 +9,7 @@ use zcache_core::Key;
 use crate::page::Handle;
 
 /// Why a page was not taken. Every reason has its counter in
-/// [`Stats`](crate::Stats), so that `stored + sum(rejected_*) == attempts`.
+/// [`Stats`](crate::Stats), so that `accepted + sum(rejected_*) == attempts`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejected {
     /// The store holds as many bytes as it may. Reclaim, then try again.

