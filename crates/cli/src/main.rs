@@ -63,6 +63,9 @@ struct Run {
     swap: Option<PathBuf>,
 
     /// The most that the swap file may hold; without this, what the disk has.
+    /// Tables in RAM set a limit too: each page in the store takes about 28 bytes
+    /// of --ram, so pages of at most 146 times --ram (4096 / 28), before they are
+    /// compressed, fit in both together.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     swap_max: Option<u64>,
 

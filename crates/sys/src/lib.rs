@@ -15,6 +15,7 @@ pub mod fd;
 pub mod filehandle;
 pub mod fuse;
 pub mod fusering;
+pub mod heap;
 pub mod memory;
 pub mod pagemap;
 pub mod process;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::codec::Codec;
-use crate::error::UnknownName;
+use crate::error::{OpenError, UnknownName};
 
 /// How fresh pages are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -158,20 +158,35 @@ pub struct SwapConfig {
     pub path: Option<PathBuf>,
     /// The file never grows beyond this many bytes. `None` leaves the limit to
     /// the filesystem.
+    ///
+    /// The tables in RAM set another limit: they take [`HANDLE_PAGE_BYTES`] for
+    /// each page, wherever it is, so that no more than `pool_bytes_max / 28` pages
+    /// can be in the store: 4096 / 28 = 146 bytes of pages for each byte of RAM.
+    /// See [`StoreConfig::handle_pages_max`].
     pub bytes_max: Option<u64>,
 }
+
+/// RAM in bytes that tables take for a page by handle, in RAM or in the tier: 24
+/// for the page, and its share of the 44 for a block of 10 to 15.
+pub const HANDLE_PAGE_BYTES: u64 = 28;
+
+/// The same for a page by key: 40 for the page, about 4 in the index, and its share
+/// of the block. Each object takes 48 more.
+pub const KEY_PAGE_BYTES: u64 = 48;
 
 /// What [`Store::open`](crate::Store::open) needs to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreConfig {
-    /// RAM for frames and metadata together, in bytes. It is a hard limit.
+    /// RAM for frames and tables together, in bytes. It is a hard limit, and at
+    /// least [`StoreConfig::pool_bytes_min`].
     pub pool_bytes_max: u64,
     /// How fresh pages are compressed.
     pub codec: CodecChoice,
     /// How zpages are packed.
     pub allocator: Allocator,
-    /// How many independently locked parts the store has. Rounded up to a
-    /// power of two and limited to [`SHARDS_MAX`].
+    /// How many independently locked parts the store has: from one to
+    /// [`SHARDS_MAX`], rounded up to a power of two; fewer where the limit on RAM
+    /// is less than [`StoreConfig::pool_bytes_min`] for each.
     pub shards: usize,
     /// Whether [`Store::train`](crate::Store::train) trains dictionaries: for
     /// every page whose codec has them, and for cold pages.
@@ -182,6 +197,59 @@ pub struct StoreConfig {
 
 /// The largest number of shards a store has.
 pub const SHARDS_MAX: usize = 64;
+
+/// Frames of tables that a shard takes for its first pages of every kind: one of
+/// records, and one that names it, for each of entries, objects, blocks and the
+/// buckets of two indexes.
+const TABLE_FRAMES: u32 = 10;
+
+/// Blocks that a shard holds at least: one of each kind.
+const BLOCKS_MIN: u32 = 2;
+
+impl StoreConfig {
+    /// The least limit on RAM in bytes with which a store opens: that of one shard
+    /// with all tables that pages by handle and by key need, and two blocks, of a
+    /// persistent and of an ephemeral page.
+    ///
+    /// With less, some pages would be refused for ever.
+    #[must_use]
+    pub fn pool_bytes_min(&self) -> u64 {
+        let runs = zcache_core::Allocator::from(self.allocator).runs();
+        let longest = runs.iter().map(|run| run.frames()).max();
+        let frames = TABLE_FRAMES + BLOCKS_MIN * longest.unwrap_or(1);
+        u64::from(frames) * zcache_core::FRAME_SIZE as u64
+    }
+
+    /// About how many pages by handle the limit on RAM can address, when all of
+    /// them are in the tier and RAM holds nothing but tables. With zpages of less
+    /// than a kilobyte, of which more share a block, a few more.
+    #[must_use]
+    pub fn handle_pages_max(&self) -> u64 {
+        self.pool_bytes_max / HANDLE_PAGE_BYTES
+    }
+
+    /// The same of pages by key, of objects with many pages.
+    #[must_use]
+    pub fn key_pages_max(&self) -> u64 {
+        self.pool_bytes_max / KEY_PAGE_BYTES
+    }
+
+    /// How many shards the store gets.
+    ///
+    /// # Errors
+    /// [`OpenError::PoolTooSmall`].
+    pub(crate) fn shard_count(&self) -> Result<usize, OpenError> {
+        let least_bytes = self.pool_bytes_min();
+        let asked = self.shards.clamp(1, SHARDS_MAX).next_power_of_two();
+        let room = (self.pool_bytes_max / least_bytes).min(SHARDS_MAX as u64);
+        // The power of two below.
+        let room = room.checked_ilog2().ok_or(OpenError::PoolTooSmall {
+            pool_bytes_max: self.pool_bytes_max,
+            least_bytes,
+        })?;
+        Ok(asked.min(1 << room))
+    }
+}
 
 impl Default for StoreConfig {
     /// 64 MiB of RAM, the codec chosen, dictionaries, blocks, four shards, no swap.

@@ -9,7 +9,7 @@ use zcache_core::Key;
 use crate::page::Handle;
 
 /// Why a page was not taken. Every reason has its counter in
-/// [`Stats`](crate::Stats), so that `stored + sum(rejected_*) == attempts`.
+/// [`Stats`](crate::Stats), so that `accepted + sum(rejected_*) == attempts`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejected {
     /// The store holds as many bytes as it may. Reclaim, then try again.
@@ -169,8 +169,15 @@ impl std::error::Error for LoadError {}
 /// Why a store could not be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The address space or the first metadata could not be had.
+    /// The codecs' first memory could not be had.
     NoMemory(std::io::Error),
+    /// The limit is so low that some pages could never be stored.
+    PoolTooSmall {
+        /// The limit in bytes.
+        pool_bytes_max: u64,
+        /// The least limit in bytes.
+        least_bytes: u64,
+    },
     /// The swap file could not be made.
     Swap {
         /// The file or directory that was tried.
@@ -198,6 +205,14 @@ impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             OpenError::NoMemory(source) => write!(f, "no memory for the store: {source}"),
+            OpenError::PoolTooSmall {
+                pool_bytes_max,
+                least_bytes,
+            } => write!(
+                f,
+                "a limit of {pool_bytes_max} bytes is too small for a store; \
+                 give at least {least_bytes} bytes"
+            ),
             OpenError::Swap { path, source } => {
                 write!(f, "cannot make a swap file at {}: {source}", path.display())
             }
@@ -219,7 +234,9 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OpenError::NoMemory(source) | OpenError::Swap { source, .. } => Some(source),
-            OpenError::SwapRefused { .. } | OpenError::NoSwapDirectory { .. } => None,
+            OpenError::PoolTooSmall { .. }
+            | OpenError::SwapRefused { .. }
+            | OpenError::NoSwapDirectory { .. } => None,
         }
     }
 }

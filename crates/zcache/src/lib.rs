@@ -69,13 +69,14 @@
 //! ```
 //!
 //! # Memory
-//! [`Store::ram_bytes`] counts all of it: frames, tables (about 29 bytes a page
-//! with the default allocator at a million pages), transfer buffers, and the working
+//! [`Store::ram_bytes`] counts all of it: frames, tables
+//! ([`HANDLE_PAGE_BYTES`], [`KEY_PAGE_BYTES`]), transfer buffers, and the working
 //! memory that operations of all stores of the process borrow. Of that there is as
 //! much as operations run at one moment, and some is kept for the next ones, for at
 //! most two operations a processor. Frames and tables never exceed
 //! [`StoreConfig::pool_bytes_max`]; a page for which there is no room is
-//! [`Rejected`].
+//! [`Rejected`]. Address space is reserved as frames are needed, at most a quarter
+//! more than these, so that a store lives under a limit on it.
 //!
 //! # Threads
 //! A store is shared by reference. It is split into shards with a lock each;
@@ -110,10 +111,12 @@ pub mod tier;
 
 pub use choice::{Chooser, Holding, Outlook, Traffic};
 pub use codec::{ByCodec, Codec, CodecCost};
-pub use config::{Allocator, CodecChoice, SHARDS_MAX, StoreConfig, SwapConfig};
+pub use config::{
+    Allocator, CodecChoice, HANDLE_PAGE_BYTES, KEY_PAGE_BYTES, SHARDS_MAX, StoreConfig, SwapConfig,
+};
 pub use error::{LoadError, OpenError, PageName, Rejected, UnknownName};
 pub use idle::{Idler, recompress_when_idle};
 pub use page::{Handle, PAGE_SIZE, Page};
 pub use stats::{CodecStats, Stats};
 pub use store::{ColdBlock, Event, Reclaimed, Recompressed, Store, Trained};
-pub use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId};
+pub use zcache_core::{Broken, Key, Kind as PoolKind, ObjectId, PoolId};

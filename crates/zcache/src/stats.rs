@@ -1,5 +1,9 @@
 //! What operators see of a store. A snapshot: fields are read one after the
 //! other, so sums that hold at rest may be off by the operations in flight.
+//!
+//! The equations that hold at rest are those of [`Stats::validate`].
+
+use zcache_core::Broken;
 
 use crate::codec::{ByCodec, Codec, CodecCost};
 
@@ -27,8 +31,11 @@ pub struct Stats {
     pub incompressible_pages: u64,
     /// RAM in frames that hold zpages or wait in the free cache.
     pub pool_bytes: u64,
-    /// RAM in tables, maps and buffers of the store.
+    /// RAM in tables, maps and buffers of the store, and the codecs' memory of
+    /// every thread of the process.
     pub metadata_bytes: u64,
+    /// All RAM of the store: see [`Store::ram_bytes`](crate::Store::ram_bytes).
+    pub ram_bytes: u64,
     /// Compressed bytes of the pages held now, without packing loss.
     pub compressed_bytes: u64,
     /// Dictionaries that are kept for pages held now or to come.
@@ -68,8 +75,24 @@ pub struct Stats {
     pub rejected_handles_exhausted: u64,
     /// Attempts refused because the pool was not open.
     pub rejected_no_such_pool: u64,
+    /// Pages given up by the release of their last reference.
+    pub released_pages: u64,
+    /// Older pages that went with an accepted put of their key.
+    pub overwritten_pages: u64,
+    /// Older pages that went although the put of their key was rejected.
+    pub put_to_flush_pages: u64,
+    /// Pages that went by a flush of a page, an object or a pool.
+    pub flushed_pages: u64,
+    /// Pages that went by an exclusive get, also those that it found damaged.
+    pub taken_pages: u64,
+    /// Pages asked for: each is given back, missed or an error.
+    pub load_attempts: u64,
     /// Pages given back.
     pub loads: u64,
+    /// Pages asked for that there were not.
+    pub load_misses: u64,
+    /// Loads that gave up because the page moved each time it was read.
+    pub busy_errors: u64,
     /// Pages written to the tier and acknowledged.
     pub writeback_pages: u64,
     /// Blocks written to the tier and acknowledged.
@@ -105,8 +128,108 @@ pub struct Stats {
     pub cold_pages: u64,
     /// Compressed bytes that it saved.
     pub cold_bytes_saved: u64,
-    /// Reads that the tier failed.
+    /// Loads that failed because the tier failed to read.
     pub read_errors: u64,
-    /// Loads whose bytes did not match their checksum.
+    /// Loads that failed because the bytes did not match their checksum, or were
+    /// no page.
     pub checksum_errors: u64,
+}
+
+impl Stats {
+    /// Checks the equations that hold at rest, while no call is under way:
+    ///
+    /// - every page that came in was accepted or rejected for a reason
+    /// - every page accepted is held, or went in one way
+    /// - every page asked for was given back, missed or an error
+    /// - `pool_bytes + metadata_bytes == ram_bytes`
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn validate(&self) -> Result<(), Broken> {
+        let rejected = self.rejected_pool_full
+            + self.rejected_no_memory
+            + self.rejected_handles_exhausted
+            + self.rejected_no_such_pool;
+        let went = self.released_pages
+            + self.overwritten_pages
+            + self.put_to_flush_pages
+            + self.flushed_pages
+            + self.taken_pages
+            + self.evicted_ephemeral_pages;
+        let errors = self.busy_errors + self.checksum_errors + self.read_errors;
+        let equations = [
+            (
+                "attempts == accepted + sum(rejected_*)",
+                self.attempts,
+                self.accepted + rejected,
+            ),
+            (
+                "accepted == stored + released + overwritten + put_to_flush + flushed + taken + evicted",
+                self.accepted,
+                self.stored_pages + went,
+            ),
+            (
+                "load_attempts == loads + load_misses + busy, checksum and read errors",
+                self.load_attempts,
+                self.loads + self.load_misses + errors,
+            ),
+            (
+                "ram_bytes == pool_bytes + metadata_bytes",
+                self.ram_bytes,
+                self.pool_bytes + self.metadata_bytes,
+            ),
+        ];
+        let broken = equations.into_iter().find(|(_, left, right)| left != right);
+        broken.map_or(Ok(()), |(equation, left, right)| {
+            Err(Broken {
+                equation,
+                left,
+                right,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_equation_is_named_when_it_does_not_hold() {
+        let whole = Stats {
+            attempts: 20,
+            accepted: 16,
+            rejected_pool_full: 1,
+            rejected_no_memory: 1,
+            rejected_handles_exhausted: 1,
+            rejected_no_such_pool: 1,
+            stored_pages: 4,
+            released_pages: 2,
+            overwritten_pages: 2,
+            put_to_flush_pages: 2,
+            flushed_pages: 2,
+            taken_pages: 2,
+            evicted_ephemeral_pages: 2,
+            load_attempts: 5,
+            loads: 1,
+            load_misses: 1,
+            busy_errors: 1,
+            checksum_errors: 1,
+            read_errors: 1,
+            ram_bytes: 3,
+            pool_bytes: 2,
+            metadata_bytes: 1,
+            ..Stats::default()
+        };
+        assert_eq!(whole.validate(), Ok(()));
+        let breaks = |change: fn(&mut Stats)| {
+            let mut stats = whole;
+            change(&mut stats);
+            stats.validate().unwrap_err().equation
+        };
+        assert!(breaks(|s| s.rejected_no_such_pool = 0).starts_with("attempts"));
+        assert!(breaks(|s| s.taken_pages += 1).starts_with("accepted"));
+        assert!(breaks(|s| s.load_misses = 0).starts_with("load_attempts"));
+        assert!(breaks(|s| s.ram_bytes += 1).starts_with("ram_bytes"));
+    }
 }

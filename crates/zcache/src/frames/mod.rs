@@ -1,8 +1,9 @@
 //! The RAM that a shard's core packs zpages and tables into.
 //!
-//! Stage on the data path: under the core. Runs of frames come from reserved
-//! address space ([`zcache_sys::arena`]), are counted in one budget that all
-//! shards of a store share, and go back to the kernel when they are freed.
+//! Stage on the data path: under the core. Runs of frames come from address space
+//! that is reserved as it is needed ([`zcache_sys::arena`]), are counted in one
+//! budget that all shards of a store share, and go back to the kernel when they
+//! are freed.
 //!
 //! - `budget.used == 4096 * (frames handed out + frames in free caches)`, and
 //!   the kernel holds no frame of ours beyond these.
@@ -13,13 +14,13 @@
 
 mod budget;
 mod charge;
+mod chunks;
 mod runs;
 
 pub(crate) use budget::Budget;
 pub(crate) use charge::Charge;
 
 use crate::sync::Arc;
-use std::io;
 
 use zcache_core::{FrameId, Frames, Run};
 
@@ -30,12 +31,14 @@ use runs::RunPool;
 pub(crate) enum Shortage {
     /// The budget is spent.
     Budget,
-    /// The shard's address space is used up.
+    /// The system gives no address space.
     Space,
 }
 
-/// Freed runs of all lengths that wait hold at most this many frames (1 MiB).
-const WARM_FRAMES_MAX: u32 = 256;
+/// Freed runs of all lengths that wait in a shard hold at most this many frames
+/// (1 MiB), and in all shards this part of the limit.
+const WARM_FRAMES_MAX: u64 = 256;
+const WARM_PART: u64 = 16;
 
 /// The frames of one shard. Runs are numbered for each length by itself.
 #[derive(Debug)]
@@ -51,29 +54,24 @@ pub(crate) struct ShardFrames {
 }
 
 impl ShardFrames {
-    /// Reserves address space for up to `bytes_max` of single frames, and as
-    /// much of each of these runs.
-    ///
-    /// # Errors
-    /// What `mmap` says.
-    pub(crate) fn new(
-        runs: &[Run],
-        bytes_max: u64,
-        budget: Arc<Budget>,
-    ) -> io::Result<ShardFrames> {
+    /// The frames of one of so many shards that share a budget. Takes neither
+    /// memory nor address space yet.
+    pub(crate) fn new(runs: &[Run], shards: usize, budget: Arc<Budget>) -> ShardFrames {
         let mut pools = [const { None }; Run::FRAMES_MAX as usize];
         let others = runs.iter().filter(|run| **run != Run::FRAME);
-        let warm_frames_max = WARM_FRAMES_MAX / (1 + others.clone().count() as u32);
+        let lengths = 1 + others.clone().count() as u64;
+        let share = budget.max() / Run::FRAME.bytes() as u64 / WARM_PART / shards as u64;
+        let warm_frames_max = (share.min(WARM_FRAMES_MAX) / lengths) as u32;
         for run in others.chain([&Run::FRAME]) {
-            let pool = RunPool::new(run.frames(), bytes_max, warm_frames_max)?;
+            let pool = RunPool::new(run.frames(), warm_frames_max, &budget);
             pools[index(*run)] = Some(pool);
         }
-        Ok(ShardFrames {
+        ShardFrames {
             pools,
             budget,
             shrinks: false,
             shortage: None,
-        })
+        }
     }
 
     /// Gives every frame of the free caches back to the kernel.
@@ -88,6 +86,13 @@ impl ShardFrames {
     fn resident_bytes(&self) -> u64 {
         let pools = self.pools.iter().flatten();
         pools.map(RunPool::resident_bytes).sum()
+    }
+
+    /// Bytes of address space.
+    #[cfg(test)]
+    fn reserved_bytes(&self) -> u64 {
+        let pools = self.pools.iter().flatten();
+        pools.map(RunPool::reserved_bytes).sum()
     }
 
     fn pool(&self, run: Run) -> &RunPool {

@@ -1,25 +1,23 @@
-//! Runs of frames of one length in one arena: which are free, which of the free
-//! ones the kernel still backs, and when it gets them back.
+//! Runs of frames of one length: which are free, which of the free ones the
+//! kernel still backs, and when it gets them back.
 //!
 //! A freed run waits in a small cache, because the next allocation is likely
 //! close. When the cache is full, its older half goes back to the kernel in as
 //! few calls as neighbouring runs allow: one system call for some dozens of
 //! frees, not one for each.
 //!
-//! - `handed out + warm + cold + never used == runs of the arena`
-//! - the budget counts `handed out + warm`
+//! - `handed out + warm + cold + never used == runs of all chunks`
+//! - the budget counts `handed out + warm`, and the heap of the lists here
 
-use std::io;
+use zcache_sys::arena::FRAME_SIZE;
 
-use zcache_sys::arena::{Arena, FRAME_SIZE};
-
+use super::chunks::Chunks;
 use super::{Budget, Shortage};
 
 #[derive(Debug)]
 pub(crate) struct RunPool {
-    arena: Arena,
+    chunks: Chunks,
     run_frames: u32,
-    runs_max: u32,
     /// Runs below this number have been handed out at least once.
     fresh: u32,
     /// Freed and still backed, the latest last.
@@ -33,23 +31,18 @@ pub(crate) struct RunPool {
     /// False once the kernel refused to take memory back, as it does for
     /// locked memory. Runs then stay warm, so that the count stays true.
     gives_back: bool,
+    /// Bytes of the heap that the budget counts.
+    heap_counted: u64,
 }
 
 impl RunPool {
-    /// Runs of so many frames; those that are freed wait until they are this many frames.
-    pub(crate) fn new(
-        run_frames: u32,
-        bytes_max: u64,
-        warm_frames_max: u32,
-    ) -> io::Result<RunPool> {
-        let run_bytes = run_frames as usize * FRAME_SIZE;
-        let runs_max = (bytes_max / run_bytes as u64).clamp(1, (u32::MAX / run_frames).into());
-        let runs_max = u32::try_from(runs_max).expect("clamped to 32 bits");
+    /// Runs of so many frames; those that are freed wait until they are this many
+    /// frames.
+    pub(crate) fn new(run_frames: u32, warm_frames_max: u32, budget: &Budget) -> RunPool {
         let warm_max = (warm_frames_max / run_frames) as usize;
-        Ok(RunPool {
-            arena: Arena::reserve(runs_max * run_frames)?,
+        let mut pool = RunPool {
+            chunks: Chunks::new(run_frames),
             run_frames,
-            runs_max,
             fresh: 0,
             warm: Vec::with_capacity(warm_max + 1),
             warm_max,
@@ -57,24 +50,27 @@ impl RunPool {
             cold_runs: 0,
             cold_from: 0,
             gives_back: true,
-        })
+            heap_counted: 0,
+        };
+        pool.count_heap(budget);
+        pool
     }
 
     pub(crate) fn alloc(&mut self, budget: &Budget, shrinks: bool) -> Result<u32, Shortage> {
         if let Some(run) = self.warm.pop() {
             return Ok(run);
         }
-        if self.cold_runs == 0 && self.fresh == self.runs_max {
-            return Err(Shortage::Space);
-        }
         if !budget.take(self.run_bytes(), shrinks) {
             return Err(Shortage::Budget);
         }
-        Ok(if self.cold_runs > 0 {
-            self.lowest_cold()
-        } else {
-            self.next_fresh(budget)
-        })
+        if self.cold_runs > 0 {
+            return Ok(self.lowest_cold());
+        }
+        let fresh = self.next_fresh(budget);
+        if fresh.is_none() {
+            budget.give(self.run_bytes());
+        }
+        fresh.ok_or(Shortage::Space)
     }
 
     pub(crate) fn free(&mut self, run: u32, budget: &Budget) {
@@ -101,8 +97,7 @@ impl RunPool {
                 end += 1;
             }
             let last = first + (end - given) as u32;
-            let frames = first * self.run_frames..last * self.run_frames;
-            if self.arena.discard(frames).is_err() {
+            if self.chunks.discard(first..last).is_err() {
                 self.gives_back = false;
                 break;
             }
@@ -113,37 +108,82 @@ impl RunPool {
         }
         self.warm.drain(..given);
         budget.give(given as u64 * self.run_bytes());
+        self.give_space_back();
     }
 
+    #[inline]
     pub(crate) fn bytes(&self, run: u32) -> &[u8] {
-        let len = self.run_frames as usize * FRAME_SIZE;
-        let start = run as usize * len;
-        &self.arena.bytes()[start..start + len]
+        self.chunks.bytes(run)
     }
 
+    #[inline]
     pub(crate) fn bytes_mut(&mut self, run: u32) -> &mut [u8] {
-        let len = self.run_frames as usize * FRAME_SIZE;
-        let start = run as usize * len;
-        &mut self.arena.bytes_mut()[start..start + len]
+        self.chunks.bytes_mut(run)
     }
 
     #[cfg(test)]
     pub(super) fn resident_bytes(&self) -> u64 {
-        u64::from(self.arena.resident_frames().unwrap()) * FRAME_SIZE as u64
+        self.chunks.resident_bytes()
+    }
+
+    /// Bytes of address space.
+    #[cfg(test)]
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        u64::from(self.chunks.end()) * self.run_bytes()
     }
 
     fn run_bytes(&self) -> u64 {
         u64::from(self.run_frames) * FRAME_SIZE as u64
     }
 
-    fn next_fresh(&mut self, budget: &Budget) -> u32 {
+    /// A run that was never used; `None` when address space cannot be had.
+    fn next_fresh(&mut self, budget: &Budget) -> Option<u32> {
         let run = self.fresh;
-        self.fresh += 1;
-        if self.cold.len() * 64 < self.fresh as usize {
-            self.cold.push(0);
-            budget.charge_overhead(8);
+        if run == self.chunks.end() {
+            self.chunks.grow().ok()?;
+            self.count_heap(budget);
         }
-        run
+        if run as usize == self.cold.len() * 64 {
+            self.cold.try_reserve(1).ok()?;
+            self.cold.push(0);
+            self.count_heap(budget);
+        }
+        self.fresh += 1;
+        Some(run)
+    }
+
+    /// Gives the address space of the last chunks back, where nothing in them is
+    /// backed and as many runs elsewhere can be handed out first.
+    fn give_space_back(&mut self) {
+        loop {
+            let last = self.chunks.last();
+            let unused = last.start..self.fresh;
+            if last.is_empty() || self.cold_runs < 2 * last.len() as u32 || !self.is_cold(&unused) {
+                return;
+            }
+            self.chunks.shrink();
+            self.cold_runs -= unused.len() as u32;
+            self.fresh = last.start;
+            self.cold.truncate(last.start.div_ceil(64) as usize);
+            if let Some(word) = self.cold.get_mut(last.start as usize / 64) {
+                *word &= (1 << (last.start % 64)) - 1;
+            }
+            self.cold_from = self.cold_from.min(self.cold.len());
+        }
+    }
+
+    /// The last are looked at first, since they are handed out last.
+    fn is_cold(&self, runs: &std::ops::Range<u32>) -> bool {
+        let mut runs = runs.clone().rev();
+        runs.all(|run| self.cold[run as usize / 64] >> (run % 64) & 1 == 1)
+    }
+
+    /// Counts what the lists take of the heap now. They never shrink.
+    fn count_heap(&mut self, budget: &Budget) {
+        let lists = self.warm.capacity() * 4 + self.cold.capacity() * 8;
+        let bytes = (lists + self.chunks.heap_bytes()) as u64;
+        budget.charge_overhead(bytes - self.heap_counted);
+        self.heap_counted = bytes;
     }
 
     fn set_cold(&mut self, run: u32) {

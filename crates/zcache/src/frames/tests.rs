@@ -3,7 +3,7 @@ use super::*;
 fn frames(limit_frames: u64) -> (ShardFrames, Arc<Budget>) {
     let budget = Arc::new(Budget::new(limit_frames * 4096));
     (
-        ShardFrames::new(&[Run::BLOCK], 64 << 20, Arc::clone(&budget)).unwrap(),
+        ShardFrames::new(&[Run::BLOCK], 1, Arc::clone(&budget)),
         budget,
     )
 }
@@ -58,11 +58,49 @@ fn what_is_counted_is_what_the_kernel_holds() {
 }
 
 #[test]
-fn address_space_ends_before_the_budget() {
-    let budget = Arc::new(Budget::new(1 << 30));
-    let mut frames = ShardFrames::new(&[Run::BLOCK], 8 * 4096, budget).unwrap();
-    assert!(frames.alloc(Run::BLOCK).is_some());
-    assert!(frames.alloc(Run::BLOCK).is_some());
-    assert!(frames.alloc(Run::BLOCK).is_none());
-    assert_eq!(frames.shortage, Some(Shortage::Space));
+fn address_space_follows_what_is_needed_and_goes_back_from_the_end() {
+    let (mut frames, budget) = frames(1 << 20);
+    assert_eq!(frames.reserved_bytes(), 0, "before the first page");
+    let runs: Vec<FrameId> = (0..4096)
+        .map(|_| frames.alloc(Run::BLOCK).unwrap())
+        .collect();
+    let used = 4096 * 16384;
+    assert!(frames.reserved_bytes() >= used);
+    assert!(frames.reserved_bytes() <= used + used / 4);
+    // What is left lies at both ends of the numbers.
+    for run in &runs[100..4095] {
+        frames.bytes_mut(*run, Run::BLOCK).fill(1);
+        frames.free(*run, Run::BLOCK);
+    }
+    frames.trim();
+    assert!(frames.reserved_bytes() >= used, "the last is still in use");
+    frames.bytes_mut(runs[50], Run::BLOCK).fill(50);
+    frames.free(runs[4095], Run::BLOCK);
+    frames.trim();
+    assert!(frames.reserved_bytes() <= 8 << 20);
+    assert_eq!(budget.used(), 100 * 16384);
+    assert_eq!(frames.bytes(runs[50], Run::BLOCK), [50; 16384]);
+    // And grows again.
+    let mut seen: std::collections::HashSet<u32> = runs[..100].iter().map(|run| run.0).collect();
+    for _ in 100..4096 {
+        let run = frames.alloc(Run::BLOCK).unwrap();
+        assert!(seen.insert(run.0), "{run:?} is in use");
+        frames.bytes_mut(run, Run::BLOCK).fill(2);
+    }
+    assert_eq!(budget.used(), used);
+    assert_eq!(frames.bytes(runs[50], Run::BLOCK), [50; 16384]);
+}
+
+#[test]
+fn free_caches_of_many_shards_hold_a_small_part_of_a_small_limit() {
+    let budget = Arc::new(Budget::new(64 << 20));
+    let mut all: Vec<ShardFrames> = (0..64)
+        .map(|_| ShardFrames::new(&[Run::BLOCK], 64, Arc::clone(&budget)))
+        .collect();
+    for frames in &mut all {
+        let runs: Vec<_> = (0..64).filter_map(|_| frames.alloc(Run::FRAME)).collect();
+        runs.into_iter()
+            .for_each(|run| frames.free(run, Run::FRAME));
+    }
+    assert!(budget.used() <= 4 << 20, "{} wait", budget.used());
 }

@@ -7,10 +7,9 @@ use zcache_core::CodecId;
 use super::coding::dictionaries::Coding;
 use super::{Store, lock};
 use crate::codec::{Codec, Kind};
-use crate::error::Rejected;
+use crate::error::{LoadError, Rejected};
 use crate::page::PAGE_SIZE;
 use crate::stats::Stats;
-use crate::tier::SECTOR_SIZE;
 
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -21,7 +20,17 @@ pub(crate) struct Counts {
     pub(crate) rejected_no_memory: AtomicU64,
     pub(crate) rejected_handles_exhausted: AtomicU64,
     pub(crate) rejected_no_such_pool: AtomicU64,
+    pub(crate) load_attempts: AtomicU64,
     pub(crate) loads: AtomicU64,
+    pub(crate) load_misses: AtomicU64,
+    pub(crate) busy_errors: AtomicU64,
+    pub(crate) taken_pages: AtomicU64,
+    /// Older pages that went with a first attempt of a put whose last was
+    /// accepted: the core counts them as flushed by a put.
+    pub(crate) overwritten_late_pages: AtomicU64,
+    /// Pages that the core took and released again, because no handle can name
+    /// them.
+    pub(crate) unnamed_pages: AtomicU64,
     pub(crate) writeback_pages: AtomicU64,
     pub(crate) writeback_retries_held_back: AtomicU64,
     pub(crate) swapin_pages: AtomicU64,
@@ -51,6 +60,55 @@ impl Counts {
         };
         add(outcome, 1);
     }
+
+    /// Counts pages that were asked for and what became of each: given back,
+    /// missed or an error.
+    pub(crate) fn asked(&self, results: impl IntoIterator<Item = Result<bool, LoadError>>) {
+        let outcomes = [
+            &self.loads,
+            &self.load_misses,
+            &self.busy_errors,
+            &self.checksum_errors,
+            &self.read_errors,
+        ];
+        let mut tally = [0; 5];
+        for result in results {
+            tally[match result {
+                Ok(true) => 0,
+                Ok(false) | Err(LoadError::Gone) => 1,
+                Err(LoadError::Busy { .. }) => 2,
+                Err(LoadError::Checksum { .. } | LoadError::Corrupt { .. }) => 3,
+                Err(LoadError::Io { .. } | LoadError::Missing { .. }) => 4,
+            }] += 1;
+        }
+        add(&self.load_attempts, tally.iter().sum());
+        for (counter, count) in outcomes.into_iter().zip(tally) {
+            if count > 0 {
+                add(counter, count);
+            }
+        }
+    }
+}
+
+/// RAM of a store now: the one place where it is added up.
+pub(crate) struct Memory {
+    /// Frames that hold zpages or tables or wait in free caches.
+    pub(crate) frames_bytes: u64,
+    /// Everything else: see [`Store::overhead_bytes`].
+    pub(crate) overhead_bytes: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(store: &Store) -> Memory {
+        Memory {
+            frames_bytes: store.budget.used(),
+            overhead_bytes: store.budget.overhead() + crate::codec::context_bytes(),
+        }
+    }
+
+    pub(crate) fn ram_bytes(&self) -> u64 {
+        self.frames_bytes + self.overhead_bytes
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
@@ -68,7 +126,11 @@ pub(crate) fn stats(store: &Store) -> Stats {
         rejected_no_memory: get(&counts.rejected_no_memory),
         rejected_handles_exhausted: get(&counts.rejected_handles_exhausted),
         rejected_no_such_pool: get(&counts.rejected_no_such_pool),
+        load_attempts: get(&counts.load_attempts),
         loads: get(&counts.loads),
+        load_misses: get(&counts.load_misses),
+        busy_errors: get(&counts.busy_errors),
+        taken_pages: get(&counts.taken_pages),
         writeback_pages: get(&counts.writeback_pages),
         writeback_retries_held_back: get(&counts.writeback_retries_held_back),
         swapin_pages: get(&counts.swapin_pages),
@@ -80,22 +142,28 @@ pub(crate) fn stats(store: &Store) -> Stats {
         cold_bytes_saved: get(&counts.cold_bytes_saved),
         read_errors: get(&counts.read_errors),
         checksum_errors: get(&counts.checksum_errors),
-        metadata_bytes: store.budget.overhead() + crate::codec::context_bytes(),
         ..Stats::default()
     };
-    let mut metadata_frames = 0;
-    for shard in store.shards.iter() {
-        let part = lock(shard);
-        metadata_frames += add_shard(&mut stats, &part.core);
+    let mut table_frames = 0;
+    for number in 0..store.shards.len() {
+        table_frames += add_shard(&mut stats, &store.part(number).core);
     }
-    let metadata_bytes = metadata_frames * SECTOR_SIZE as u64;
-    stats.metadata_bytes += metadata_bytes;
-    stats.pool_bytes = store.budget.used().saturating_sub(metadata_bytes);
+    // What the core calls flushed is more than what clients do.
+    let late = get(&counts.overwritten_late_pages);
+    stats.overwritten_pages += late;
+    stats.put_to_flush_pages = stats.put_to_flush_pages.saturating_sub(late);
+    stats.flushed_pages = stats.flushed_pages.saturating_sub(stats.taken_pages);
+    let unnamed = get(&counts.unnamed_pages);
+    stats.released_pages = stats.released_pages.saturating_sub(unnamed);
+    let memory = Memory::of(store);
+    let table_bytes = table_frames * zcache_core::FRAME_SIZE as u64;
+    stats.ram_bytes = memory.ram_bytes();
+    stats.metadata_bytes = memory.overhead_bytes + table_bytes;
+    stats.pool_bytes = memory.frames_bytes.saturating_sub(table_bytes);
     if let Some(swap) = &store.swap {
         let slots = lock(&swap.slots);
         stats.swap_bytes = slots.used_bytes();
         stats.swap_bytes_peak = slots.used_bytes_peak();
-        stats.metadata_bytes += slots.ram_bytes();
     }
     let dictionaries = &store.dictionaries;
     (stats.dictionaries, stats.dictionary_bytes) = dictionaries.kept();
@@ -126,6 +194,10 @@ fn add_shard(stats: &mut Stats, core: &zcache_core::Shard) -> u64 {
     stats.evacuated_blocks += counters.evacuated_blocks;
     stats.evicted_ephemeral_pages += counters.evicted_eph_zpages;
     stats.pers_ate_eph += counters.pers_ate_eph;
+    stats.released_pages += counters.released;
+    stats.overwritten_pages += counters.overwritten;
+    stats.put_to_flush_pages += counters.put_to_flush;
+    stats.flushed_pages += counters.flushed;
     stats.swap_compacted_pages += counters.readmitted_zpages;
     for codec in Codec::ALL {
         stats.by_codec[codec].pages += pages_of(core, codec.kind());

@@ -5,7 +5,7 @@
 //! every lock, placed by the core of one shard, aged there with its block,
 //! written back by [`Store::reclaim`] and read by [`Store::load`].
 //!
-//! - `accepted + sum(rejected_*) == attempts`
+//! - the equations of [`Stats::validate`]
 //! - A page whose last acknowledged copy is in RAM is never dropped, unless it
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
@@ -19,6 +19,7 @@
 mod coding;
 mod counts;
 mod events;
+mod guard;
 mod load;
 mod pools;
 mod reclaim;
@@ -37,7 +38,7 @@ use std::time::Instant;
 use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Slot, Zpage};
 
 use crate::codec::{self, Encoded, Kind};
-use crate::config::{SHARDS_MAX, StoreConfig};
+use crate::config::StoreConfig;
 use crate::error::{OpenError, Rejected};
 use crate::frames::{Budget, ShardFrames, Shortage};
 use crate::page::{Handle, Page};
@@ -49,8 +50,9 @@ use coding::costs::Turn;
 use coding::dictionaries::{Coding, Current, Dictionaries, Scope};
 use coding::fresh::Fresh;
 use coding::training::{Trainings, Turns};
-use counts::Counts;
+use counts::{Counts, Memory, add};
 use events::Events;
+use guard::{Locked, Walks};
 use pools::Pools;
 use reclaim::Swap;
 
@@ -61,9 +63,6 @@ const SHARD_RUN_PAGES: u32 = 64;
 /// A page has shrunk when its zpage is no larger: five of them share a block of
 /// four frames.
 const SHRUNK_BYTES: usize = 3072;
-
-/// Address space for each shard beyond its share of the limit.
-const SHARD_SPACE_MIN_BYTES: u64 = 64 << 20;
 
 /// A compressed page store, shared by reference between threads.
 ///
@@ -95,6 +94,7 @@ pub(crate) struct Part {
     frames: ShardFrames,
     /// The tier block of this shard that is being read whole, if any.
     whole_read: Option<WholeRead>,
+    walks: Walks,
 }
 
 /// A tier block that is being read without the lock.
@@ -118,56 +118,54 @@ impl Store {
     /// Opens an empty store, with a swap file if the configuration names one.
     ///
     /// # Errors
-    /// [`OpenError`] when address space or the swap file cannot be had.
+    /// [`OpenError`] when the limit is below
+    /// [`StoreConfig::pool_bytes_min`], or memory or the swap file cannot be had.
     pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
         let Some(swap) = &config.swap else {
-            return Store::build(&config, None);
+            return Store::build(&config, None, None);
         };
+        // Before a file is made for nothing.
+        config.shard_count()?;
         let (disk, name) = tier::open_disk(swap)?;
-        let store = Store::build(&config, Some((Box::new(disk), swap.bytes_max)))?;
-        Ok(Store {
-            swap_name: Some(name),
-            ..store
-        })
+        Store::build(&config, Some((Box::new(disk), swap.bytes_max)), Some(name))
     }
 
     /// Opens an empty store over a tier of the client's, of which at most
     /// `bytes_max` bytes are used. `config.swap` is ignored.
     ///
     /// # Errors
-    /// [`OpenError::NoMemory`].
+    /// [`OpenError::PoolTooSmall`], [`OpenError::NoMemory`].
     pub fn with_tier(
         config: &StoreConfig,
         tier: Box<dyn Tier>,
         bytes_max: Option<u64>,
     ) -> Result<Store, OpenError> {
-        Store::build(config, Some((tier, bytes_max)))
+        Store::build(config, Some((tier, bytes_max)), None)
     }
 
     fn build(
         config: &StoreConfig,
         tier: Option<(Box<dyn Tier>, Option<u64>)>,
+        swap_name: Option<String>,
     ) -> Result<Store, OpenError> {
+        let count = config.shard_count()?;
         if !codec::prepare() {
             let error = std::io::ErrorKind::OutOfMemory.into();
             return Err(OpenError::NoMemory(error));
         }
-        let count = config.shards.clamp(1, SHARDS_MAX).next_power_of_two();
         let budget = Arc::new(Budget::new(config.pool_bytes_max));
-        let mut shards = Vec::with_capacity(count);
-        let space_bytes = address_space_bytes(config.pool_bytes_max);
-        for _ in 0..count {
-            let part = Part::new(config, space_bytes / count as u64, &budget);
-            let part = part.map_err(OpenError::NoMemory)?;
-            shards.push(Mutex::new(part));
-        }
-        budget.charge_overhead((size_of::<Store>() + count * size_of::<Mutex<Part>>()) as u64);
+        let shards: Arc<[_]> = (0..count)
+            .map(|_| Mutex::new(Part::new(config, count, &budget)))
+            .collect();
+        let name_bytes = swap_name.as_ref().map_or(0, String::capacity);
+        let own = size_of::<Store>() + size_of_val(&*shards) + size_of::<Budget>() + name_bytes;
+        budget.charge_overhead(own as u64);
         Ok(Store {
             fresh: Fresh::new(config.codec, config.pool_bytes_max, tier.is_some()),
-            shards: shards.into(),
+            shards,
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
-            swap_name: None,
+            swap_name,
             pool_bytes_first: config.pool_bytes_max,
             dictionaries: Dictionaries::new(config.codec, config.dictionaries, &budget),
             turns: Turns::new(),
@@ -253,6 +251,7 @@ impl Store {
         let handle = u64::from(token.0) << self.shard_bits | number as u64;
         if handle >> Handle::BITS != 0 {
             part.release(token);
+            add(&self.counts.unnamed_pages, 1);
             return Err(Rejected::HandlesExhausted);
         }
         Ok(Handle::from_bits(handle as u32))
@@ -282,7 +281,8 @@ impl Store {
     }
 
     /// Changes the limit on RAM. A lower one refuses pages until enough was
-    /// reclaimed; it drops nothing by itself.
+    /// reclaimed; it drops nothing by itself. One below
+    /// [`StoreConfig::pool_bytes_min`] may refuse every page until it is raised.
     pub fn set_pool_bytes_max(&self, bytes: u64) {
         self.budget.set_max(bytes);
     }
@@ -296,16 +296,17 @@ impl Store {
 
     /// RAM in use now in bytes: frames, tables, transfer buffers, and the working
     /// memory of the operations of all stores of the process, with what is kept
-    /// for the next ones. Costs three loads.
+    /// for the next ones. At rest it is [`Stats::pool_bytes`] and
+    /// [`Stats::metadata_bytes`]. Costs three loads.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {
-        self.budget.used() + self.overhead_bytes()
+        Memory::of(self).ram_bytes()
     }
 
     /// The part of [`Store::ram_bytes`] that the limit does not bound.
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
-        self.budget.overhead() + codec::context_bytes()
+        Memory::of(self).overhead_bytes
     }
 
     /// The part of [`Store::ram_bytes`] that would be left if every zpage were
@@ -315,7 +316,7 @@ impl Store {
         let frames: u64 = (0..self.shards.len())
             .map(|number| u64::from(self.part(number).core.usage().metadata_frames))
             .sum();
-        frames * tier::SECTOR_SIZE as u64 + self.overhead_bytes()
+        frames * zcache_core::FRAME_SIZE as u64 + self.overhead_bytes()
     }
 
     /// Calls `hook` for what operators should hear of, in the thread where it
@@ -324,7 +325,12 @@ impl Store {
     /// any other, and is called anew for what happens then. Only the first hook is
     /// kept; false when there was one.
     pub fn on_event(&self, hook: impl Fn(&Event) + Send + Sync + 'static) -> bool {
-        self.events.set_hook(Box::new(hook))
+        let bytes = size_of_val(&hook) as u64;
+        let kept = self.events.set_hook(Box::new(hook));
+        if kept {
+            self.budget.charge_overhead(bytes);
+        }
+        kept
     }
 
     /// Pages read back from the tier since the store was opened.
@@ -347,8 +353,12 @@ impl Store {
         counts::stats(self)
     }
 
-    /// Walks everything and checks the core's equations. For tests: it takes
-    /// time in proportion to what is stored, with each shard locked in turn.
+    /// Walks everything and checks the core's equations and those of
+    /// [`Stats::validate`]. For tests, at rest: it takes time in proportion to
+    /// what is stored, with each shard locked in turn.
+    ///
+    /// In builds with debug assertions this happens by itself, at intervals and
+    /// when the store is dropped, and panics where an equation does not hold.
     ///
     /// # Errors
     /// The equation that does not hold.
@@ -357,16 +367,16 @@ impl Store {
             let part = self.part(number);
             part.core
                 .validate(&part.frames)
-                .map_err(|broken| format!("shard {number}: {broken:?}"))?;
+                .map_err(|broken| format!("shard {number}: {broken}"))?;
         }
-        Ok(())
+        self.stats().validate().map_err(|broken| broken.to_string())
     }
 
-    fn part(&self, number: usize) -> MutexGuard<'_, Part> {
-        lock(&self.shards[number])
+    fn part(&self, number: usize) -> Locked<'_> {
+        Locked::new(lock(&self.shards[number]))
     }
 
-    fn part_of(&self, handle: Handle) -> (MutexGuard<'_, Part>, EntryToken) {
+    fn part_of(&self, handle: Handle) -> (Locked<'_>, EntryToken) {
         let bits = handle.to_bits();
         let number = bits as usize & (self.shards.len() - 1);
         (self.part(number), EntryToken(bits >> self.shard_bits))
@@ -414,6 +424,7 @@ impl Store {
             core,
             frames,
             whole_read,
+            ..
         } = part;
         while let Some((slot, run)) = core.take_freed_slot(frames) {
             slots.free(slot.0, run);
@@ -427,17 +438,15 @@ impl Store {
 }
 
 impl Part {
-    fn new(config: &StoreConfig, space_bytes: u64, budget: &Arc<Budget>) -> std::io::Result<Part> {
+    /// One of so many shards.
+    fn new(config: &StoreConfig, shards: usize, budget: &Arc<Budget>) -> Part {
         let allocator = zcache_core::Allocator::from(config.allocator);
-        let space = |bytes| ShardFrames::new(allocator.runs(), bytes, Arc::clone(budget));
-        // Where address space is limited, no more than the limit set now.
-        let frames = space(space_bytes.saturating_add(SHARD_SPACE_MIN_BYTES))
-            .or_else(|_| space(space_bytes.min(config.pool_bytes_max)))?;
-        Ok(Part {
+        Part {
             core: Shard::new(allocator),
-            frames,
+            frames: ShardFrames::new(allocator.runs(), shards, Arc::clone(budget)),
             whole_read: None,
-        })
+            walks: Walks::default(),
+        }
     }
 
     /// Runs an operation that stores, and says why it did not.
@@ -484,26 +493,6 @@ fn zpage<'a>(encoded: Encoded<'a>, current: Option<&Current>) -> Zpage<'a> {
             },
         },
     }
-}
-
-/// Address space for all shards of a store together: twice what they may hold, so
-/// that an uneven spread finds room. They may come to hold all of RAM, because
-/// the limit can be raised, but no more than a little beyond it.
-fn address_space_bytes(pool_bytes_max: u64) -> u64 {
-    let ram = match system_ram_bytes() {
-        0 => pool_bytes_max,
-        ram => pool_bytes_max.clamp(ram, ram * 2),
-    };
-    ram.saturating_mul(2)
-}
-
-/// RAM of this machine in bytes, or zero where it cannot be read.
-fn system_ram_bytes() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,7 +16,7 @@ use super::coding::dictionaries::Scope;
 use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
 use super::pools::Owner;
-use super::{Part, Store, lock};
+use super::{Part, Store};
 use crate::error::{LoadError, PageName, Rejected};
 use crate::lend;
 use crate::page::Page;
@@ -103,29 +103,44 @@ impl Store {
         let scope = self.scope_of_put(key.pool);
         self.encode(scope.as_ref(), page, |kind, zpage| {
             let number = self.shard_of_key(key);
-            let mut result = self.put_encoded(number, key, zpage);
+            let mut older = Older::Kept;
+            let mut put = || self.put_encoded(number, key, zpage, &mut older);
+            let mut result = put();
             if result == Err(Rejected::PoolFull) && self.displace_ephemeral(number, key.pool.kind())
             {
-                result = self.put_encoded(number, key, zpage);
+                result = put();
             }
             if result == Err(Rejected::PoolFull)
                 && key.pool.kind() == PoolKind::Persistent
                 && self.reclaim(PUT_RECLAIM_BYTES).bytes > 0
             {
-                result = self.put_encoded(number, key, zpage);
+                result = put();
+            }
+            if result.is_ok() && older == Older::Flushed {
+                add(&self.counts.overwritten_late_pages, 1);
             }
             self.counts.attempt(kind, &result);
             result
         })
     }
 
-    fn put_encoded(&self, number: usize, key: &Key, zpage: Zpage<'_>) -> Result<(), Rejected> {
+    fn put_encoded(
+        &self,
+        number: usize,
+        key: &Key,
+        zpage: Zpage<'_>,
+        older: &mut Older,
+    ) -> Result<(), Rejected> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         if !pools.contains(key.pool) {
             return Err(Rejected::NoSuchPool);
         }
         let mut part = self.part(number);
+        let before = part.core.counters().put_to_flush;
         let result = part.place(|core, frames| core.put(frames, key, zpage));
+        if part.core.counters().put_to_flush > before {
+            *older = Older::Flushed;
+        }
         self.free_slots(&mut part);
         result
     }
@@ -136,12 +151,9 @@ impl Store {
     /// [`LoadError`], never [`LoadError::Gone`]; `out` then holds bytes of no
     /// meaning.
     pub fn get(&self, key: &Key, out: &mut Page) -> Result<bool, LoadError> {
-        add(&self.counts.loads, 1);
-        match self.fetch(PageName::Key(*key), out) {
-            Ok(()) => Ok(true),
-            Err(LoadError::Gone) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let result = hit(self.fetch(PageName::Key(*key), out));
+        self.counts.asked([result]);
+        result
     }
 
     /// Gives back the page of a key and frees it: of many that ask at once, one
@@ -151,20 +163,24 @@ impl Store {
     /// [`LoadError`], never [`LoadError::Gone`]. A page that the tier failed to
     /// read is kept, one that is corrupt in RAM is freed.
     pub fn get_exclusive(&self, key: &Key, out: &mut Page) -> Result<bool, LoadError> {
-        add(&self.counts.loads, 1);
+        let result = hit(self.fetch_and_free(key, out));
+        self.counts.asked([result]);
+        result
+    }
+
+    fn fetch_and_free(&self, key: &Key, out: &mut Page) -> Result<(), LoadError> {
         let name = PageName::Key(*key);
         let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
             let mut copy = lend::room();
             let (tags, at) = match self.take(key, copy.page_mut()) {
-                Seen::Gone => return Ok(false),
+                Seen::Gone => return Err(LoadError::Gone),
                 Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
-                    return Ok(true);
+                    return Ok(());
                 }
                 Seen::Copied { tags, len } => {
-                    let copied = &copy.bytes()[..len];
-                    return self.finish(name, &tags, copied, out).map(|()| true);
+                    return self.finish(name, &tags, &copy.bytes()[..len], out);
                 }
                 Seen::InTier { tags, at } => (tags, at),
             };
@@ -173,7 +189,7 @@ impl Store {
                 return Err(self.lose(error));
             }
             match self.read_zpage(name, &tags, at, out) {
-                Ok(()) if self.flush_page_at(key, at) => return Ok(true),
+                Ok(()) if self.take_page_at(key, at) => return Ok(()),
                 Ok(()) => add(&self.counts.relocations, 1),
                 Err(error) => suspect.failed(at, error),
             }
@@ -188,17 +204,19 @@ impl Store {
         if matches!(seen, Seen::Copied { .. } | Seen::Same { .. }) {
             let Part { core, frames, .. } = &mut *part;
             core.flush_page(frames, key);
+            add(&self.counts.taken_pages, 1);
         }
         seen
     }
 
     /// Frees the page of a key if it is still at this place in the tier.
-    fn flush_page_at(&self, key: &Key, at: TierRange) -> bool {
+    fn take_page_at(&self, key: &Key, at: TierRange) -> bool {
         let mut part = self.part(self.shard_of_key(key));
         let Part { core, frames, .. } = &mut *part;
-        let flushed = core.flush_page_if(frames, key, at);
+        let taken = core.flush_page_if(frames, key, at);
+        add(&self.counts.taken_pages, taken.into());
         self.free_slots(&mut part);
-        flushed
+        taken
     }
 
     /// Frees the page of a key; false when there was none.
@@ -222,10 +240,9 @@ impl Store {
     }
 
     fn flush_everywhere(&self, flush: impl Fn(&mut Part) -> u64) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let mut part = lock(shard);
+        (0..self.shards.len())
+            .map(|number| {
+                let mut part = self.part(number);
                 let flushed = flush(&mut part);
                 self.free_slots(&mut part);
                 flushed
@@ -242,6 +259,24 @@ impl Store {
             .into_iter()
             .fold(pool, |hash, word| mix(hash ^ word));
         hash as usize & (self.shards.len() - 1)
+    }
+}
+
+/// What became of the page that a put replaces, before its last attempt.
+#[derive(PartialEq, Eq)]
+enum Older {
+    /// There was none, or it is still there.
+    Kept,
+    /// It went when an earlier attempt was refused.
+    Flushed,
+}
+
+/// A page by key that is gone is a miss and no error.
+fn hit(result: Result<(), LoadError>) -> Result<bool, LoadError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(LoadError::Gone) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

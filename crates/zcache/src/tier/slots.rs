@@ -71,11 +71,6 @@ impl Slots {
         self.units_refused != u32::MAX || u64::from(self.used) * 10 > u64::from(self.limit) * 9
     }
 
-    /// RAM of the map in bytes.
-    pub(crate) fn ram_bytes(&self) -> u64 {
-        self.words.capacity() as u64 * 8 + self.block_checksums.capacity() as u64 * 4
-    }
-
     /// Keeps the checksum of the block that a slot holds.
     pub(crate) fn set_block_checksum(&mut self, slot: u32, checksum: u32) {
         self.block_checksums[slot as usize] = checksum;

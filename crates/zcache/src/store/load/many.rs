@@ -52,7 +52,6 @@ impl Store {
     ) {
         assert_eq!(handles.len(), out.len(), "a page for each handle");
         assert_eq!(handles.len(), results.len(), "a result for each handle");
-        add(&self.counts.loads, handles.len() as u64);
         let mut wanted = Vec::new();
         let mut copy = lend::room();
         for (index, handle) in handles.iter().enumerate() {
@@ -78,6 +77,8 @@ impl Store {
         {
             self.read_wanted(swap, wanted, handles, out, results);
         }
+        let results = results.iter().map(|result| result.map(|()| true));
+        self.counts.asked(results);
     }
 
     fn read_wanted(

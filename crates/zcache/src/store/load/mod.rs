@@ -109,8 +109,9 @@ impl Store {
     /// # Errors
     /// [`LoadError`]; `out` then holds bytes of no meaning.
     pub fn load(&self, handle: Handle, out: &mut Page) -> Result<(), LoadError> {
-        add(&self.counts.loads, 1);
-        self.fetch(PageName::Handle(handle), out)
+        let result = self.fetch(PageName::Handle(handle), out);
+        self.counts.asked([result.map(|()| true)]);
+        result
     }
 
     /// Whether a load would need no read of the tier. False for a handle that
@@ -201,18 +202,11 @@ impl Store {
         unpacked.map_err(|error| self.lose(error))
     }
 
-    /// Counts and announces a page that cannot be given back.
+    /// Announces a page that cannot be given back.
     pub(in crate::store) fn lose(&self, error: LoadError) -> LoadError {
-        match error {
-            LoadError::Gone | LoadError::Busy { .. } => return error,
-            LoadError::Checksum { .. } | LoadError::Corrupt { .. } => {
-                add(&self.counts.checksum_errors, 1);
-            }
-            LoadError::Io { .. } | LoadError::Missing { .. } => {
-                add(&self.counts.read_errors, 1);
-            }
+        if !matches!(error, LoadError::Gone | LoadError::Busy { .. }) {
+            self.events.page_lost(error);
         }
-        self.events.page_lost(error);
         error
     }
 

@@ -9,7 +9,6 @@ use super::Tags;
 use crate::error::{LoadError, PageName};
 use crate::lend::{Lender, Working};
 use crate::page::{PAGE_SIZE, Page};
-use crate::store::counts::add;
 use crate::store::tmem::RUN_PAGES;
 use crate::store::{Part, Store};
 
@@ -46,7 +45,6 @@ impl Store {
     /// When `out` and `results` differ in length.
     pub fn get_run(&self, first: &Key, out: &mut [Page], results: &mut [Result<bool, LoadError>]) {
         assert_eq!(out.len(), results.len(), "a result for each page");
-        add(&self.counts.loads, out.len() as u64);
         results.fill(Ok(false));
         let mut taken = TAKEN.lend(Taken::default);
         let mut at = 0;
@@ -59,6 +57,7 @@ impl Store {
             let end = out.len().min(at + run);
             at += self.take_run(&key, &mut out[at..end], &mut results[at..end], &mut taken);
         }
+        self.counts.asked(results.iter().copied());
     }
 
     /// Gives back pages of one shard, and says how many.

@@ -123,7 +123,7 @@ fn without_a_dictionary_and_among_few_blocks_nothing_is_done() {
 
 #[test]
 fn what_goes_or_leaves_meanwhile_does_not_come_back() {
-    let (store, _) = swapping(0, 1, None, config(Codec::FAST, Allocator::Block));
+    let (store, _) = swapping(256 << 10, 1, None, config(Codec::FAST, Allocator::Block));
     store.set_pool_bytes_max(16 << 20);
     store.use_dictionary(None, trained()).unwrap();
     let pages = texts(1000);
@@ -148,7 +148,7 @@ fn what_goes_or_leaves_meanwhile_does_not_come_back() {
 
 #[test]
 fn cold_pages_are_written_first_and_read_back() {
-    let (store, _) = swapping(0, 1, None, config(Codec::DENSE, Allocator::Block));
+    let (store, _) = swapping(256 << 10, 1, None, config(Codec::DENSE, Allocator::Block));
     store.set_pool_bytes_max(16 << 20);
     store.use_dictionary(None, trained()).unwrap();
     let pages = texts(2000);

@@ -1,17 +1,23 @@
 use super::*;
 
+/// An empty store of two shards with the least limit.
+fn two_shards(allocator: Allocator) -> Store {
+    let mut config = StoreConfig {
+        shards: 2,
+        allocator,
+        ..StoreConfig::default()
+    };
+    config.pool_bytes_max = 2 * config.pool_bytes_min();
+    Store::open(config).unwrap()
+}
+
 #[test]
 fn the_limit_holds_at_every_step_and_nothing_is_lost_at_it() {
     for allocator in Allocator::ALL {
         // Every limit from nothing to a few blocks, one frame more each time.
         for frames in 0..48 {
-            let store = Store::open(StoreConfig {
-                pool_bytes_max: frames * 4096,
-                shards: 2,
-                allocator,
-                ..StoreConfig::default()
-            })
-            .unwrap();
+            let store = two_shards(allocator);
+            store.set_pool_bytes_max(frames * 4096);
             let mut stored = Vec::new();
             for n in 0..200 {
                 match store.insert(&testing::page(n)) {
@@ -59,11 +65,11 @@ fn a_lower_limit_refuses_and_drops_nothing() {
 #[test]
 fn beyond_the_limit_only_pages_that_shrink_are_taken() {
     let store = Store::open(StoreConfig {
-        pool_bytes_max: 0,
         shards: 1,
         ..StoreConfig::default()
     })
     .unwrap();
+    store.set_pool_bytes_max(0);
     let mut rng = testing::Rng::from_env("beyond");
     let noise = std::array::from_fn(|_| rng.below(256) as u8);
     let text = std::array::from_fn(|n| b"some words "[n % 11]);
@@ -136,21 +142,146 @@ fn persistent_pages_displace_ephemeral_ones_of_every_shard_and_never_the_reverse
 }
 
 #[test]
-fn any_limit_opens_and_holds_pages() {
-    for pool_bytes_max in [0, 1, u64::MAX] {
-        for shards in [0, 1, 3, usize::MAX] {
-            let store = Store::open(StoreConfig {
+fn a_limit_opens_if_a_page_of_every_kind_fits_and_divides_no_further_than_that() {
+    for allocator in Allocator::ALL {
+        let config = StoreConfig {
+            allocator,
+            ..StoreConfig::default()
+        };
+        let least = config.pool_bytes_min();
+        let open = |pool_bytes_max, shards| {
+            Store::open(StoreConfig {
                 pool_bytes_max,
                 shards,
-                ..StoreConfig::default()
+                ..config.clone()
             })
-            .unwrap();
-            let inserted = store.insert(&testing::page(5));
-            assert_eq!(inserted.is_ok(), pool_bytes_max == u64::MAX);
-            store.set_pool_bytes_max(u64::MAX);
+        };
+        for pool_bytes_max in [0, 1, least - 1] {
+            let error = open(pool_bytes_max, 4).unwrap_err();
+            assert!(
+                matches!(error, OpenError::PoolTooSmall { least_bytes, .. } if least_bytes == least)
+            );
+            assert!(error.to_string().contains(&least.to_string()), "{error}");
+        }
+        for (pool_bytes_max, shards, expected) in [
+            (least, 4, 1),
+            (least * 2 - 1, 64, 1),
+            (least * 3, 64, 2),
+            (least * 64, 63, 64),
+            (u64::MAX, 0, 1),
+            (u64::MAX, 3, 4),
+            (u64::MAX, usize::MAX, 64),
+        ] {
+            let store = open(pool_bytes_max, shards).unwrap();
+            assert_eq!(store.shards.len(), expected);
             let handle = store.insert(&testing::page(5)).unwrap();
             assert_eq!(load(&store, handle), Ok(testing::page(5)));
         }
+    }
+}
+
+#[test]
+fn no_swap_file_is_made_for_a_limit_that_does_not_open() {
+    let path = std::env::temp_dir().join(format!("zcache-too-small-{}", std::process::id()));
+    let error = Store::open(StoreConfig {
+        pool_bytes_max: 4096,
+        swap: Some(crate::SwapConfig {
+            path: Some(path.clone()),
+            bytes_max: None,
+        }),
+        ..StoreConfig::default()
+    });
+    assert!(matches!(error, Err(OpenError::PoolTooSmall { .. })));
+    assert!(!path.exists());
+}
+
+#[test]
+fn at_the_least_limit_no_page_is_refused_for_the_order_in_which_pages_come() {
+    for allocator in Allocator::ALL {
+        for shards in [1, 2, 4] {
+            let mut config = StoreConfig {
+                shards: 4,
+                allocator,
+                codec: Codec::Lz4.into(),
+                ..StoreConfig::default()
+            };
+            config.pool_bytes_max = config.pool_bytes_min() * shards as u64;
+            let mut rng = testing::Rng::from_env("least");
+            let store = Store::open(config).unwrap();
+            assert_eq!(store.shards.len(), shards);
+            let pools = [PoolKind::Persistent, PoolKind::Ephemeral].map(|k| store.create_pool(k));
+            for round in 0..300 {
+                // A page of each kind at a time, in any order, by key or handle, in any shard.
+                let mut kinds = [1, rng.below(2) * 2];
+                kinds.swap(0, rng.below(2) as usize);
+                let index = rng.below(1 << 20) as u32;
+                let mut handle = None;
+                let page = testing::page(16 * round + 1 + rng.below(15));
+                for kind in kinds {
+                    let result = match kind {
+                        2 => store.insert(&page).map(|h| handle = Some(h)),
+                        _ => store.put(&by_key(pools[kind as usize], index), &page),
+                    };
+                    assert_eq!(
+                        result,
+                        Ok(()),
+                        "{allocator:?}, {shards} shards, round {round}"
+                    );
+                }
+                handle.into_iter().for_each(|handle| store.release(handle));
+                for pool in pools {
+                    store.flush_pool(pool);
+                }
+            }
+        }
+    }
+}
+
+fn by_key(pool: PoolId, index: u32) -> Key {
+    Key {
+        pool,
+        object: zcache_core::ObjectId([7, 0, u64::from(index) % 5]),
+        index,
+    }
+}
+
+#[test]
+fn tables_in_ram_address_as_many_pages_in_the_tier_as_is_told() {
+    let config = StoreConfig {
+        codec: Codec::Lz4.into(),
+        ..StoreConfig::default()
+    };
+    let (store, _) = swapping(512 << 10, 1, None, config.clone());
+    let told = StoreConfig {
+        pool_bytes_max: 512 << 10,
+        ..config
+    }
+    .handle_pages_max();
+    assert_eq!(told, 18724);
+    let page = |number: u64| -> Page {
+        let mut page = [7; PAGE_SIZE];
+        let mut rng = testing::Rng::new(number);
+        page[..1200]
+            .as_chunks_mut::<8>()
+            .0
+            .fill_with(|| rng.next().to_le_bytes());
+        page
+    };
+    let mut handles = Vec::new();
+    loop {
+        match store.insert(&page(handles.len() as u64)) {
+            Ok(handle) => handles.push(handle),
+            Err(Rejected::PoolFull) if store.reclaim(64 << 10).bytes > 0 => {}
+            Err(error) => break assert_eq!(error, Rejected::PoolFull),
+        }
+    }
+    let held = handles.len() as u64;
+    assert!(
+        held * 10 >= told * 8 && held <= told * 11 / 10,
+        "{held} of {told}"
+    );
+    for at in (0..handles.len()).step_by(977) {
+        assert_eq!(load(&store, handles[at]), Ok(page(at as u64)));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod codecs;
 mod cold;
+mod counters;
 mod dictionaries;
 mod inside;
 mod limits;
@@ -11,7 +12,7 @@ mod tiers;
 
 use std::sync::Arc;
 
-use zcache_core::Key;
+use zcache_core::{Key, PoolId};
 
 use super::*;
 use crate::codec::Codec;
@@ -105,6 +106,7 @@ fn a_flipped_bit_at_any_byte_of_a_zpage_in_ram_is_found() {
     for at in 0..bits.bytes() {
         let flip = |store: &Store| {
             let mut part = store.part(0);
+            part.walks.damaged = true;
             zcache_core::Frames::bytes_mut(&mut part.frames, block, bits)[at] ^= 0x10;
         };
         flip(&store);
