@@ -1,11 +1,20 @@
-//! Locks, atomics and threads of the store: the standard library's, or shuttle's where a test chooses the schedule.
+//! Locks, atomics and the clock of the store: the standard library's, or others where a test chooses the schedule.
 //!
-//! Stage on the data path: under every stage that is shared between threads. The codecs' working memory is leaf state
-//! and stays with the standard library.
+//! Stage on the data path: under every stage that is shared between threads. The codecs' locks are leaves, held over no
+//! other lock, and stay with the standard library.
+//!
+//! - Nothing in the store that decides what a thread does next comes from elsewhere, so a schedule replays.
+
+#[cfg(feature = "schedules")]
+pub(crate) mod clock;
 
 #[cfg(not(feature = "schedules"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+#[cfg(not(feature = "schedules"))]
+pub(crate) use std::time::Instant;
 
+#[cfg(feature = "schedules")]
+pub(crate) use clock::Instant;
 #[cfg(feature = "schedules")]
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
 
