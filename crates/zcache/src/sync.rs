@@ -1,4 +1,5 @@
-//! Locks, atomics and the clock of the store: the standard library's, or others where a test chooses the schedule.
+//! Locks, atomics, thread-locals and the clock of the store: the standard library's, or others where a test chooses the
+//! schedule.
 //!
 //! Stage on the data path: under every stage that is shared between threads. The codecs' locks are leaves, held over no
 //! other lock, and stay with the standard library.
@@ -7,16 +8,21 @@
 
 #[cfg(feature = "schedules")]
 pub(crate) mod clock;
+#[cfg(feature = "schedules")]
+pub(crate) mod local;
 
 #[cfg(not(feature = "schedules"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
 #[cfg(not(feature = "schedules"))]
-pub(crate) use std::time::Instant;
+pub(crate) use std::{thread_local, time::Instant};
 
 #[cfg(feature = "schedules")]
 pub(crate) use clock::Instant;
 #[cfg(feature = "schedules")]
-pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+pub(crate) use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard, RwLock, atomic},
+    thread_local,
+};
 
 // No schedule depends on these.
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError, Weak};

@@ -14,6 +14,9 @@ use std::sync::{Mutex, PoisonError};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
+#[cfg(feature = "schedules")]
+use crate::sync::local::LocalRefCell;
+
 use super::{Codec, DecodeError, Dictionary, Encoder, Kind};
 use crate::page::{PAGE_SIZE, Page};
 
@@ -61,7 +64,7 @@ struct Scratch {
     out: Box<[u8; OUT_BYTES]>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
 }
 

@@ -29,6 +29,8 @@ pub use events::Event;
 pub use reclaim::Reclaimed;
 
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+#[cfg(feature = "schedules")]
+use crate::sync::local::LocalCell;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -363,7 +365,7 @@ impl Store {
     /// The shard that this thread stores in now.
     fn shard_of_thread(&self) -> usize {
         static NEXT_RUN: AtomicU32 = AtomicU32::new(0);
-        thread_local! {
+        crate::sync::thread_local! {
             static RUN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
         }
         let (run, left) = match RUN.get() {

@@ -9,6 +9,8 @@ mod many;
 mod run;
 
 use crate::sync::Arc;
+#[cfg(feature = "schedules")]
+use crate::sync::local::LocalRefCell;
 use std::cell::RefCell;
 use std::time::Instant;
 
@@ -103,7 +105,7 @@ impl Suspect {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     /// Where zpages are copied to under the lock.
     static COPY: RefCell<Box<Page>> = RefCell::new(Box::new([0; PAGE_SIZE]));
 }

@@ -3,6 +3,8 @@
 //!
 //! Does not: read the tier; pages that lie there are fetched one by one.
 
+#[cfg(feature = "schedules")]
+use crate::sync::local::LocalRefCell;
 use std::cell::RefCell;
 
 use zcache_core::{Found, Key};
@@ -34,7 +36,7 @@ struct Taken {
     in_tier: Vec<usize>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static TAKEN: RefCell<Taken> = RefCell::default();
 }
 
