@@ -5,6 +5,8 @@ mod cold;
 mod dictionaries;
 mod limits;
 mod model;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod stress;
 mod tiers;
 
