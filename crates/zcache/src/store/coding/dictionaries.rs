@@ -23,6 +23,8 @@
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
 use crate::sync::{Arc, PoisonError, RwLock, Weak};
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
 
 use zcache_core::{CodecId, PoolId};
 
@@ -161,11 +163,15 @@ impl Scope {
     }
 }
 
+/// The scope of each pool. Pools are numbered by the store, so nobody chooses numbers that collide; the hash is the same
+/// in each process, so that scopes have one order.
+type Pools = HashMap<PoolId, Arc<Scope>, BuildHasherDefault<DefaultHasher>>;
+
 /// All dictionaries of a store.
 pub(in crate::store) struct Dictionaries {
     slots: RwLock<[Option<Kept>; SLOTS]>,
     pub(in crate::store) handles: Arc<Scope>,
-    pools: RwLock<HashMap<PoolId, Arc<Scope>>>,
+    pools: RwLock<Pools>,
     pub(in crate::store) budget: Arc<Budget>,
     /// Whether dictionaries are trained at all.
     pub(in crate::store) enabled: bool,
