@@ -89,5 +89,13 @@ fn scenario() {
 #[test]
 fn a_slot_that_is_given_away_again_is_not_emptied() {
     saved();
-    explore("dictionaries", 2000, scenario);
+    explore(
+        "dictionaries",
+        1200,
+        scenario,
+        &[
+            ("dictionary in use", |stats| stats.dictionary_adoptions),
+            ("read of the tier", |stats| stats.swapin_pages),
+        ],
+    );
 }

@@ -22,8 +22,12 @@ mod tier;
 mod witness;
 
 use shuttle::rand::RngCore;
-use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
+use shuttle::scheduler::{
+    PctScheduler, RandomScheduler, ReplayScheduler, Scheduler,
+    UncontrolledNondeterminismCheckScheduler,
+};
 use shuttle::{Config, Runner};
+use std::cell::RefCell;
 use std::time::Instant;
 
 use super::*;
@@ -34,12 +38,23 @@ use witness::Witness;
 /// Changes of priorities in a schedule of the second half, and one.
 const DEPTH: usize = 4;
 
+/// Schedules of each scenario that are run twice.
+const REPLAYED: usize = 5;
+
 /// Room for the copies of pages that lie on the stack of a thread, in debug builds.
 const STACK_BYTES: usize = 256 << 10;
 
+/// Numbers of the store of which each has to move in some schedule, or the scenario does not reach what it is for.
+type Reaches = &'static [(&'static str, fn(&Stats) -> u64)];
+
+thread_local! {
+    // Threads of a schedule all run in one of the system's, that of the test.
+    static SEEN: RefCell<Vec<Stats>> = RefCell::default();
+}
+
 /// Tries so many schedules of a scenario, or what `ZCACHE_SCHEDULES` says instead; or replays the one in the file that
 /// `ZCACHE_SCHEDULE` names.
-fn explore(name: &str, schedules: usize, scenario: fn()) {
+fn explore(name: &str, schedules: usize, scenario: fn(), reaches: Reaches) {
     if let Ok(path) = std::env::var("ZCACHE_SCHEDULE") {
         let replay = ReplayScheduler::new_from_file(path).expect("ZCACHE_SCHEDULE is a file");
         run(name, replay, scenario);
@@ -51,12 +66,20 @@ fn explore(name: &str, schedules: usize, scenario: fn()) {
     };
     let seed = Rng::from_env(name).next();
     let half = schedules.div_ceil(2);
-    run(name, RandomScheduler::new_from_seed(seed, half), scenario);
+    let random = |count| RandomScheduler::new_from_seed(seed, count);
+    // Fails when a schedule that is run twice differs, so that one that fails can be replayed.
+    let twice = UncontrolledNondeterminismCheckScheduler::new(random(REPLAYED));
+    run(name, twice, scenario);
     run(
         name,
         PctScheduler::new_from_seed(seed, DEPTH, half),
         scenario,
     );
+    run(name, random(half), scenario);
+    let seen = SEEN.take();
+    for (what, number) in reaches {
+        assert!(seen.iter().any(|stats| number(stats) > 0), "no {what}");
+    }
 }
 
 fn run(name: &str, scheduler: impl Scheduler + 'static, scenario: fn()) {
@@ -157,4 +180,5 @@ fn check_empty(store: &Store) {
     assert_eq!((stats.stored_pages, stats.compressed_bytes), (0, 0));
     assert_eq!((stats.swapped_pages, stats.swap_bytes), (0, 0));
     assert_eq!(store.oldest_transfer(), None);
+    SEEN.with_borrow_mut(|seen| seen.push(stats));
 }

@@ -27,12 +27,24 @@ fn scenario() {
             for _ in 0..calls {
                 let key = keys[rng.below(keys.len() as u64) as usize];
                 match rng.below(kinds) {
-                    0..3 => drop(witness.take(key)),
-                    3 => drop(witness.get(key)),
-                    4 => drop(witness.put(key)),
-                    5 => drop(witness.flush(key)),
-                    6 => drop(witness.flush_object(&keys)),
-                    _ => drop(witness.store.reclaim(u64::MAX)),
+                    0..3 => {
+                        witness.take(key);
+                    }
+                    3 => {
+                        witness.get(key);
+                    }
+                    4 => {
+                        witness.put(key);
+                    }
+                    5 => {
+                        witness.flush(key);
+                    }
+                    6 => {
+                        witness.flush_object(&keys);
+                    }
+                    _ => {
+                        witness.store.reclaim(u64::MAX);
+                    }
                 }
             }
         })
@@ -55,5 +67,16 @@ fn leave(witness: &Witness, keys: &[Key]) {
 
 #[test]
 fn a_place_that_is_used_again_is_not_taken_for_the_old_one() {
-    explore("places", 2000, scenario);
+    explore(
+        "places",
+        2000,
+        scenario,
+        &[
+            ("read of the tier", |stats| stats.swapin_pages),
+            ("page that moved while it was read", |stats| {
+                stats.relocations
+            }),
+            ("block packed anew", |stats| stats.swap_compacted_pages),
+        ],
+    );
 }

@@ -11,6 +11,9 @@ use crate::tier::{Tier, TierRead, TierWrite};
 /// Turns of other threads that a transfer lasts, at most.
 const TURNS_MAX: u64 = 100;
 
+/// What the tier says when it panics.
+pub(super) const PANIC: &str = "the tier panics";
+
 pub(super) struct SlowTier {
     memory: Arc<MemoryTier>,
     panics: Arc<AtomicBool>,
@@ -31,7 +34,7 @@ impl SlowTier {
         }
         if self.panics.swap(false, Relaxed) {
             // Not `panic!`, whose hook would report a failed schedule.
-            std::panic::resume_unwind(Box::new("the tier panics"));
+            std::panic::resume_unwind(Box::new(PANIC));
         }
     }
 }
