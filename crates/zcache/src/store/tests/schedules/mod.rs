@@ -35,7 +35,7 @@ use crate::testing::Rng;
 use tier::SlowTier;
 use witness::Witness;
 
-/// Changes of priorities in a schedule of the second half, and one.
+/// Where threads have priorities, these change at one step fewer.
 const DEPTH: usize = 4;
 
 /// Schedules of each scenario that are run twice.
@@ -57,7 +57,7 @@ thread_local! {
 fn explore(name: &str, schedules: usize, scenario: fn(), reaches: Reaches) {
     if let Ok(path) = std::env::var("ZCACHE_SCHEDULE") {
         let replay = ReplayScheduler::new_from_file(path).expect("ZCACHE_SCHEDULE is a file");
-        run(name, replay, scenario);
+        run(&format!("{name}, replayed"), replay, scenario);
         return;
     }
     let schedules = match std::env::var("ZCACHE_SCHEDULES") {
@@ -69,13 +69,10 @@ fn explore(name: &str, schedules: usize, scenario: fn(), reaches: Reaches) {
     let random = |count| RandomScheduler::new_from_seed(seed, count);
     // Fails when a schedule that is run twice differs, so that one that fails can be replayed.
     let twice = UncontrolledNondeterminismCheckScheduler::new(random(REPLAYED));
-    run(name, twice, scenario);
-    run(
-        name,
-        PctScheduler::new_from_seed(seed, DEPTH, half),
-        scenario,
-    );
-    run(name, random(half), scenario);
+    let by_priorities = PctScheduler::new_from_seed(seed, DEPTH, half);
+    run(&format!("{name}, twice each"), twice, scenario);
+    run(&format!("{name}, by priorities"), by_priorities, scenario);
+    run(&format!("{name}, at random"), random(half), scenario);
     let seen = SEEN.take();
     for (what, number) in reaches {
         assert!(seen.iter().any(|stats| number(stats) > 0), "no {what}");
