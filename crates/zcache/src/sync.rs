@@ -1,13 +1,28 @@
-//! Locks, atomics and threads of the store: the standard library's, or shuttle's where a test chooses the schedule.
+//! Locks, atomics, thread-locals and the clock of the store: the standard library's, or others where a test chooses the
+//! schedule.
 //!
-//! Stage on the data path: under every stage that is shared between threads. Working memory is lent without
-//! waiting, so no schedule depends on it, and stays with the standard library.
+//! Stage on the data path: under every stage that is shared between threads. Working memory is lent without waiting, so no
+//! schedule depends on it, and stays with the standard library.
+//!
+//! - Nothing in the store that decides what a thread does next comes from elsewhere, so a schedule replays.
+
+#[cfg(feature = "schedules")]
+pub(crate) mod clock;
+#[cfg(feature = "schedules")]
+pub(crate) mod local;
 
 #[cfg(not(feature = "schedules"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+#[cfg(not(feature = "schedules"))]
+pub(crate) use std::{thread_local, time::Instant};
 
 #[cfg(feature = "schedules")]
-pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+pub(crate) use clock::Instant;
+#[cfg(feature = "schedules")]
+pub(crate) use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard, RwLock, atomic},
+    thread_local,
+};
 
 // No schedule depends on these.
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError, Weak};

@@ -30,7 +30,9 @@ pub use coding::training::Trained;
 pub use events::Event;
 pub use reclaim::Reclaimed;
 
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[cfg(feature = "schedules")]
+use crate::sync::local::LocalCell;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::cell::Cell;
 use std::time::Instant;
@@ -384,8 +386,8 @@ impl Store {
 
     /// The shard that this thread stores in now.
     fn shard_of_thread(&self) -> usize {
-        static NEXT_RUN: AtomicU32 = AtomicU32::new(0);
-        thread_local! {
+        static NEXT_RUN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        crate::sync::thread_local! {
             static RUN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
         }
         let (run, left) = match RUN.get() {

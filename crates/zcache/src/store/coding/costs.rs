@@ -96,7 +96,7 @@ pub(crate) enum Turn {
     },
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static STORES: Cell<u32> = const { Cell::new(0) };
     static LOADS: Cell<u32> = const { Cell::new(0) };
 }

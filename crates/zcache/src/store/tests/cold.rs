@@ -15,7 +15,7 @@ fn config(codec: Codec, allocator: Allocator) -> StoreConfig {
 }
 
 /// Pages of words from one vocabulary: level 6 finds more in them than level 1.
-fn texts(count: u64) -> Vec<Page> {
+pub(super) fn texts(count: u64) -> Vec<Page> {
     let mut rng = Rng::new(42);
     let words: Vec<Vec<u8>> = (0..3000)
         .map(|_| {

@@ -7,6 +7,8 @@ mod dictionaries;
 mod inside;
 mod limits;
 mod model;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod stress;
 mod tiers;
 
