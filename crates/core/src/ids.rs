@@ -136,4 +136,3 @@ impl CodecId {
         self.0
     }
 }
-

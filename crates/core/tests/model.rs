@@ -255,10 +255,7 @@ impl World {
         {
             assert_eq!(next, Some(plan.run));
             let bytes = self.arena.bytes(plan.frame, plan.run).to_vec();
-            let live = self
-                .shard
-                .live_zpages(&self.arena, plan.block)
-                .count();
+            let live = self.shard.live_zpages(&self.arena, plan.block).count();
             assert_eq!(live, plan.zpages as usize);
             self.writing.push((plan, bytes));
         }
@@ -307,10 +304,7 @@ impl World {
             bytes,
             "bytes changed under a recompression"
         );
-        let lives: Vec<LiveZpage> = self
-            .shard
-            .live_zpages(&self.arena, plan.block)
-            .collect();
+        let lives: Vec<LiveZpage> = self.shard.live_zpages(&self.arena, plan.block).collect();
         let mut changes = Vec::new();
         for live in lives {
             let (from, len) = (live.offset_bytes as usize, live.len_bytes as usize);

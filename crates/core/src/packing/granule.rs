@@ -235,7 +235,11 @@ mod tests {
             assert!(granules(len) * GRANULE >= len);
             assert!(Granule::bins_for(len).contains(&Granule::bin_of(Fill(0)).unwrap()));
         }
-        assert_eq!(granules(4096) * 4, GRANULES, "pages that do not shrink waste nothing");
+        assert_eq!(
+            granules(4096) * 4,
+            GRANULES,
+            "pages that do not shrink waste nothing"
+        );
     }
 
     #[test]
@@ -282,7 +286,11 @@ mod tests {
         assert_eq!(remove(0), (6, 6, 20), "a smaller one is forgotten");
         assert_eq!(remove(9), (6, 6, 18));
         assert_eq!(remove(7), (6, 6, 18));
-        assert_eq!(remove(8), (6, 6, 14), "what is dead behind the last zpage is free");
+        assert_eq!(
+            remove(8),
+            (6, 6, 14),
+            "what is dead behind the last zpage is free"
+        );
         assert_eq!(remove(6), (0, 0, 6), "and the hole with it");
         assert_eq!(remove(1), (0, 4, 6));
     }
@@ -299,7 +307,15 @@ mod tests {
         };
         assert_eq!(Parts::of(fill), expected);
         assert_eq!(Granule::claim(fill, 9 * GRANULE, 16), None, "not twice");
-        assert_eq!(Granule::claim(fill, 12 * GRANULE + 8, 16), None, "not between granules");
-        assert_eq!(Granule::claim(fill, 1023 * GRANULE, 17), None, "not beyond the end");
+        assert_eq!(
+            Granule::claim(fill, 12 * GRANULE + 8, 16),
+            None,
+            "not between granules"
+        );
+        assert_eq!(
+            Granule::claim(fill, 1023 * GRANULE, 17),
+            None,
+            "not beyond the end"
+        );
     }
 }

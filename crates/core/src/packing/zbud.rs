@@ -136,8 +136,14 @@ mod tests {
         assert_eq!(Zbud::remove(both, 0, 640, GAP), Ok(fill_of(0, 20)));
         let second = Zbud::remove(both, second_start(20), 1280, GAP);
         assert_eq!(second, Ok(fill_of(10, 0)));
-        assert_eq!(Zbud::claim(fill_of(10, 0), second_start(20), 1280), Some(both));
-        assert_eq!(Zbud::claim(fill_of(10, 0), second_start(20) - 8, 1280), None);
+        assert_eq!(
+            Zbud::claim(fill_of(10, 0), second_start(20), 1280),
+            Some(both)
+        );
+        assert_eq!(
+            Zbud::claim(fill_of(10, 0), second_start(20) - 8, 1280),
+            None
+        );
     }
 
     #[test]

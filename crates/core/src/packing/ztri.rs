@@ -346,7 +346,8 @@ mod tests {
             let mut fill = Fill(0);
             let placed = parts.places().into_iter().filter(|(_, len)| *len != 0);
             for (start, len) in placed {
-                fill = Ztri::claim(fill, start * CHUNK, len * CHUNK).expect("room for what was there");
+                fill =
+                    Ztri::claim(fill, start * CHUNK, len * CHUNK).expect("room for what was there");
             }
             // A middle that ends where the frame does is as good as a last.
             assert_eq!(Parts::of(fill).used(), parts.used(), "{parts:?}");

@@ -15,9 +15,9 @@ use super::Shard;
 use crate::exchange::{LiveZpage, WritebackPlan, Zpage};
 use crate::frames::{FrameId, Frames};
 use crate::ids::{BlockToken, CodecId, Kind};
+use crate::tables::Checked;
 use crate::tables::block::{AGE_LINKS, Block, State};
 use crate::tables::entry::{Content, Span};
-use crate::tables::Checked;
 
 /// A zpage that takes the place of another of the same page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

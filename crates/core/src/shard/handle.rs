@@ -91,7 +91,8 @@ impl Shard {
         references: u32,
     ) -> Checked<()> {
         let owner = Owner::Handle { references };
-        self.entries.write(frames, token, &Entry { owner, ..*handle })
+        self.entries
+            .write(frames, token, &Entry { owner, ..*handle })
     }
 
     fn handle<F: Frames>(&self, frames: &F, token: EntryToken) -> Checked<Option<(Entry, u32)>> {

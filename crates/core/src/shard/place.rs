@@ -193,9 +193,7 @@ impl Shard {
             Owner::Handle { .. } => self.usage.handle_pages += 1,
             Owner::Key { object, index } => {
                 self.add_to_object(frames, token, object, index)?;
-                let grew = self
-                    .page_index
-                    .insert(frames, &mut self.entries, token)?;
+                let grew = self.page_index.insert(frames, &mut self.entries, token)?;
                 self.counters.index_growth_failed += u64::from(!grew);
                 self.usage.tmem_pages += 1;
             }

@@ -97,8 +97,8 @@ impl Shard {
                         && youngest != Some(span.block)
                     {
                         // Damage is told by the look at the page.
-                        let _ = self
-                            .sound(frames, |shard, frames| shard.refresh(frames, span.block));
+                        let _ =
+                            self.sound(frames, |shard, frames| shard.refresh(frames, span.block));
                         youngest = Some(span.block);
                     }
                     self.found(&*frames, &entry)
@@ -204,7 +204,11 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn find_page<F: Frames>(&self, frames: &F, key: &Key) -> Checked<Option<(EntryToken, Entry)>> {
+    pub(super) fn find_page<F: Frames>(
+        &self,
+        frames: &F,
+        key: &Key,
+    ) -> Checked<Option<(EntryToken, Entry)>> {
         match self.find_object(frames, key.pool, key.object)? {
             Some(object) => self.find_index(frames, object, key.index),
             None => Ok(None),
@@ -231,6 +235,19 @@ impl Shard {
         let Some(pool) = self.find_pool(frames, pool)? else {
             return Ok(None);
         };
+        let found = self.find_object_in(frames, pool, id)?;
+        if found.is_none() && !self.pools.is_complete(frames, pool)? {
+            return Err(Damaged::Known);
+        }
+        Ok(found)
+    }
+
+    fn find_object_in<F: Frames>(
+        &self,
+        frames: &F,
+        pool: PoolToken,
+        id: ObjectId,
+    ) -> Checked<Option<ObjectToken>> {
         let hash = self.object_index.seed().object(pool.0, id);
         self.object_index
             .find(frames, &self.objects, hash, |token| {
@@ -255,6 +272,9 @@ impl Shard {
             }
             Ok(is)
         })?;
+        if token.is_none() && !self.objects.is_complete(frames, object)? {
+            return Err(Damaged::Known);
+        }
         Ok(token.zip(found))
     }
 
@@ -271,15 +291,14 @@ impl Shard {
         let Some(pool) = self.pool_for(frames, key.pool)? else {
             return Ok(None);
         };
-        let hash = self.object_index.seed().object(pool.0, key.object);
-        let is = |token| Ok(self.objects.name(frames, token)? == (pool, key.object));
-        match self.object_index.find(frames, &self.objects, hash, is) {
+        // What takes the place of one that may have been lost is not complete.
+        let is_complete = match self.find_object_in(frames, pool, key.object) {
             Ok(Some(object)) => return Ok(Some(object)),
-            // A new one is as good as one that was lost.
-            Ok(None) | Err(Damaged::Known) => {}
+            Ok(None) => self.pools.is_complete(frames, pool)?,
+            Err(Damaged::Known) => false,
             Err(damaged) => return Err(damaged),
-        }
-        let made = self.make_object(frames, pool, key.object)?;
+        };
+        let made = self.make_object(frames, pool, key.object, is_complete)?;
         if made.is_none() {
             self.free_pool_if_empty(frames, pool)?;
         }
@@ -291,6 +310,7 @@ impl Shard {
         frames: &mut F,
         pool: PoolToken,
         id: ObjectId,
+        is_complete: bool,
     ) -> Checked<Option<ObjectToken>> {
         if !self.object_index.prepare(frames)? {
             return Ok(None);
@@ -298,10 +318,8 @@ impl Shard {
         let Some(token) = self.objects.alloc(frames)? else {
             return Ok(None);
         };
-        self.objects.init(frames, token, pool, id)?;
-        let grew = self
-            .object_index
-            .insert(frames, &mut self.objects, token)?;
+        self.objects.init(frames, token, pool, id, is_complete)?;
+        let grew = self.object_index.insert(frames, &mut self.objects, token)?;
         self.counters.index_growth_failed += u64::from(!grew);
         let head = self.pools.head(frames, pool)?;
         self.objects.set_pool_links(frames, token, [None, head])?;
@@ -316,18 +334,19 @@ impl Shard {
     }
 
     fn pool_for<F: Frames>(&mut self, frames: &mut F, pool: PoolId) -> Checked<Option<PoolToken>> {
-        match self.find_pool(frames, pool) {
+        let is_complete = match self.find_pool(frames, pool) {
             Ok(Some(token)) => return Ok(Some(token)),
-            Ok(None) | Err(Damaged::Known) => {}
+            Ok(None) => true,
+            Err(Damaged::Known) => false,
             Err(damaged) => return Err(damaged),
-        }
+        };
         if !self.pool_index.prepare(frames)? {
             return Ok(None);
         }
         let Some(token) = self.pools.alloc(frames)? else {
             return Ok(None);
         };
-        self.pools.init(frames, token, pool)?;
+        self.pools.init(frames, token, pool, is_complete)?;
         let grew = self.pool_index.insert(frames, &mut self.pools, token)?;
         self.counters.index_growth_failed += u64::from(!grew);
         Ok(Some(token))
@@ -389,6 +408,7 @@ impl Shard {
         if self.objects.extent(frames, object)?.pages != 0 {
             return Ok(());
         }
+        ensure(self.objects.head(frames, object)?.is_none())?;
         let (pool, _) = self.objects.name(frames, object)?;
         self.object_index
             .remove(frames, &mut self.objects, object)?;
@@ -419,6 +439,7 @@ impl Shard {
         if self.pools.objects(frames, pool)? != 0 {
             return Ok(());
         }
+        ensure(self.pools.head(frames, pool)?.is_none())?;
         self.pool_index.remove(frames, &mut self.pools, pool)?;
         self.pools.free(frames, pool)
     }

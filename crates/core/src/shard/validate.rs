@@ -14,6 +14,7 @@ use crate::tables::block::{AGE_LINKS, BIN_LINKS, Block, State};
 use crate::tables::entry::{Content, Entry, Owner};
 use crate::tables::list::List;
 use crate::tables::object::ObjectToken;
+use crate::tables::table::Token;
 use crate::tables::{Checked, members};
 
 /// An equation of the core that does not hold.
@@ -140,13 +141,11 @@ impl Shard {
     fn walk_objects<F: Frames>(&self, frames: &F) -> Result<(), Broken> {
         let (mut objects, mut pages) = (0u32, 0u32);
         for token in self.objects.tokens() {
-            if sound("objects are there", self.objects.find(frames, token))?.is_none() {
+            let record = sound("objects are there", self.objects.find(frames, token))?;
+            if record.is_none_or(|record| ObjectToken::is_free(record)) {
                 continue;
             }
-            let extent = sound("an object is there", self.objects.extent(frames, token))?;
-            if extent.pages == 0 {
-                continue;
-            }
+            let extent = sound("an object is sound", self.objects.extent(frames, token))?;
             objects += 1;
             pages += extent.pages;
             self.check_object(frames, token, extent.pages)?;
@@ -214,7 +213,10 @@ impl Shard {
             while let Some(object) = next {
                 listed += 1;
                 check("the objects of a pool end", listed <= count, true)?;
-                next = sound("an object is there", self.objects.pool_links(frames, object))?[1];
+                next = sound(
+                    "an object is there",
+                    self.objects.pool_links(frames, object),
+                )?[1];
             }
             check("objects of a pool == those listed", count, listed)?;
         }
@@ -512,10 +514,8 @@ impl Shard {
 
     fn check_events(&self) -> Result<(), Broken> {
         let c = &self.counters;
-        let rejected = c.rejected_no_frames
-            + c.rejected_no_metadata
-            + c.rejected_length
-            + c.rejected_damaged;
+        let rejected =
+            c.rejected_no_frames + c.rejected_no_metadata + c.rejected_length + c.rejected_damaged;
         check("puts == stored + rejected", c.puts, c.stored + rejected)?;
         let gone = c.released
             + c.overwritten

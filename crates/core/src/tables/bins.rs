@@ -96,7 +96,9 @@ impl<const N: usize> Bins<N> {
             }
             if bits != 0 {
                 let bin = word * 64 + bits.trailing_zeros() as usize;
-                return (bin < range.end).then(|| self.lists[bin].youngest()).flatten();
+                return (bin < range.end)
+                    .then(|| self.lists[bin].youngest())
+                    .flatten();
             }
         }
         None
@@ -112,7 +114,9 @@ impl<const N: usize> Bins<N> {
             }
             if bits != 0 {
                 let bin = word * 64 + 63 - bits.leading_zeros() as usize;
-                return (bin >= range.start).then(|| self.lists[bin].oldest()).flatten();
+                return (bin >= range.start)
+                    .then(|| self.lists[bin].oldest())
+                    .flatten();
             }
         }
         None

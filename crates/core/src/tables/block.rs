@@ -107,7 +107,14 @@ pub(crate) struct Block {
 
 fn seal_of(record: &[u8; SIZE]) -> u32 {
     let word = |at| read_word(record, at);
-    seal([word(PLACE), word(STATE), word(FILL), word(FILL + 4), word(GENERATION), 0])
+    seal([
+        word(PLACE),
+        word(STATE),
+        word(FILL),
+        word(FILL + 4),
+        word(GENERATION),
+        0,
+    ])
 }
 
 impl BlockTable {

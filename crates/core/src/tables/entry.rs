@@ -546,11 +546,7 @@ impl Entries {
         self.keyed.destroy(frames);
     }
 
-    fn find<'f, F: Frames>(
-        &self,
-        frames: &'f F,
-        token: EntryToken,
-    ) -> Checked<Option<&'f [u8]>> {
+    fn find<'f, F: Frames>(&self, frames: &'f F, token: EntryToken) -> Checked<Option<&'f [u8]>> {
         Ok(match is_handle(token) {
             true => {
                 let record = self.handles.find(frames, HandleNumber(number_of(token)))?;
@@ -605,7 +601,11 @@ fn sound_fields(record: &[u8], is_handle: bool) -> Checked<Fields> {
     let (owner, block) = (read_word(record, owner_at), read_word(record, BLOCK));
     let fields = Fields {
         owner: owner & LOW,
-        index: if is_handle { 0 } else { read_word(record, INDEX) },
+        index: if is_handle {
+            0
+        } else {
+            read_word(record, INDEX)
+        },
         block: block & LOW,
         packed: read_word(record, PACKED),
         checksum: read_word(record, CHECKSUM),
@@ -619,15 +619,11 @@ impl Chained for Entries {
     type Token = EntryToken;
 
     fn link<F: Frames>(&self, frames: &F, token: EntryToken) -> Checked<u32> {
-        self.keyed.word(frames, KeyedNumber(number_of(token)), FIRST)
+        self.keyed
+            .word(frames, KeyedNumber(number_of(token)), FIRST)
     }
 
-    fn set_link<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        token: EntryToken,
-        link: u32,
-    ) -> Checked<()> {
+    fn set_link<F: Frames>(&mut self, frames: &mut F, token: EntryToken, link: u32) -> Checked<()> {
         let number = KeyedNumber(number_of(token));
         self.keyed.set_word(frames, number, FIRST, link)
     }

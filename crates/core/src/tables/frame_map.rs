@@ -10,10 +10,10 @@
 //!
 //! Does not: know what is in a data frame.
 
-use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
-use crate::ids::NONE;
 use super::table::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
+use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
+use crate::ids::NONE;
 
 /// Frames that the shard names itself.
 const DIRECT: usize = 64;

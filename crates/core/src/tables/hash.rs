@@ -79,7 +79,14 @@ mod tests {
             let mask = u32::MAX >> (32 - bits);
             let mut kept = 0;
             for number in 0..200u32 {
-                let words = [1, number, 0x8000_0000 | number << 12, number ^ 77, number % 7, 0];
+                let words = [
+                    1,
+                    number,
+                    0x8000_0000 | number << 12,
+                    number ^ 77,
+                    number % 7,
+                    0,
+                ];
                 for bit in 0..192 {
                     let mut flipped = words;
                     flipped[bit / 32] ^= 1 << (bit % 32);
@@ -99,7 +106,10 @@ mod tests {
                 buckets[seed.page(5, index) as usize % 256] += 1;
             }
             // A hundred expected, ten the standard deviation.
-            assert!(buckets.iter().all(|count| (50..150).contains(count)), "{buckets:?}");
+            assert!(
+                buckets.iter().all(|count| (50..150).contains(count)),
+                "{buckets:?}"
+            );
         }
     }
 }

@@ -119,7 +119,11 @@ impl Index {
             }
             next = link(records.link(frames, token)?);
         }
-        if marked { Err(Damaged::Known) } else { Ok(None) }
+        if marked {
+            Err(Damaged::Known)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Makes sure that there is a bucket to insert into; false when there is no frame for it.
@@ -229,7 +233,10 @@ impl Index {
 
     /// The first record of a chain, and the bucket's mark.
     fn head<F: Frames, T: Link>(&self, frames: &F, bucket: u32) -> Checked<(Option<T>, bool)> {
-        let frame = self.heads.get(frames, bucket / PER_FRAME)?.ok_or(Damaged::New)?;
+        let frame = self
+            .heads
+            .get(frames, bucket / PER_FRAME)?
+            .ok_or(Damaged::New)?;
         let bytes = frames.bytes(frame, Run::FRAME);
         let word = read_word(bytes, (bucket % PER_FRAME) as usize * 4);
         let head = match word & !MARK {
@@ -246,7 +253,10 @@ impl Index {
         head: Option<T>,
         marked: bool,
     ) -> Checked<()> {
-        let frame = self.heads.get(frames, bucket / PER_FRAME)?.ok_or(Damaged::New)?;
+        let frame = self
+            .heads
+            .get(frames, bucket / PER_FRAME)?
+            .ok_or(Damaged::New)?;
         let word = head.map_or(EMPTY, Link::to_link) | if marked { MARK } else { 0 };
         let at = (bucket % PER_FRAME) as usize * 4;
         write_word(frames.bytes_mut(frame, Run::FRAME), at, word);

@@ -1,11 +1,11 @@
-//! Objects: the 60-byte records of tmem objects that have pages here.
+//! Objects: the 64-byte records of tmem objects that have pages here.
 //!
 //! Stage on the data path: a key's pool and 192-bit id are looked up once and from then on are a 4-byte token in each of
 //! the object's entries.
 //!
 //! ```text
 //! byte 0  link    hash chain, free list
-//!      4  pool    token
+//!      4  pool    token; bit 31: pages of it may have been lost
 //!      8  id      three u64
 //!     32  pages   entries that name this object; 0 for a free record
 //!     36  first   no page has a lower index
@@ -13,6 +13,7 @@
 //!     44  head    the first of its pages
 //!     48  previous and next object of the pool
 //!     56  seal of pool and id
+//!     60  seal of pages, first and last
 //! ```
 //!
 //! Invariants:
@@ -29,7 +30,7 @@ use super::{Checked, Damaged, ensure};
 use crate::frames::Frames;
 use crate::ids::{EntryToken, NONE, ObjectId};
 
-const SIZE: usize = 60;
+const SIZE: usize = 64;
 const LINK: usize = 0;
 const POOL: usize = 4;
 const ID: usize = 8;
@@ -39,6 +40,10 @@ const LAST: usize = 40;
 const HEAD: usize = 44;
 const POOL_LINKS: usize = 48;
 const SEAL: usize = 56;
+const EXTENT_SEAL: usize = 60;
+
+/// In the pool's word: pages of the object may have been lost, so none is told to be missing.
+const INCOMPLETE: u32 = 1 << 31;
 
 pub(crate) const OBJECTS_PER_FRAME: u32 = Objects::PER_FRAME;
 
@@ -76,6 +81,12 @@ pub(crate) struct Extent {
     pub(crate) last: u32,
 }
 
+impl Extent {
+    fn seal(&self) -> u32 {
+        seal([self.pages, self.first, self.last, 0, 0, 0])
+    }
+}
+
 fn seal_of(record: &[u8; SIZE]) -> u32 {
     let word = |at| read_word(record, at);
     seal([
@@ -99,17 +110,41 @@ impl Objects {
         ensure(read_word(record, SEAL) == seal_of(record))?;
         let half = |at| u64::from(read_word(record, at));
         let id = [ID, ID + 8, ID + 16].map(|at| half(at) | half(at + 4) << 32);
-        Ok((PoolToken(read_word(record, POOL)), ObjectId(id)))
+        Ok((
+            PoolToken(read_word(record, POOL) & !INCOMPLETE),
+            ObjectId(id),
+        ))
+    }
+
+    /// Whether a page that is not found was never there; the record is sound.
+    pub(crate) fn is_complete<F: Frames>(&self, frames: &F, token: ObjectToken) -> Checked<bool> {
+        Ok(self.word(frames, token, POOL)? & INCOMPLETE == 0)
     }
 
     /// Its pages and their bounds; a free record has no pages.
     pub(crate) fn extent<F: Frames>(&self, frames: &F, token: ObjectToken) -> Checked<Extent> {
         let record = self.record(frames, token)?;
-        Ok(Extent {
+        let extent = Extent {
             pages: read_word(record, PAGES),
             first: read_word(record, FIRST),
             last: read_word(record, LAST),
-        })
+        };
+        ensure(read_word(record, EXTENT_SEAL) == extent.seal())?;
+        Ok(extent)
+    }
+
+    fn set_extent<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: ObjectToken,
+        extent: Extent,
+    ) -> Checked<()> {
+        let record = self.record_mut(frames, token)?;
+        write_word(record, PAGES, extent.pages);
+        write_word(record, FIRST, extent.first);
+        write_word(record, LAST, extent.last);
+        write_word(record, EXTENT_SEAL, extent.seal());
+        Ok(())
     }
 
     /// Writes a record without pages that is in no list.
@@ -119,9 +154,11 @@ impl Objects {
         token: ObjectToken,
         pool: PoolToken,
         id: ObjectId,
+        is_complete: bool,
     ) -> Checked<()> {
         let record = self.record_mut(frames, token)?;
-        write_word(record, POOL, pool.0);
+        let flag = if is_complete { 0 } else { INCOMPLETE };
+        write_word(record, POOL, pool.0 | flag);
         for (number, word) in id.0.iter().enumerate() {
             record[ID + number * 8..ID + number * 8 + 8].copy_from_slice(&word.to_le_bytes());
         }
@@ -137,12 +174,13 @@ impl Objects {
         frames: &mut F,
         token: ObjectToken,
     ) -> Checked<()> {
-        let record = self.record_mut(frames, token)?;
-        write_word(record, PAGES, 0);
-        write_word(record, FIRST, u32::MAX);
-        write_word(record, LAST, 0);
-        write_word(record, HEAD, NONE);
-        Ok(())
+        let none = Extent {
+            pages: 0,
+            first: u32::MAX,
+            last: 0,
+        };
+        self.set_extent(frames, token, none)?;
+        self.set_head(frames, token, None)
     }
 
     /// Counts a page in, which is now the first of the list.
@@ -154,12 +192,13 @@ impl Objects {
         head: EntryToken,
     ) -> Checked<()> {
         let extent = self.extent(frames, token)?;
-        let record = self.record_mut(frames, token)?;
-        write_word(record, PAGES, extent.pages + 1);
-        write_word(record, FIRST, extent.first.min(index));
-        write_word(record, LAST, extent.last.max(index));
-        write_word(record, HEAD, head.0);
-        Ok(())
+        let more = Extent {
+            pages: extent.pages + 1,
+            first: extent.first.min(index),
+            last: extent.last.max(index),
+        };
+        self.set_extent(frames, token, more)?;
+        self.set_head(frames, token, Some(head))
     }
 
     /// Counts a page out.
@@ -168,8 +207,9 @@ impl Objects {
         frames: &mut F,
         token: ObjectToken,
     ) -> Checked<()> {
-        let pages = self.word(frames, token, PAGES)?.checked_sub(1);
-        self.set_word(frames, token, PAGES, pages.ok_or(Damaged::New)?)
+        let extent = self.extent(frames, token)?;
+        let pages = extent.pages.checked_sub(1).ok_or(Damaged::New)?;
+        self.set_extent(frames, token, Extent { pages, ..extent })
     }
 
     /// Notes that every page has an index up to this.
@@ -179,7 +219,8 @@ impl Objects {
         token: ObjectToken,
         last: u32,
     ) -> Checked<()> {
-        self.set_word(frames, token, LAST, last)
+        let extent = self.extent(frames, token)?;
+        self.set_extent(frames, token, Extent { last, ..extent })
     }
 
     /// The first of its pages.
@@ -210,10 +251,12 @@ impl Objects {
         token: ObjectToken,
     ) -> Checked<[Option<ObjectToken>; 2]> {
         let record = self.record(frames, token)?;
-        Ok([POOL_LINKS, POOL_LINKS + 4].map(|at| match read_word(record, at) {
-            NONE => None,
-            token => Some(ObjectToken(token)),
-        }))
+        Ok(
+            [POOL_LINKS, POOL_LINKS + 4].map(|at| match read_word(record, at) {
+                NONE => None,
+                token => Some(ObjectToken(token)),
+            }),
+        )
     }
 
     pub(crate) fn set_pool_links<F: Frames>(

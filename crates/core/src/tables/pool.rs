@@ -1,4 +1,4 @@
-//! Pools: the 20-byte records of tmem pools that have objects here.
+//! Pools: the 24-byte records of tmem pools that have objects here.
 //!
 //! Stage on the data path: from a key's pool to its objects, so that a flush of a pool visits what is in it and nothing
 //! else.
@@ -8,7 +8,8 @@
 //!      4  pool     id with its kind
 //!      8  objects  records that name this pool; 0 for a free record
 //!     12  head     the first of its objects
-//!     16  seal of pool
+//!     16  1 when objects of it may have been lost
+//!     20  seal of pool and that
 //! ```
 //!
 //! Invariants:
@@ -24,12 +25,13 @@ use super::{Checked, Damaged, ensure};
 use crate::frames::Frames;
 use crate::ids::{NONE, PoolId};
 
-const SIZE: usize = 20;
+const SIZE: usize = 24;
 const LINK: usize = 0;
 const POOL: usize = 4;
 const OBJECTS: usize = 8;
 const HEAD: usize = 12;
-const SEAL: usize = 16;
+const INCOMPLETE: usize = 16;
+const SEAL: usize = 20;
 
 /// Names a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +54,8 @@ impl Token for PoolToken {
 /// The table of pools.
 pub(crate) type Pools = Table<PoolToken, SIZE>;
 
-fn seal_of(pool: u32) -> u32 {
-    seal([pool, 0, 0, 0, 0, 0])
+fn seal_of(pool: u32, incomplete: u32) -> u32 {
+    seal([pool, incomplete, 0, 0, 0, 0])
 }
 
 impl Pools {
@@ -61,8 +63,13 @@ impl Pools {
     pub(crate) fn id<F: Frames>(&self, frames: &F, token: PoolToken) -> Checked<PoolId> {
         let record = self.record(frames, token)?;
         let pool = read_word(record, POOL);
-        ensure(read_word(record, SEAL) == seal_of(pool))?;
+        ensure(read_word(record, SEAL) == seal_of(pool, read_word(record, INCOMPLETE)))?;
         Ok(PoolId::from_bits(pool))
+    }
+
+    /// Whether an object that is not found was never there; the record is sound.
+    pub(crate) fn is_complete<F: Frames>(&self, frames: &F, token: PoolToken) -> Checked<bool> {
+        Ok(self.word(frames, token, INCOMPLETE)? == 0)
     }
 
     /// Writes a record without objects.
@@ -71,10 +78,13 @@ impl Pools {
         frames: &mut F,
         token: PoolToken,
         pool: PoolId,
+        is_complete: bool,
     ) -> Checked<()> {
         let record = self.record_mut(frames, token)?;
         write_word(record, POOL, pool.to_bits());
-        write_word(record, SEAL, seal_of(pool.to_bits()));
+        let incomplete = u32::from(!is_complete);
+        write_word(record, INCOMPLETE, incomplete);
+        write_word(record, SEAL, seal_of(pool.to_bits(), incomplete));
         self.set_objects(frames, token, 0, None)
     }
 
@@ -125,7 +135,10 @@ impl Pools {
         frames: &mut F,
         token: PoolToken,
     ) -> Checked<u32> {
-        let left = self.objects(frames, token)?.checked_sub(1).ok_or(Damaged::New)?;
+        let left = self
+            .objects(frames, token)?
+            .checked_sub(1)
+            .ok_or(Damaged::New)?;
         self.set_word(frames, token, OBJECTS, left)?;
         Ok(left)
     }
@@ -138,12 +151,7 @@ impl Chained for Pools {
         self.word(frames, token, LINK)
     }
 
-    fn set_link<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        token: PoolToken,
-        link: u32,
-    ) -> Checked<()> {
+    fn set_link<F: Frames>(&mut self, frames: &mut F, token: PoolToken, link: u32) -> Checked<()> {
         self.set_word(frames, token, LINK, link)
     }
 

@@ -18,9 +18,9 @@
 use core::marker::PhantomData;
 
 use super::frame_map::FrameMap;
+use super::{Checked, Damaged, ensure};
 use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
 use crate::ids::NONE;
-use super::{Checked, Damaged, ensure};
 
 /// Bytes before the records of a frame.
 const HEAD: usize = 16;
@@ -112,6 +112,8 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         self.live -= 1;
         let was_open = free != 0;
         if in_use == 1 {
+            let mut records = bytes[HEAD..].chunks_exact(SIZE);
+            ensure(records.all(T::is_free))?;
             if was_open {
                 self.close(frames, place)?;
             }
@@ -144,11 +146,7 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
 
     /// The bytes of a record that there must be.
     #[inline]
-    pub(crate) fn record<'f, F: Frames>(
-        &self,
-        frames: &'f F,
-        token: T,
-    ) -> Checked<&'f [u8; SIZE]> {
+    pub(crate) fn record<'f, F: Frames>(&self, frames: &'f F, token: T) -> Checked<&'f [u8; SIZE]> {
         self.find(frames, token)?.ok_or(Damaged::New)
     }
 
