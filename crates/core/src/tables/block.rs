@@ -167,10 +167,12 @@ impl BlockTable {
             State::InTier(slot) => (3, slot.0),
             State::SlotFreed(slot) => (4, slot.0),
         };
-        let ephemeral = u8::from(block.kind == Kind::Ephemeral);
         let record = self.record_mut(frames, token)?;
         record[STATE] = state;
-        record[FLAGS] = ephemeral | u8::from(block.cold) * COLD | u8::from(block.aside) * ASIDE;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        record[FLAGS] = flag(block.kind == Kind::Ephemeral, EPHEMERAL)
+            | flag(block.cold, COLD)
+            | flag(block.aside, ASIDE);
         record[LIVE..LIVE + 2].copy_from_slice(&block.live.to_le_bytes());
         record[FILL..FILL + 8].copy_from_slice(&block.fill.0.to_le_bytes());
         write_word(record, PLACE, place);
