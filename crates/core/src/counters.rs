@@ -3,9 +3,10 @@
 //! Stage on the data path: beside every stage. [`Counters`] only grow; [`Usage`] is the present.
 //!
 //! Invariants (checked by `Shard::validate`):
-//! - `puts == stored + rejected_no_frames + rejected_no_metadata + rejected_length`
-//! - `stored == entries + released + overwritten + put_to_flush + flushed + evicted_eph_zpages`
-//! - `entries == handle_pages + tmem_pages == same_filled_pages + ram_zpages + tier_zpages`
+//! - `puts == stored + rejected_no_frames + rejected_no_metadata + rejected_length + rejected_damaged`
+//! - `stored == entries + released + overwritten + put_to_flush + flushed + evicted_eph_zpages + lost_pages`
+//! - `entries == handle_pages + tmem_pages`
+//! - `entries == zpages in RAM and in tiers + persistent same-filled pages + lost entries`
 //! - `writebacks_begun + recompressions_begun ==
 //!   writebacks_stored + writebacks_empty + writebacks_failed + recompressions_ended + writing_blocks`
 //!
@@ -24,6 +25,8 @@ pub struct Counters {
     pub rejected_no_metadata: u64,
     /// Of these, refused because the zpage was empty or longer than a page.
     pub rejected_length: u64,
+    /// Of these, refused because records were damaged and could not be made good.
+    pub rejected_damaged: u64,
     /// Pages of handles freed because their last reference was released.
     pub released: u64,
     /// Older copies freed by a put under the same key that was stored.
@@ -70,6 +73,14 @@ pub struct Counters {
     pub readmitted_zpages: u64,
     /// Hash tables that could not grow by a bucket; chains are longer until they can.
     pub index_growth_failed: u64,
+    /// Repairs of records that contradicted one another.
+    pub repairs: u64,
+    /// Pages that damage took together with their names.
+    pub lost_pages: u64,
+    /// Blocks whose record was damaged; their frames or slots are not used again.
+    pub lost_blocks: u64,
+    /// Frames of tables that nothing names any more.
+    pub lost_frames: u64,
 }
 
 impl Counters {
@@ -79,6 +90,7 @@ impl Counters {
         rejected_no_frames: 0,
         rejected_no_metadata: 0,
         rejected_length: 0,
+        rejected_damaged: 0,
         released: 0,
         overwritten: 0,
         put_to_flush: 0,
@@ -102,6 +114,10 @@ impl Counters {
         readmitted_blocks: 0,
         readmitted_zpages: 0,
         index_growth_failed: 0,
+        repairs: 0,
+        lost_pages: 0,
+        lost_blocks: 0,
+        lost_frames: 0,
     };
 }
 
@@ -145,8 +161,10 @@ pub struct Usage {
     pub handle_pages: u32,
     /// Of these, pages addressed by key.
     pub tmem_pages: u32,
-    /// Pages that are one word over and over.
+    /// Pages that are one word over and over: ephemeral ones, which are zpages of 8 bytes, and persistent ones.
     pub same_filled_pages: u32,
+    /// Entries whose page damage has taken: whoever asks for it hears of that.
+    pub lost_pages: u32,
     /// Objects with at least one page.
     pub objects: u32,
     /// Persistent zpages in RAM.
@@ -163,6 +181,8 @@ pub struct Usage {
     pub tier_zpages: u32,
     /// Bytes of these zpages.
     pub tier_zbytes: u64,
+    /// Of the blocks in a tier, those put aside because they could not be read.
+    pub aside_blocks: u32,
     /// Slots waiting for `take_freed_slot`.
     pub freed_slots: u32,
     /// Frames that hold blocks.
@@ -177,6 +197,7 @@ impl Usage {
         handle_pages: 0,
         tmem_pages: 0,
         same_filled_pages: 0,
+        lost_pages: 0,
         objects: 0,
         persistent: KindUsage::ZERO,
         ephemeral: KindUsage::ZERO,
@@ -185,6 +206,7 @@ impl Usage {
         tier_blocks: 0,
         tier_zpages: 0,
         tier_zbytes: 0,
+        aside_blocks: 0,
         freed_slots: 0,
         block_frames: 0,
         metadata_frames: 0,

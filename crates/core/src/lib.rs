@@ -17,26 +17,21 @@
 #[cfg(test)]
 extern crate std;
 
-mod bins;
-mod block;
 mod counters;
-mod entry;
+mod exchange;
 mod frames;
 mod ids;
-mod index;
-mod list;
-mod object;
 mod packing;
 mod shard;
-mod table;
+mod tables;
 
 pub use counters::{Counters, KindUsage, Usage};
-pub use entry::ENTRIES_MAX;
-pub use frames::{FRAME_SIZE, FrameId, Frames, Run};
-pub use ids::{
-    BlockToken, CodecId, Dropped, EntryToken, Evacuated, Found, Key, Kind, LiveZpage, ObjectId,
-    PoolId, Refused, Slot, TierBlock, TierRange, Watermarks, WriteFailed, WritebackEnd,
-    WritebackPlan, ZPAGE_LEN_MAX, Zpage,
+pub use exchange::{
+    Dropped, Evacuated, Found, LiveZpage, Refused, TierBlock, TierRange, Watermarks, WriteFailed,
+    WritebackEnd, WritebackPlan, ZPAGE_LEN_MAX, Zpage,
 };
+pub use frames::{FRAME_SIZE, FrameId, Frames, Run};
+pub use ids::{BlockToken, CodecId, EntryToken, Generation, Key, Kind, ObjectId, PoolId, Slot};
 pub use packing::Allocator;
-pub use shard::{Broken, Recompressed, Replacement, Shard};
+pub use shard::{Broken, Flushed, Recompressed, Replacement, Shard};
+pub use tables::{ENTRIES_MAX, metadata};

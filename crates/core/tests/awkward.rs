@@ -10,7 +10,7 @@ use zcache_core::{
     Allocator, CodecId, EntryToken, Found, Frames, Refused, Shard, Slot, TierBlock, Zpage,
 };
 
-/// The smallest, a half, three quarters and all of a frame, with and without a header, and their neighbours.
+/// The smallest, a half, three quarters and all of a frame, and their neighbours.
 const LENS: [usize; 14] = [
     1, 24, 25, 1357, 2040, 2041, 2048, 2049, 3072, 3073, 4088, 4089, 4095, 4096,
 ];
@@ -170,7 +170,7 @@ fn each_allocation_may_fail_at_each_awkward_length() {
         for len in LENS {
             let failures = (0..).take_while(|nth| live(allocator, len, *nth)).count();
             // An entry table, a block, and a block table at least.
-            assert!(failures > 4, "{failures} for {len} bytes in {allocator:?}");
+            assert!(failures >= 3, "{failures} for {len} bytes in {allocator:?}");
         }
     }
 }
@@ -180,7 +180,7 @@ fn as_many_awkward_zpages_share_a_block_as_fit() {
     let lens = [2049, 3073, 4095];
     // Zpages in frames.
     let expected = |allocator| match allocator {
-        Allocator::Block => [(7, 4), (5, 4), (3, 4)],
+        Allocator::Block => [(7, 4), (5, 4), (4, 4)],
         Allocator::Zbud | Allocator::Ztri => [(1, 1); 3],
         Allocator::Zsmalloc => [(15, 8), (9, 7), (1, 1)],
     };

@@ -160,18 +160,18 @@ fn small_file(number: u32) -> Option<Key> {
 #[test]
 fn metadata_of_a_million_handles() {
     let per_page = metadata_per_page(Allocator::Block, |_| None);
-    assert!(per_page <= 28.0, "{per_page}");
+    assert!(per_page <= 29.5, "{per_page}");
 }
 
 #[test]
 fn metadata_of_a_million_keys() {
     let per_page = metadata_per_page(Allocator::Block, small_file);
-    assert!(per_page <= 32.0, "{per_page}");
+    assert!(per_page <= 50.0, "{per_page}");
 }
 
 #[test]
 fn metadata_of_a_million_keys_in_zbud() {
-    // Two zpages share a block record of 32 bytes, so zbud cannot reach 32.
+    // Two zpages share a block record of 48 bytes.
     let per_page = metadata_per_page(Allocator::Zbud, small_file);
-    assert!(per_page <= 48.0, "{per_page}");
+    assert!(per_page <= 70.0, "{per_page}");
 }

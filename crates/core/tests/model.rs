@@ -255,10 +255,7 @@ impl World {
         {
             assert_eq!(next, Some(plan.run));
             let bytes = self.arena.bytes(plan.frame, plan.run).to_vec();
-            let live = self
-                .shard
-                .live_zpages(&self.arena, plan.block, &bytes)
-                .count();
+            let live = self.shard.live_zpages(&self.arena, plan.block).count();
             assert_eq!(live, plan.zpages as usize);
             self.writing.push((plan, bytes));
         }
@@ -307,17 +304,16 @@ impl World {
             bytes,
             "bytes changed under a recompression"
         );
-        let lives: Vec<LiveZpage> = self
-            .shard
-            .live_zpages(&self.arena, plan.block, &bytes)
-            .collect();
+        let lives: Vec<LiveZpage> = self.shard.live_zpages(&self.arena, plan.block).collect();
         let mut changes = Vec::new();
         for live in lives {
             let (from, len) = (live.offset_bytes as usize, live.len_bytes as usize);
-            let (codec, checksum) = self
-                .shard
-                .tags_of(&self.arena, plan.block, live)
-                .expect("alive");
+            let tags = self.shard.tags_of(&self.arena, plan.block, live);
+            assert_eq!(tags, live.tags);
+            // The word of a same-filled page is not recompressed.
+            let Some((codec, checksum)) = tags else {
+                continue;
+            };
             let old = Content::Bytes(bytes[from..from + len].to_vec(), codec, checksum);
             let new_len = match self.random.below(8) {
                 0 => len,
@@ -370,9 +366,7 @@ impl World {
         };
         let bytes = self.tier[&from.slot].clone();
         assert_eq!(
-            self.shard
-                .live_zpages(&self.arena, from.block, &bytes)
-                .count(),
+            self.shard.live_zpages(&self.arena, from.block).count(),
             from.zpages as usize
         );
         if let Ok(moved) = self.shard.readmit(&mut self.arena, &from, &bytes) {
@@ -439,6 +433,7 @@ impl World {
                 let bytes = self.tier[&at.slot][start..start + at.len_bytes as usize].to_vec();
                 Content::Bytes(bytes, codec, checksum)
             }
+            Found::Damaged => panic!("nothing has damaged the shard"),
         }
     }
 
@@ -648,11 +643,11 @@ fn each_allocation_may_fail() {
                 }
             }
             assert!(
-                failures > 5,
+                failures > 3,
                 "the test has failed allocations at {failures} places only"
             );
             assert!(
-                no_frames > 0 && no_metadata > 3,
+                no_frames > 0 && no_metadata > 2,
                 "{no_frames} and {no_metadata}"
             );
         }

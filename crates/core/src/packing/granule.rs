@@ -3,29 +3,28 @@
 //! Stage on the data path: see `packing`.
 //!
 //! ```text
-//! | header 8 | zpage .. pad to 16 | header 8 | zpage .. pad | hole | ...  | free |
-//! 0                                                                     tail    16384
+//! | zpage .. pad to 16 | zpage .. pad | hole | zpage ..  | free |
+//! 0                                                      tail    16384
 //! fill: used granules, tail granule, first granule and granules of the largest known hole (16 bits each)
 //! ```
 //!
 //! A zpage goes into the known hole where it fits, else to the tail. When it would fit the block but neither of them,
-//! all holes are closed at once: live zpages slide to the front and their entries are told. What is left of a hole gets
-//! a filler header with no entry. Freeing never touches the block's bytes, so a block that is written to a tier keeps
-//! valid headers up to its tail.
+//! all holes are closed at once: live zpages slide to the front and their entries are told.
 //!
 //! Invariants:
 //! - `used <= tail <= 1024`, and `used == tail` after a compaction
-//! - headers from 0 to the tail form an unbroken chain, and a header stands at the first granule of the hole
-//! - the hole lies below the tail and no live zpage lies in it; no hole is start 0 and length 0
+//! - the hole lies below the tail and no zpage lies in it; no hole is start 0 and length 0
 //!
 //! Does not: know of more than one hole; one that is forgotten is room again after the next compaction.
 
 use core::ops::Range;
 
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
-use crate::entry::Entries;
+use super::{BINS, Packing, Placed, Site};
 use crate::frames::{Frames, Run};
-use crate::ids::NONE;
+use crate::tables::block::Fill;
+use crate::tables::entry::Entries;
+use crate::tables::members::Gap;
+use crate::tables::{Checked, Damaged, ensure};
 
 /// Bytes in a granule.
 const GRANULE: usize = 16;
@@ -44,7 +43,7 @@ const _: () = assert!(EXACT + (GRANULES - EXACT) / COARSE < BINS);
 pub(super) struct Granule;
 
 const fn granules(len: usize) -> usize {
-    (HEADER + len).div_ceil(GRANULE)
+    len.div_ceil(GRANULE)
 }
 
 /// The fill, in granules.
@@ -78,14 +77,10 @@ impl Parts {
         )
     }
 
-    /// Remembers dead granules below the tail: joined to the known hole where they touch, else the larger of the two.
-    fn note_hole(&mut self, start: usize, len: usize) {
-        if self.hole_len != 0 && self.hole_start + self.hole_len == start {
-            self.hole_len += len;
-        } else if start + len == self.hole_start {
-            (self.hole_start, self.hole_len) = (start, self.hole_len + len);
-        } else if len > self.hole_len {
-            (self.hole_start, self.hole_len) = (start, len);
+    /// Remembers dead granules below the tail, if there are more of them than in the known hole, or they hold that.
+    fn note_hole(&mut self, start: usize, end: usize) {
+        if end - start > self.hole_len {
+            (self.hole_start, self.hole_len) = (start, end - start);
         }
     }
 
@@ -99,11 +94,10 @@ impl Parts {
         };
     }
 
-    /// Gives dead granules at the tail back, and the hole with them where it touches.
+    /// Gives dead granules at the tail back, and the hole with them where it lies there.
     fn lower_tail(&mut self, start: usize) {
         self.tail = start;
-        if self.hole_len != 0 && self.hole_start + self.hole_len == start {
-            self.tail = self.hole_start;
+        if self.hole_start + self.hole_len > start {
             (self.hole_start, self.hole_len) = (0, 0);
         }
     }
@@ -143,28 +137,18 @@ impl Packing for Granule {
         entries: &mut Entries,
         site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed {
+    ) -> Checked<Placed> {
         let need = granules(len);
         let mut parts = Parts::of(*fill);
         let compacted = parts.hole_len < need && parts.tail + need > GRANULES;
         if compacted {
-            parts = compact(frames, entries, site, *fill);
-            assert!(parts.tail + need <= GRANULES, "the bins promised room");
+            parts = compact(frames, entries, site, parts.used)?;
+            ensure(parts.tail + need <= GRANULES)?;
         }
-        let bytes = frames.bytes_mut(site.frame, Run::BLOCK);
         let start = if parts.hole_len >= need {
             let start = parts.hole_start;
             parts.shrink_hole(need);
-            if parts.hole_len != 0 {
-                write_header(
-                    bytes,
-                    parts.hole_start * GRANULE,
-                    NONE,
-                    parts.hole_len * GRANULE - HEADER,
-                );
-            }
             start
         } else {
             parts.tail += need;
@@ -172,110 +156,113 @@ impl Packing for Granule {
         };
         parts.used += need;
         *fill = parts.fill();
-        write_header(bytes, start * GRANULE, entry, len);
-        Placed {
-            offset: start * GRANULE + HEADER,
+        Ok(Placed {
+            offset: start * GRANULE,
             compacted,
-        }
+        })
     }
 
-    fn remove(fill: &mut Fill, offset: usize, len: usize) {
-        let mut parts = Parts::of(*fill);
+    fn remove(fill: Fill, offset: usize, len: usize, gap: Gap) -> Checked<Fill> {
+        let mut parts = Parts::of(fill);
+        parts.used = parts.used.checked_sub(granules(len)).ok_or(Damaged::New)?;
+        let start = gap.start.div_ceil(GRANULE);
+        ensure(start * GRANULE <= offset)?;
+        match gap.end {
+            None => parts.lower_tail(start),
+            Some(end) => parts.note_hole(start, end / GRANULE),
+        }
+        Ok(parts.fill())
+    }
+
+    fn emptied(_fill: Fill) -> Fill {
+        Fill(0)
+    }
+
+    fn claim(fill: Fill, offset: usize, len: usize) -> Option<Fill> {
+        let mut parts = Parts::of(fill);
         let (start, need) = (offset / GRANULE, granules(len));
-        parts.used -= need;
-        if parts.used == 0 {
-            parts = Parts::default();
-        } else if start + need == parts.tail {
-            parts.lower_tail(start);
-        } else {
-            parts.note_hole(start, need);
-        }
-        *fill = parts.fill();
-    }
-
-    fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
-        if cursor >= Parts::of(fill).tail * GRANULE {
+        let behind = offset.is_multiple_of(GRANULE) && start >= parts.tail;
+        if !behind || start + need > GRANULES {
             return None;
         }
-        let (entry, len) = read_header(bytes, cursor)?;
-        Some((
-            Candidate {
-                entry,
-                offset: cursor + HEADER,
-            },
-            cursor + granules(len) * GRANULE,
-        ))
+        parts.note_hole(parts.tail, start);
+        parts.used += need;
+        parts.tail = start + need;
+        Some(parts.fill())
     }
 }
 
-/// Slides the live zpages to the front of the block.
-fn compact<F: Frames>(frames: &mut F, entries: &mut Entries, site: Site, fill: Fill) -> Parts {
-    let (mut from, mut to) = (0, 0);
-    while let Some((candidate, next)) =
-        Granule::walk(fill, frames.bytes(site.frame, Run::BLOCK), from)
-    {
-        if entries
-            .len_at(frames, candidate.entry, site.block, candidate.offset)
-            .is_some()
-        {
-            if from != to {
-                frames
-                    .bytes_mut(site.frame, Run::BLOCK)
-                    .copy_within(from..next, to);
-                entries.set_place(frames, candidate.entry, site.block, to + HEADER);
-            }
-            to += next - from;
+/// Slides the zpages to the front of the block.
+fn compact<F: Frames>(
+    frames: &mut F,
+    entries: &mut Entries,
+    site: Site,
+    used: usize,
+) -> Checked<Parts> {
+    let (mut to, mut next) = (0, site.first);
+    while let Some(entry) = next {
+        let (span, behind) = entries.slide(frames, entry, site.block, to * GRANULE)?;
+        ensure(span.offset >= to * GRANULE && span.end() <= Run::BLOCK.bytes())?;
+        if span.offset != to * GRANULE {
+            let bytes = frames.bytes_mut(site.frame, Run::BLOCK);
+            bytes.copy_within(span.offset..span.end(), to * GRANULE);
         }
-        from = next;
+        to += granules(span.len);
+        next = behind;
     }
-    let used = to / GRANULE;
-    assert_eq!(
-        used,
-        Parts::of(fill).used,
-        "the walk found every live zpage"
-    );
-    Parts {
+    ensure(to == used)?;
+    Ok(Parts {
         used,
         tail: used,
         ..Parts::default()
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_length_has_room_in_an_empty_block() {
-        for len in 1..=4096 {
-            assert!(granules(len) * GRANULE >= HEADER + len);
-            assert!(Granule::bins_for(len).contains(&Granule::bin_of(Fill(0)).unwrap()));
+    fn gap(start: usize, end: Option<usize>) -> Gap {
+        Gap {
+            start: start * GRANULE,
+            end: end.map(|end| end * GRANULE),
         }
     }
 
     #[test]
+    fn every_length_has_room_in_an_empty_block() {
+        for len in 1..=4096 {
+            assert!(granules(len) * GRANULE >= len);
+            assert!(Granule::bins_for(len).contains(&Granule::bin_of(Fill(0)).unwrap()));
+        }
+        assert_eq!(
+            granules(4096) * 4,
+            GRANULES,
+            "pages that do not shrink waste nothing"
+        );
+    }
+
+    #[test]
     fn removing_the_last_zpage_gives_the_tail_back() {
-        let mut fill = Parts {
+        let fill = Parts {
             used: 10,
             tail: 12,
             ..Parts::default()
         }
         .fill();
-        Granule::remove(&mut fill, 8 * GRANULE + HEADER, 56);
-        assert_eq!(
-            Parts::of(fill),
-            Parts {
-                used: 6,
-                tail: 8,
-                ..Parts::default()
-            }
-        );
-        Granule::remove(&mut fill, HEADER, 88);
-        assert_eq!(fill, Fill(0));
+        let fill = Granule::remove(fill, 8 * GRANULE, 64, gap(6, None)).unwrap();
+        let expected = Parts {
+            used: 6,
+            tail: 6,
+            ..Parts::default()
+        };
+        assert_eq!(Parts::of(fill), expected);
+        let fill = Granule::remove(fill, 0, 96, gap(0, None));
+        assert_eq!(fill, Ok(Fill(0)));
     }
 
     #[test]
-    fn the_hole_grows_at_both_ends_and_goes_with_the_tail() {
+    fn the_hole_is_the_largest_gap_and_goes_with_the_tail() {
         // Ten zpages of two granules each.
         let mut fill = Parts {
             used: 20,
@@ -283,8 +270,13 @@ mod tests {
             ..Parts::default()
         }
         .fill();
+        let mut live: std::vec::Vec<usize> = (0..10).collect();
         let mut remove = |number: usize| {
-            Granule::remove(&mut fill, number * 2 * GRANULE + HEADER, 24);
+            let at = live.iter().position(|other| *other == number).unwrap();
+            live.remove(at);
+            let start = at.checked_sub(1).map_or(0, |before| live[before] * 2 + 2);
+            let end = live.get(at).map(|behind| behind * 2);
+            fill = Granule::remove(fill, number * 2 * GRANULE, 32, gap(start, end)).unwrap();
             let parts = Parts::of(fill);
             (parts.hole_start, parts.hole_len, parts.tail)
         };
@@ -296,22 +288,34 @@ mod tests {
         assert_eq!(remove(7), (6, 6, 18));
         assert_eq!(
             remove(8),
-            (6, 6, 16),
-            "a dead zpage that is no known hole stays below the tail"
+            (6, 6, 14),
+            "what is dead behind the last zpage is free"
         );
-        assert_eq!(remove(6), (6, 8, 16));
+        assert_eq!(remove(6), (0, 0, 6), "and the hole with it");
+        assert_eq!(remove(1), (0, 4, 6));
     }
 
     #[test]
-    fn damaged_headers_end_the_walk() {
-        let fill = Parts {
-            used: 100,
-            tail: 100,
-            ..Parts::default()
-        }
-        .fill();
-        assert_eq!(Granule::walk(fill, &[0; 16384], 0), None);
-        assert_eq!(Granule::walk(fill, &[0xff; 16384], 0), None);
-        assert_eq!(Granule::walk(fill, &[1; 4], 0), None);
+    fn claims_in_rising_order_make_a_fill() {
+        let fill = Granule::claim(Fill(0), 2 * GRANULE, 20).unwrap();
+        let fill = Granule::claim(fill, 9 * GRANULE, 16).unwrap();
+        let expected = Parts {
+            used: 3,
+            tail: 10,
+            hole_start: 4,
+            hole_len: 5,
+        };
+        assert_eq!(Parts::of(fill), expected);
+        assert_eq!(Granule::claim(fill, 9 * GRANULE, 16), None, "not twice");
+        assert_eq!(
+            Granule::claim(fill, 12 * GRANULE + 8, 16),
+            None,
+            "not between granules"
+        );
+        assert_eq!(
+            Granule::claim(fill, 1023 * GRANULE, 17),
+            None,
+            "not beyond the end"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Packings: how zpages lie within one block. This is the seam that the allocators share.
 //!
 //! Stage on the data path: between the choice of a block and the bytes in it. The shard owns the blocks, their lists and
-//! the entries; a packing decides how long the run of a block is, which bin a block belongs to, where in a block a zpage goes, and
-//! how to find the zpages again from the block's bytes alone.
+//! the entries; a packing decides how long the run of a block is, which bin a block belongs to, and where in a block a zpage
+//! goes. Where zpages are is said by their entries (`members`); a block's bytes hold nothing else.
 //!
 //! - `granule`: the default, 16 KiB filled best-fit
 //! - `zbud`, `ztri`: two, or three, in a frame of 4 KiB
@@ -11,7 +11,7 @@
 //! Invariants:
 //! - a block in a bin of `bins_for(len)` has room for `len` bytes after at most one compaction of that block
 //! - the empty block that is made for a length has room for it
-//! - `walk` finds every live zpage; what else it finds is told apart by asking the entry it names
+//! - a fill is what `claim` makes of an empty one with the zpages of the block in rising order, but for which hole is known
 //!
 //! Does not: choose between blocks, or know about tiers.
 
@@ -23,38 +23,24 @@ mod ztri;
 
 use core::ops::Range;
 
-use crate::entry::Entries;
 use crate::frames::{FrameId, Frames, Run};
+use crate::ids::{BlockToken, EntryToken};
+use crate::tables::block::Fill;
+use crate::tables::entry::Entries;
+use crate::tables::members::Gap;
+use crate::tables::{Checked, ensure};
 
 /// Bins that a packing may use.
 pub(crate) const BINS: usize = 384;
 
-/// Bytes before a zpage that name its entry: token (4), length (2), zero (2).
-pub(crate) const HEADER: usize = 8;
-
-/// The longest length in a header: that of a filler over all of a block.
-const LEN_MAX: usize = Run::BLOCK.bytes() - HEADER;
-
-/// How full a block is, and what kind of block: 64 bits in the block record that only the packing interprets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Fill(pub(crate) u64);
-
 /// A block in RAM, as a packing needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
-    /// Block token.
-    pub(crate) block: u32,
+    pub(crate) block: BlockToken,
     /// Its bytes.
     pub(crate) frame: FrameId,
-}
-
-/// What a walk finds: a zpage that was once placed here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Candidate {
-    /// The entry it was placed for.
-    pub(crate) entry: u32,
-    /// First byte of the zpage.
-    pub(crate) offset: usize,
+    /// Its first zpage.
+    pub(crate) first: Option<EntryToken>,
 }
 
 /// Where a zpage was placed.
@@ -87,25 +73,26 @@ trait Packing {
     /// The bin of a block; `None` when it can take no zpage at all.
     fn bin_of(fill: Fill) -> Option<usize>;
 
-    /// Bytes that live zpages take, with headers and rounding.
+    /// Bytes that live zpages take, with rounding.
     fn used_bytes(fill: Fill) -> u32;
 
-    /// Makes room for a zpage and writes its header. May move other zpages of the block and then tells their entries.
+    /// Makes room for a zpage. May move other zpages of the block, in their order, and then tells their entries.
     fn place<F: Frames>(
         frames: &mut F,
         entries: &mut Entries,
         site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed;
+    ) -> Checked<Placed>;
 
-    /// Accounts for a zpage that went away. Does not touch the block's bytes.
-    fn remove(fill: &mut Fill, offset: usize, len: usize);
+    /// Accounts for a zpage that went away from between its neighbours. Does not touch the block's bytes.
+    fn remove(fill: Fill, offset: usize, len: usize, gap: Gap) -> Checked<Fill>;
 
-    /// The first zpage at or after a cursor (0 to begin) and the cursor to go on from. The bytes may come from a tier
-    /// and be damaged: the walk ends early rather than panic.
-    fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)>;
+    /// The fill of the same block without zpages.
+    fn emptied(fill: Fill) -> Fill;
+
+    /// The fill with a zpage that lies here, behind all that were claimed before; `None` where none can.
+    fn claim(fill: Fill, offset: usize, len: usize) -> Option<Fill>;
 }
 
 /// How zpages are packed into blocks.
@@ -195,37 +182,23 @@ impl Allocator {
         entries: &mut Entries,
         site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed {
-        dispatch!(self, P => P::place(frames, entries, site, fill, entry, len))
+    ) -> Checked<Placed> {
+        let placed = dispatch!(self, P => P::place(frames, entries, site, fill, len))?;
+        ensure(placed.offset + len <= self.run(*fill).bytes())?;
+        Ok(placed)
     }
 
-    pub(crate) fn remove(self, fill: &mut Fill, offset: usize, len: usize) {
-        dispatch!(self, P => P::remove(fill, offset, len));
+    pub(crate) fn remove(self, fill: Fill, offset: usize, len: usize, gap: Gap) -> Checked<Fill> {
+        dispatch!(self, P => P::remove(fill, offset, len, gap))
     }
 
-    pub(crate) fn walk(
-        self,
-        fill: Fill,
-        bytes: &[u8],
-        cursor: usize,
-    ) -> Option<(Candidate, usize)> {
-        dispatch!(self, P => P::walk(fill, bytes, cursor))
+    pub(crate) fn emptied(self, fill: Fill) -> Fill {
+        dispatch!(self, P => P::emptied(fill))
     }
-}
 
-/// Writes the header of a zpage.
-fn write_header(bytes: &mut [u8], at: usize, entry: u32, len: usize) {
-    bytes[at..at + 4].copy_from_slice(&entry.to_le_bytes());
-    bytes[at + 4..at + 6].copy_from_slice(&(len as u16).to_le_bytes());
-    bytes[at + 6..at + HEADER].fill(0);
-}
-
-/// Entry and length from a header, or `None` when the bytes are too short or no header has this length.
-fn read_header(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
-    let header: &[u8; HEADER] = bytes.get(at..at + HEADER)?.try_into().ok()?;
-    let entry = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-    let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
-    (1..=LEN_MAX).contains(&len).then_some((entry, len))
+    pub(crate) fn claim(self, fill: Fill, offset: usize, len: usize) -> Option<Fill> {
+        let within = offset + len <= self.run(fill).bytes();
+        dispatch!(self, P => P::claim(fill, offset, len)).filter(|_| within)
+    }
 }

@@ -6,21 +6,23 @@
 //!
 //! ```text
 //! fill: chunks of the first (bits 0..8), chunks of the second (bits 8..16)
-//!       or a whole frame, see `chunks`
 //! ```
 //!
 //! Invariants:
-//! - `first + second <= 64` chunks
+//! - `first + second <= 64` chunks, and a second zpage does not begin at byte 0
 //! - in a bin exactly when one of the two is absent
 //!
 //! Does not: reach a density above 2, by construction; it is the reference the default is measured against.
 
 use core::ops::Range;
 
-use super::chunks::{self, CHUNK, CHUNKS, HEADED_MAX, chunks, whole_entry};
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
-use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Run};
+use super::chunks::{self, CHUNK, CHUNKS, chunks};
+use super::{BINS, Packing, Placed, Site};
+use crate::frames::{Frames, Run};
+use crate::tables::block::Fill;
+use crate::tables::entry::Entries;
+use crate::tables::members::Gap;
+use crate::tables::{Checked, ensure};
 
 /// The zbud packing.
 pub(super) struct Zbud;
@@ -55,117 +57,100 @@ impl Packing for Zbud {
     }
 
     fn bin_of(fill: Fill) -> Option<usize> {
-        if whole_entry(fill).is_some() {
-            return None;
-        }
         let (first, second) = parts(fill);
         (first == 0 || second == 0).then_some(CHUNKS - first - second)
     }
 
     fn used_bytes(fill: Fill) -> u32 {
-        if whole_entry(fill).is_some() {
-            return FRAME_SIZE as u32;
-        }
         let (first, second) = parts(fill);
         ((first + second) * CHUNK) as u32
     }
 
     fn place<F: Frames>(
-        frames: &mut F,
+        _frames: &mut F,
         _entries: &mut Entries,
-        site: Site,
+        _site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed {
-        if len > HEADED_MAX {
-            return chunks::place_whole(fill, entry);
-        }
+    ) -> Checked<Placed> {
         let (first, second) = parts(*fill);
         let need = chunks(len);
-        let start = if first == 0 {
+        ensure(first + second + need <= CHUNKS && (first == 0 || second == 0))?;
+        let offset = if first == 0 {
             *fill = fill_of(need, second);
             0
         } else {
-            assert_eq!(second, 0, "the bins promised room");
             *fill = fill_of(first, need);
             second_start(need)
         };
-        write_header(frames.bytes_mut(site.frame, Run::FRAME), start, entry, len);
-        Placed {
-            offset: start + HEADER,
+        Ok(Placed {
+            offset,
             compacted: false,
-        }
+        })
     }
 
-    fn remove(fill: &mut Fill, offset: usize, _len: usize) {
-        let (first, second) = parts(*fill);
-        *fill = match offset {
-            0 => Fill(0),
-            HEADER => fill_of(0, second),
-            _ => fill_of(first, 0),
-        };
-    }
-
-    fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
-        if let Some(entry) = whole_entry(fill) {
-            return chunks::walk_whole(entry, cursor);
-        }
+    fn remove(fill: Fill, offset: usize, _len: usize, _gap: Gap) -> Checked<Fill> {
         let (first, second) = parts(fill);
-        let start = if cursor == 0 && first != 0 {
-            0
-        } else if cursor < FRAME_SIZE && second != 0 {
-            second_start(second)
-        } else {
+        Ok(match offset {
+            0 => fill_of(0, second),
+            _ => fill_of(first, 0),
+        })
+    }
+
+    fn emptied(_fill: Fill) -> Fill {
+        Fill(0)
+    }
+
+    fn claim(fill: Fill, offset: usize, len: usize) -> Option<Fill> {
+        let ((first, second), need) = (parts(fill), chunks(len));
+        if need > CHUNKS {
             return None;
-        };
-        let (entry, _) = read_header(bytes, start)?;
-        // After the first zpage any cursor between the two leads to the second.
-        let next = if start == 0 && cursor == 0 && first != 0 {
-            1
-        } else {
-            FRAME_SIZE
-        };
-        Some((
-            Candidate {
-                entry,
-                offset: start + HEADER,
-            },
-            next,
-        ))
+        }
+        match offset {
+            0 => (first == 0 && second == 0).then(|| fill_of(need, 0)),
+            _ => (second == 0 && first + need <= CHUNKS && offset == second_start(need))
+                .then(|| fill_of(first, need)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::chunks::whole;
     use super::*;
 
+    const GAP: Gap = Gap {
+        start: 0,
+        end: None,
+    };
+
     #[test]
-    fn the_longest_zpage_with_a_header_is_always_the_first() {
+    fn the_longest_zpage_is_always_the_first() {
         // 64 chunks begin at byte 0 from either side; placed into an empty frame it is the first.
-        let mut fill = fill_of(CHUNKS, 0);
-        Zbud::remove(&mut fill, HEADER, HEADED_MAX);
-        assert_eq!(fill, Fill(0));
+        assert_eq!(Zbud::remove(fill_of(CHUNKS, 0), 0, 4096, GAP), Ok(Fill(0)));
+        assert_eq!(Zbud::claim(Fill(0), 0, 4096), Some(fill_of(CHUNKS, 0)));
     }
 
     #[test]
     fn removing_either_leaves_the_other() {
         let both = fill_of(10, 20);
-        let mut fill = both;
-        Zbud::remove(&mut fill, HEADER, 10 * CHUNK - HEADER);
-        assert_eq!(parts(fill), (0, 20));
-        let mut fill = both;
-        Zbud::remove(&mut fill, second_start(20) + HEADER, 20 * CHUNK - HEADER);
-        assert_eq!(parts(fill), (10, 0));
+        assert_eq!(Zbud::remove(both, 0, 640, GAP), Ok(fill_of(0, 20)));
+        let second = Zbud::remove(both, second_start(20), 1280, GAP);
+        assert_eq!(second, Ok(fill_of(10, 0)));
+        assert_eq!(
+            Zbud::claim(fill_of(10, 0), second_start(20), 1280),
+            Some(both)
+        );
+        assert_eq!(
+            Zbud::claim(fill_of(10, 0), second_start(20) - 8, 1280),
+            None
+        );
     }
 
     #[test]
     fn bins_hold_the_unbuddied_only() {
         assert_eq!(Zbud::bin_of(fill_of(10, 20)), None);
         assert_eq!(Zbud::bin_of(fill_of(0, 20)), Some(44));
-        assert_eq!(Zbud::bin_of(whole(5)), None);
-        assert!(Zbud::bins_for(4089).is_empty());
-        assert!(Zbud::bins_for(4088).contains(&CHUNKS));
+        assert_eq!(Zbud::bin_of(fill_of(CHUNKS, 0)), Some(0));
+        assert!(Zbud::bins_for(4096).contains(&CHUNKS));
     }
 }

@@ -1,35 +1,35 @@
 //! Size classes: a block is a run of 1 to 8 frames, cut into equal slots.
 //!
-//! Stage on the data path: see `packing`. A zpage with its header goes into the smallest class that holds it. Sizes rise
+//! Stage on the data path: see `packing`. A zpage goes into the smallest class that holds it. Sizes rise
 //! by 16 bytes; each is cut from the run that wastes least of itself, and neighbouring sizes that give as many slots in
 //! as many frames are one class. A slot may lie across frames. Within a class every slot is as good as any other, so
 //! nothing ever moves within a block; blocks are emptied into others of their class by evacuation.
 //!
 //! A class has its own group of bins, by how full its blocks are: the fullest are filled first, the emptiest emptied
-//! first. A zpage that leaves no room for a header in a frame (4089 to 4096 bytes) has a frame to itself.
+//! first.
 //!
 //! ```text
-//! | header 8 | zpage .. pad | header 8 | zpage .. pad | ... | waste |
-//! 0                         size                     slots * size   run
+//! | zpage .. pad | zpage .. pad | ... | waste |
+//! 0              size          slots * size   run
 //! fill: class (8 bits), live slots (9), marks (46): a bit for each patch of neighbouring slots, set when one is dead
-//!       or a whole frame, see `chunks`
 //! ```
 //!
 //! Invariants:
-//! - a slot is live exactly when the entry that its header names lies in it; frames come with any bytes, so a header may
-//!   name any entry, and an entry lies in one place only
-//! - a mark is set exactly when a slot of its patch is dead; a patch is one slot in blocks of at most 46
+//! - a slot is live exactly when a zpage of the block begins where it does
+//! - the mark of a patch is set when a slot of it is dead, and none is when all slots are live; a patch is one slot in
+//!   blocks of at most 46
 //! - in a bin exactly when not all slots are live; the class never changes
 //!
 //! Does not: hold a zpage in a larger class than its own, so a class with few zpages has a block that is mostly empty.
 
 use core::ops::Range;
 
-use super::chunks::{HEADED_MAX, whole, whole_entry};
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, write_header};
-use crate::entry::Entries;
+use super::{BINS, Packing, Placed, Site};
 use crate::frames::{FRAME_SIZE, Frames, Run};
-use crate::table::read_word;
+use crate::tables::block::Fill;
+use crate::tables::entry::Entries;
+use crate::tables::members::{Gap, walk_from};
+use crate::tables::{Checked, Damaged, ensure};
 
 /// Sizes of slots rise by this many bytes.
 const STEP: usize = 16;
@@ -49,8 +49,8 @@ const LIVE_BITS: u32 = 9;
 
 const _: () = assert!(CLASSES * FULLNESS <= BINS && CLASSES <= 1 << CLASS_BITS);
 const _: () = assert!(
-    CLASS_BITS + LIVE_BITS + MARKS as u32 == 63,
-    "the last bit marks a whole frame"
+    CLASS_BITS + LIVE_BITS + MARKS as u32 <= 64,
+    "a fill has 64 bits"
 );
 
 /// The size-class packing.
@@ -130,9 +130,9 @@ const fn classes_of_sizes() -> [u8; SIZES] {
     table
 }
 
-/// The class of a zpage; one that has a frame to itself is in the last.
+/// The class of a zpage.
 fn class_of(len: usize) -> usize {
-    let size = (HEADER + len).clamp(SIZE_MIN, FRAME_SIZE);
+    let size = len.clamp(SIZE_MIN, FRAME_SIZE);
     usize::from(OF_SIZE[(size - SIZE_MIN).div_ceil(STEP)])
 }
 
@@ -143,7 +143,7 @@ impl Class {
     }
 }
 
-/// The fill of a block that is not whole.
+/// The fill of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Parts {
     number: usize,
@@ -202,24 +202,15 @@ impl Packing for Zsmalloc {
     }
 
     fn run(fill: Fill) -> Run {
-        match whole_entry(fill) {
-            Some(_) => Run::FRAME,
-            None => Parts::of(fill).class().run,
-        }
+        Parts::of(fill).class().run
     }
 
     fn bins_for(len: usize) -> Range<usize> {
-        if len > HEADED_MAX {
-            return 0..0;
-        }
         let first = class_of(len) * FULLNESS;
         first..first + FULLNESS
     }
 
     fn bin_of(fill: Fill) -> Option<usize> {
-        if whole_entry(fill).is_some() {
-            return None;
-        }
         let parts = Parts::of(fill);
         let slots = parts.class().slots;
         let dead = (slots - parts.live).checked_sub(1)?;
@@ -227,9 +218,6 @@ impl Packing for Zsmalloc {
     }
 
     fn used_bytes(fill: Fill) -> u32 {
-        if whole_entry(fill).is_some() {
-            return FRAME_SIZE as u32;
-        }
         let parts = Parts::of(fill);
         let class = parts.class();
         // A slot's share of the run, so that free bytes say how many slots are free.
@@ -241,75 +229,100 @@ impl Packing for Zsmalloc {
         entries: &mut Entries,
         site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed {
+    ) -> Checked<Placed> {
         let mut parts = Parts::of(*fill);
-        if len > HEADED_MAX {
-            assert_eq!(*fill, Self::empty(len), "a whole frame was asked for");
-            *fill = whole(entry);
-            return Placed {
-                offset: 0,
+        let class = parts.class();
+        ensure(len <= class.size)?;
+        ensure(parts.live < class.slots)?;
+        while parts.marks != 0 {
+            let mark = parts.marks.trailing_zeros() as usize;
+            let first = mark * class.patch();
+            let patch = first..class.slots.min(first + class.patch());
+            let live = live_slots(frames, entries, site, class, &patch)?;
+            let mut dead = patch.filter(|slot| live >> (slot - first) & 1 == 0);
+            let slot = dead.next();
+            if dead.next().is_none() {
+                parts.marks &= !(1 << mark);
+            }
+            let Some(slot) = slot else { continue };
+            parts.live += 1;
+            if parts.live == class.slots {
+                parts.marks = 0;
+            }
+            *fill = parts.fill();
+            return Ok(Placed {
+                offset: slot * class.size,
                 compacted: false,
-            };
+            });
         }
-        let class = parts.class();
-        assert_ne!(parts.marks, 0, "the bins promised room");
-        let mark = parts.marks.trailing_zeros() as usize;
-        let patch = mark * class.patch()..class.slots.min((mark + 1) * class.patch());
-        let bytes = frames.bytes(site.frame, class.run);
-        let mut dead = patch.filter(|slot| {
-            let at = slot * class.size;
-            let found = entries.len_at(frames, read_word(bytes, at), site.block, at + HEADER);
-            found.is_none()
-        });
-        let slot = dead.next().expect("a slot of a marked patch is dead");
-        if dead.next().is_none() {
-            parts.marks &= !(1 << mark);
-        }
-        parts.live += 1;
-        *fill = parts.fill();
-        let at = slot * class.size;
-        write_header(frames.bytes_mut(site.frame, class.run), at, entry, len);
-        Placed {
-            offset: at + HEADER,
-            compacted: false,
-        }
+        Err(Damaged::New)
     }
 
-    fn remove(fill: &mut Fill, offset: usize, len: usize) {
-        if whole_entry(*fill).is_some() {
-            *fill = Self::empty(len);
-            return;
-        }
-        let mut parts = Parts::of(*fill);
+    fn remove(fill: Fill, offset: usize, _len: usize, _gap: Gap) -> Checked<Fill> {
+        let mut parts = Parts::of(fill);
         let class = parts.class();
-        parts.live -= 1;
-        parts.marks |= 1 << (offset / class.size / class.patch());
-        *fill = parts.fill();
+        parts.live = parts.live.checked_sub(1).ok_or(Damaged::New)?;
+        let slot = offset / class.size;
+        ensure(slot < class.slots)?;
+        parts.marks |= 1 << (slot / class.patch());
+        Ok(parts.fill())
     }
 
-    fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
-        if let Some(entry) = whole_entry(fill) {
-            let whole = Candidate { entry, offset: 0 };
-            return (cursor == 0).then_some((whole, FRAME_SIZE));
-        }
-        let class = Parts::of(fill).class();
-        // Dead slots are candidates too; what their headers name lies elsewhere.
-        if cursor >= class.slots * class.size || cursor + HEADER > bytes.len() {
+    fn emptied(fill: Fill) -> Fill {
+        Parts::empty(Parts::of(fill).number).fill()
+    }
+
+    fn claim(fill: Fill, offset: usize, len: usize) -> Option<Fill> {
+        let mut parts = Parts::of(fill);
+        let class = parts.class();
+        let slot = offset / class.size;
+        if !offset.is_multiple_of(class.size) || slot >= class.slots || len > class.size {
             return None;
         }
-        let candidate = Candidate {
-            entry: read_word(bytes, cursor),
-            offset: cursor + HEADER,
-        };
-        Some((candidate, cursor + class.size))
+        parts.live += 1;
+        if class.patch() == 1 {
+            parts.marks &= !(1 << slot);
+        }
+        if parts.live == class.slots {
+            parts.marks = 0;
+        }
+        Some(parts.fill())
     }
+}
+
+/// The slots of a patch that a zpage lies in, a bit each.
+fn live_slots<F: Frames>(
+    frames: &F,
+    entries: &Entries,
+    site: Site,
+    class: &Class,
+    patch: &Range<usize>,
+) -> Checked<u64> {
+    if patch.len() == 1 {
+        return Ok(0);
+    }
+    let mut live = 0;
+    for member in walk_from(frames, entries, site.block, Ok(site.first)) {
+        let (_, span) = member?;
+        let slot = span.offset / class.size;
+        if patch.contains(&slot) {
+            live |= 1 << (slot - patch.start);
+        } else if slot >= patch.end {
+            break;
+        }
+    }
+    Ok(live)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GAP: Gap = Gap {
+        start: 0,
+        end: None,
+    };
 
     #[test]
     fn the_classes_rise_and_waste_little() {
@@ -338,10 +351,10 @@ mod tests {
     fn every_length_has_the_smallest_class_that_holds_it() {
         for len in 1..=4096 {
             let class = class_of(len);
-            assert!(TABLE[class].size >= (HEADER + len).min(FRAME_SIZE));
-            assert!(class == 0 || TABLE[class - 1].size < HEADER + len);
+            assert!(TABLE[class].size >= len);
+            assert!(class == 0 || TABLE[class - 1].size < len);
             let bin = Zsmalloc::bin_of(Zsmalloc::empty(len)).expect("an empty block has room");
-            assert_eq!(Zsmalloc::bins_for(len).contains(&bin), len <= HEADED_MAX);
+            assert!(Zsmalloc::bins_for(len).contains(&bin));
         }
     }
 
@@ -351,9 +364,9 @@ mod tests {
             let class = TABLE[class_of(len)];
             (class.slots, class.run.frames())
         };
-        assert_eq!(cut(2049), (15, 8));
-        assert_eq!(cut(3073), (9, 7));
-        assert_eq!(cut(4088), (1, 1));
+        assert_eq!(cut(2057), (15, 8));
+        assert_eq!(cut(3081), (9, 7));
+        assert_eq!(cut(4096), (1, 1));
         assert_eq!(cut(1), (128, 1));
     }
 
@@ -379,18 +392,9 @@ mod tests {
             assert_eq!(Zsmalloc::bin_of(fill), None);
             assert_eq!(Zsmalloc::used_bytes(fill) as usize, class.run.bytes());
             for slot in 0..class.slots {
-                Zsmalloc::remove(&mut fill, slot * class.size + HEADER, 1);
+                fill = Zsmalloc::remove(fill, slot * class.size, 1, GAP).unwrap();
             }
             assert_eq!(fill, Parts::empty(number).fill());
         }
-    }
-
-    #[test]
-    fn short_bytes_end_the_walk() {
-        let fill = Zsmalloc::empty(2000);
-        assert_eq!(Zsmalloc::walk(fill, &[], 0), None);
-        assert_eq!(Zsmalloc::walk(fill, &[1; HEADER - 1], 0), None);
-        let (_, next) = Zsmalloc::walk(fill, &[1; HEADER], 0).unwrap();
-        assert_eq!(Zsmalloc::walk(fill, &[1; HEADER], next), None);
     }
 }

@@ -8,27 +8,29 @@
 //! ```text
 //! | first | free | middle | free | last |
 //! fill: chunks of the first, of the middle and of the last, first chunk of the middle (8 bits each)
-//!       or a whole frame, see `chunks`
 //! ```
 //!
 //! Invariants:
 //! - `first <= start of the middle`, `start + middle <= 64 - last`; without a middle its start is 0
 //! - with a middle `start > 0`, and `last < 64`, so that no two places have the same offset
-//! - in a bin, that of its free chunks, exactly when one of the three is absent and the frame is not whole
+//! - in a bin, that of its free chunks, exactly when one of the three is absent
 //!
 //! Does not: move the first or the last zpage, or more than one for a place.
 
 use core::ops::Range;
 
-use super::chunks::{self, CHUNK, CHUNKS, HEADED_MAX, chunks, whole_entry};
-use super::{BINS, Candidate, Fill, HEADER, Packing, Placed, Site, read_header, write_header};
-use crate::entry::Entries;
-use crate::frames::{FRAME_SIZE, Frames, Run};
+use super::chunks::{self, CHUNK, CHUNKS, chunks};
+use super::{BINS, Packing, Placed, Site};
+use crate::frames::{Frames, Run};
+use crate::tables::block::Fill;
+use crate::tables::entry::Entries;
+use crate::tables::members::{Gap, walk_from};
+use crate::tables::{Checked, Damaged, ensure};
 
 /// The three-in-a-frame packing.
 pub(super) struct Ztri;
 
-/// The fill of a frame that is not whole, in chunks.
+/// The fill of a frame, in chunks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Parts {
     first: usize,
@@ -127,6 +129,7 @@ impl Parts {
     }
 
     /// The zpages in rising order: chunk that each begins with and chunks.
+    #[cfg(test)]
     fn places(self) -> [(usize, usize); 3] {
         [
             (0, self.first),
@@ -162,14 +165,11 @@ impl Packing for Ztri {
 
     fn bin_of(fill: Fill) -> Option<usize> {
         let parts = Parts::of(fill);
-        (whole_entry(fill).is_none() && !parts.is_full()).then(|| CHUNKS - parts.used())
+        (!parts.is_full()).then(|| CHUNKS - parts.used())
     }
 
     fn used_bytes(fill: Fill) -> u32 {
-        match whole_entry(fill) {
-            Some(_) => FRAME_SIZE as u32,
-            None => (Parts::of(fill).used() * CHUNK) as u32,
-        }
+        (Parts::of(fill).used() * CHUNK) as u32
     }
 
     fn place<F: Frames>(
@@ -177,57 +177,57 @@ impl Packing for Ztri {
         entries: &mut Entries,
         site: Site,
         fill: &mut Fill,
-        entry: u32,
         len: usize,
-    ) -> Placed {
-        if len > HEADED_MAX {
-            return chunks::place_whole(fill, entry);
-        }
+    ) -> Checked<Placed> {
         let (parts, need) = (Parts::of(*fill), chunks(len));
+        ensure(!parts.is_full() && parts.used() + need <= CHUNKS)?;
         let direct = parts.with(need);
-        let (start, with) = direct.unwrap_or_else(|| {
-            let moved = move_middle(frames, entries, site, parts);
-            moved.with(need).expect("the bins promised room")
-        });
-        *fill = with.fill();
-        let at = start * CHUNK;
-        write_header(frames.bytes_mut(site.frame, Run::FRAME), at, entry, len);
-        Placed {
-            offset: at + HEADER,
-            compacted: direct.is_none(),
-        }
-    }
-
-    fn remove(fill: &mut Fill, offset: usize, _len: usize) {
-        let mut parts = Parts::of(*fill);
-        *fill = if whole_entry(*fill).is_some() {
-            Fill(0)
-        } else {
-            if offset == HEADER {
-                parts.first = 0;
-            } else if offset == parts.middle_start * CHUNK + HEADER {
-                (parts.middle, parts.middle_start) = (0, 0);
-            } else {
-                parts.last = 0;
+        let (start, with) = match direct {
+            Some(with) => with,
+            None => {
+                let moved = move_middle(frames, entries, site, parts)?;
+                moved.with(need).ok_or(Damaged::New)?
             }
-            parts.fill()
         };
+        *fill = with.fill();
+        Ok(Placed {
+            offset: start * CHUNK,
+            compacted: direct.is_none(),
+        })
     }
 
-    fn walk(fill: Fill, bytes: &[u8], cursor: usize) -> Option<(Candidate, usize)> {
-        if let Some(entry) = whole_entry(fill) {
-            return chunks::walk_whole(entry, cursor);
+    fn remove(fill: Fill, offset: usize, _len: usize, _gap: Gap) -> Checked<Fill> {
+        let mut parts = Parts::of(fill);
+        if offset == 0 {
+            parts.first = 0;
+        } else if offset == parts.middle_start * CHUNK {
+            (parts.middle, parts.middle_start) = (0, 0);
+        } else {
+            parts.last = 0;
         }
-        let mut places = Parts::of(fill).places().into_iter();
-        let (start, len) = places.find(|(start, len)| *len != 0 && start * CHUNK >= cursor)?;
-        let (entry, _) = read_header(bytes, start * CHUNK)?;
-        Some((
-            Candidate {
-                entry,
-                offset: start * CHUNK + HEADER,
-            },
-            (start + len) * CHUNK,
-        ))
+        Ok(parts.fill())
+    }
+
+    fn emptied(_fill: Fill) -> Fill {
+        Fill(0)
+    }
+
+    fn claim(fill: Fill, offset: usize, len: usize) -> Option<Fill> {
+        let (mut parts, need) = (Parts::of(fill), chunks(len));
+        let start = offset / CHUNK;
+        if !offset.is_multiple_of(CHUNK) || parts.last != 0 || middle_end(parts) > start {
+            return None;
+        }
+        if offset == 0 {
+            parts.first = need;
+        } else if start + need == CHUNKS {
+            parts.last = need;
+        } else if parts.middle == 0 {
+            (parts.middle, parts.middle_start) = (need, start);
+        } else {
+            return None;
+        }
+        (start + need <= CHUNKS).then(|| parts.fill())
     }
 }
 
@@ -237,20 +237,26 @@ fn move_middle<F: Frames>(
     entries: &mut Entries,
     site: Site,
     parts: Parts,
-) -> Parts {
+) -> Checked<Parts> {
     let (start, moved) = parts.with_middle_moved();
     let from = parts.middle_start * CHUNK;
+    let middle = walk_from(&*frames, entries, site.block, Ok(site.first))
+        .find(|member| member.is_ok_and(|(_, span)| span.offset == from));
+    let (entry, _) = middle.ok_or(Damaged::New)??;
     let bytes = frames.bytes_mut(site.frame, Run::FRAME);
-    let (entry, _) = read_header(bytes, from).expect("a live zpage has a header");
     bytes.copy_within(from..from + parts.middle * CHUNK, start * CHUNK);
-    entries.set_place(frames, entry, site.block, start * CHUNK + HEADER);
-    moved
+    entries.set_place(frames, entry, site.block, start * CHUNK)?;
+    Ok(moved)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::chunks::whole;
     use super::*;
+
+    const GAP: Gap = Gap {
+        start: 0,
+        end: None,
+    };
 
     /// Every frame that is not whole: by what is in it and where the middle lies.
     fn all_parts() -> impl Iterator<Item = Parts> {
@@ -310,8 +316,7 @@ mod tests {
                 if len == 0 {
                     continue;
                 }
-                let mut fill = parts.fill();
-                Ztri::remove(&mut fill, start * CHUNK + HEADER, len * CHUNK - HEADER);
+                let fill = Ztri::remove(parts.fill(), start * CHUNK, len * CHUNK, GAP).unwrap();
                 let mut expected = parts;
                 match number {
                     0 => expected.first = 0,
@@ -332,20 +337,20 @@ mod tests {
                 (!parts.is_full()).then_some(free)
             );
         }
-        assert_eq!(Ztri::bin_of(whole(5)), None);
-        assert!(Ztri::bins_for(4089).is_empty());
-        assert!(Ztri::bins_for(4088).contains(&CHUNKS));
+        assert!(Ztri::bins_for(4096).contains(&CHUNKS));
     }
 
     #[test]
-    fn damaged_headers_end_the_walk() {
-        let fill = Parts {
-            first: 10,
-            ..Parts::default()
+    fn claims_in_rising_order_make_the_same_fill() {
+        for parts in all_parts() {
+            let mut fill = Fill(0);
+            let placed = parts.places().into_iter().filter(|(_, len)| *len != 0);
+            for (start, len) in placed {
+                fill =
+                    Ztri::claim(fill, start * CHUNK, len * CHUNK).expect("room for what was there");
+            }
+            // A middle that ends where the frame does is as good as a last.
+            assert_eq!(Parts::of(fill).used(), parts.used(), "{parts:?}");
         }
-        .fill();
-        assert_eq!(Ztri::walk(fill, &[0; FRAME_SIZE], 0), None);
-        assert_eq!(Ztri::walk(fill, &[1; 4], 0), None);
-        assert_eq!(Ztri::walk(Fill(0), &[1; FRAME_SIZE], 0), None);
     }
 }

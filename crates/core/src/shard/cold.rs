@@ -12,10 +12,12 @@
 //! Does not: judge what is worth it, or compare contents; the home answers for both.
 
 use super::Shard;
-use crate::block::{AGE_LINKS, Block, State};
-use crate::entry::Content;
+use crate::exchange::{LiveZpage, WritebackPlan, Zpage};
 use crate::frames::{FrameId, Frames};
-use crate::ids::{BlockToken, EntryToken, Kind, LiveZpage, NONE, WritebackPlan, Zpage};
+use crate::ids::{BlockToken, CodecId, Kind};
+use crate::tables::Checked;
+use crate::tables::block::{AGE_LINKS, Block, State};
+use crate::tables::entry::{Content, Span};
 
 /// A zpage that takes the place of another of the same page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,8 +45,8 @@ impl Shard {
     /// Blocks in RAM of a kind that were handed out by `begin_recompress`, and all blocks of that kind in the LRU.
     #[must_use]
     pub fn cold_blocks(&self, kind: Kind) -> (u32, u32) {
-        let cold = self.cold[kind as usize].len;
-        (cold, cold + self.ages[kind as usize].len)
+        let cold = self.lists.cold[kind as usize].len;
+        (cold, cold + self.lists.ages[kind as usize].len)
     }
 
     /// Hands out the oldest block of a kind that is not cold; `None` when there is none. Its bytes do not change until
@@ -54,12 +56,15 @@ impl Shard {
         frames: &mut impl Frames,
         kind: Kind,
     ) -> Option<WritebackPlan> {
-        let token = self.ages[kind as usize].head;
-        if token == NONE {
-            return None;
-        }
-        self.counters.recompressions_begun += 1;
-        Some(self.hand_out(frames, token))
+        let plan = self.sound(frames, |shard, frames| {
+            match shard.lists.ages[kind as usize].oldest() {
+                Some(token) => shard.hand_out(frames, token).map(Some),
+                None => Ok(None),
+            }
+        });
+        let plan = plan.ok().flatten();
+        self.counters.recompressions_begun += u64::from(plan.is_some());
+        plan
     }
 
     /// Codec and checksum of a zpage, if its entry still names this place.
@@ -69,15 +74,15 @@ impl Shard {
         frames: &impl Frames,
         block: BlockToken,
         zpage: LiveZpage,
-    ) -> Option<(crate::ids::CodecId, u32)> {
-        let offset = zpage.offset_bytes as usize;
-        self.entries
-            .len_at(frames, zpage.entry.0, block.0, offset)?;
-        match self.entries.read(frames, zpage.entry.0)?.content {
-            Content::Same { .. } => None,
+    ) -> Option<(CodecId, u32)> {
+        let content = self.entries.read(frames, zpage.entry).ok()??.content;
+        match content {
             Content::Bytes {
-                codec, checksum, ..
-            } => Some((codec, checksum)),
+                span,
+                codec,
+                checksum,
+            } if is_at(span, block, &zpage) => Some((codec, checksum)),
+            _ => None,
         }
     }
 
@@ -90,25 +95,20 @@ impl Shard {
         &mut self,
         frames: &mut impl Frames,
         block: BlockToken,
-        replacements: impl Iterator<Item = Replacement<'a>>,
+        mut replacements: impl Iterator<Item = Replacement<'a>>,
     ) -> Recompressed {
-        let token = block.0;
-        let Some(Block {
-            state: State::Writing(frame),
-            ..
-        }) = self.blocks.read(frames, token)
-        else {
-            panic!("finish_recompress without begin_recompress")
-        };
         let mut done = Recompressed::default();
-        for replacement in replacements {
-            if !self.replace(frames, block, &replacement, &mut done) {
-                break;
+        let ended = self.end_writing(frames, block, |shard, frames, _, frame| {
+            for replacement in &mut replacements {
+                if !shard.replace(frames, block, &replacement, &mut done)? {
+                    break;
+                }
             }
-        }
+            shard.take_back(frames, block, frame)
+        });
         self.counters.recompressions_ended += 1;
         self.counters.recompressed_zpages += u64::from(done.zpages);
-        done.frames = self.take_back(frames, token, frame);
+        done.frames = ended.unwrap_or(0);
         done
     }
 
@@ -119,9 +119,8 @@ impl Shard {
         from: BlockToken,
         replacement: &Replacement<'_>,
         done: &mut Recompressed,
-    ) -> bool {
-        let EntryToken(entry) = replacement.of.entry;
-        let offset = replacement.of.offset_bytes as usize;
+    ) -> Checked<bool> {
+        let token = replacement.of.entry;
         let Zpage::Bytes {
             bytes,
             codec,
@@ -130,92 +129,89 @@ impl Shard {
         else {
             panic!("a same-filled page has no zpage")
         };
-        let Some(old_len) = self.entries.len_at(frames, entry, from.0, offset) else {
-            return true;
-        };
-        let before = self.entries.read(frames, entry);
+        // Nothing is placed in a block that is handed out, so the place names one zpage as long as it is.
         let Some(Content::Bytes {
             span,
             codec: old_codec,
             ..
-        }) = before.map(|before| before.content)
+        }) = self.entries.read(frames, token)?.map(|entry| entry.content)
         else {
-            return true;
+            return Ok(true);
         };
-        let kind = self.blocks.expect(frames, from.0).kind;
-        let Ok(room) = self.place(frames, kind, entry, bytes.len()) else {
-            return false;
+        if !is_at(span, from, &replacement.of) {
+            return Ok(true);
+        }
+        let kind = self.blocks.expect(frames, from)?.kind;
+        let Ok(room) = self.reserve(frames, kind, bytes.len())? else {
+            return Ok(false);
         };
         room.bytes_mut(frames).copy_from_slice(bytes);
-        self.make_cold_if_new(frames, room.span.block);
+        self.make_cold_if_new(frames, room.span.block)?;
+        self.detach(frames, token, span)?;
         let content = Content::Bytes {
             span: room.span,
             codec,
             checksum,
         };
-        self.entries.set_content(frames, entry, content);
+        self.entries.set_content(frames, token, content)?;
+        self.attach(frames, token, &room)?;
         self.codec_zpages[usize::from(old_codec.get())] -= 1;
         self.codec_zpages[usize::from(codec.get())] += 1;
-        self.detach(frames, span);
         done.zpages += 1;
-        done.shrunk_zpages += u32::from(bytes.len() < old_len);
-        done.zbytes_saved += old_len.saturating_sub(bytes.len()) as u64;
-        true
+        done.shrunk_zpages += u32::from(bytes.len() < span.len);
+        done.zbytes_saved += span.len.saturating_sub(bytes.len()) as u64;
+        Ok(true)
     }
 
     /// A block that was made for a cold zpage is as old as that.
-    fn make_cold_if_new<F: Frames>(&mut self, frames: &mut F, token: u32) {
-        let block = self.blocks.expect(frames, token);
+    fn make_cold_if_new<F: Frames>(&mut self, frames: &mut F, token: BlockToken) -> Checked<()> {
+        let block = self.blocks.expect(frames, token)?;
         if block.live == 1 && !block.cold {
-            self.unage(frames, token, &block);
-            self.age_as_cold(frames, token, &block);
+            self.unage(frames, token, &block)?;
+            self.age_as_cold(frames, token, &block)?;
         }
+        Ok(())
     }
 
     /// Puts a block that was handed out into the lists again, or frees it; the frames freed.
-    fn take_back<F: Frames>(&mut self, frames: &mut F, token: u32, frame: FrameId) -> u32 {
-        let block = self.blocks.expect(frames, token);
-        let run_frames = self.allocator.run(block.fill).frames();
-        self.usage.writing_blocks -= 1;
-        self.usage.writing_frames -= run_frames;
+    fn take_back<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        frame: FrameId,
+    ) -> Checked<u32> {
+        let block = self.blocks.expect(frames, token)?;
         if block.live == 0 {
-            self.free_frames(frames, &block, frame);
-            self.blocks.release(frames, token);
-            return run_frames;
+            self.free_frames(frames, token, &block, frame)?;
+            return Ok(self.allocator.run(block.fill).frames());
         }
         let block = Block {
             state: State::InRam(frame),
             ..block
         };
-        self.age_as_cold(frames, token, &block);
-        self.bin(frames, token, &block);
-        0
+        self.age_as_cold(frames, token, &block)?;
+        self.bin(frames, token, &block)?;
+        Ok(0)
     }
 
     /// Writes the record of a block and makes it the youngest of the cold ones.
-    fn age_as_cold<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
+    fn age_as_cold<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        block: &Block,
+    ) -> Checked<()> {
         let block = Block {
             cold: true,
             ..*block
         };
-        self.blocks.write(frames, token, &block);
-        self.cold[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
+        self.blocks.write(frames, token, &block)?;
+        self.lists.cold[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token)
     }
+}
 
-    /// Takes a block out of its list of ages.
-    pub(super) fn unage<F: Frames>(&mut self, frames: &mut F, token: u32, block: &Block) {
-        let lists = match block.cold {
-            true => &mut self.cold,
-            false => &mut self.ages,
-        };
-        lists[block.kind as usize].remove(frames, &mut self.blocks, AGE_LINKS, token);
-    }
-
-    /// The oldest block of a kind, or `NONE`.
-    pub(super) fn oldest(&self, kind: Kind) -> u32 {
-        match self.cold[kind as usize].head {
-            NONE => self.ages[kind as usize].head,
-            cold => cold,
-        }
-    }
+fn is_at(span: Span, block: BlockToken, zpage: &LiveZpage) -> bool {
+    span.block == block
+        && span.offset == zpage.offset_bytes as usize
+        && span.len == zpage.len_bytes as usize
 }

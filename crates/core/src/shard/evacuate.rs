@@ -13,11 +13,13 @@
 use core::ops::Range;
 
 use super::Shard;
-use super::place::Room;
-use crate::block::{BIN_LINKS, Block, State};
+use super::room::Room;
+use crate::exchange::Evacuated;
 use crate::frames::{FrameId, Frames, Run};
-use crate::ids::{Evacuated, Kind};
+use crate::ids::{BlockToken, Kind};
 use crate::packing::BINS;
+use crate::tables::block::{BIN_LINKS, Block, State};
+use crate::tables::{Checked, Damaged, members};
 
 /// Bytes carried at once from block to block, so that no page lies on the stack.
 const CARRY: usize = 256;
@@ -26,18 +28,32 @@ impl Shard {
     /// Empties at most `blocks_max` of the emptiest blocks in RAM into others of their kind.
     pub fn evacuate(&mut self, frames: &mut impl Frames, blocks_max: u32) -> Evacuated {
         let mut done = Evacuated::default();
+        let before = self.frames_in_use();
+        // What was moved before damage was met is moved.
+        let _ = self.sound(frames, |shard, frames| {
+            shard.evacuate_groups(frames, blocks_max, &mut done)
+        });
+        // Tables give back theirs.
+        done.frames = before.saturating_sub(self.frames_in_use());
+        self.counters.evacuated_blocks += u64::from(done.blocks);
+        self.counters.evacuated_zpages += u64::from(done.zpages);
+        done
+    }
+
+    fn evacuate_groups<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        blocks_max: u32,
+        done: &mut Evacuated,
+    ) -> Checked<()> {
         let group_bins = self.allocator.group_bins();
         for kind in [Kind::Persistent, Kind::Ephemeral] {
             for first in (0..BINS).step_by(group_bins) {
                 let group = first..(first + group_bins).min(BINS);
-                while done.blocks < blocks_max && self.evacuate_one(frames, kind, &group, &mut done)
-                {
-                }
+                while done.blocks < blocks_max && self.evacuate_one(frames, kind, &group, done)? {}
             }
         }
-        self.counters.evacuated_blocks += u64::from(done.blocks);
-        self.counters.evacuated_zpages += u64::from(done.zpages);
-        done
+        Ok(())
     }
 
     /// Empties the emptiest block of a kind and group; false when there is no room for all of it elsewhere.
@@ -47,30 +63,38 @@ impl Shard {
         kind: Kind,
         group: &Range<usize>,
         done: &mut Evacuated,
-    ) -> bool {
-        let Some(token) = self.bins[kind as usize].highest(group.clone()) else {
-            return false;
+    ) -> Checked<bool> {
+        let Some(token) = self.lists.bins[kind as usize].highest(group.clone()) else {
+            return Ok(false);
         };
-        let mut block = self.blocks.expect(frames, token);
+        let block = self.blocks.expect(frames, token)?;
         let State::InRam(frame) = block.state else {
-            panic!("bins hold blocks in RAM only")
+            return Err(Damaged::New);
         };
-        if !self.others_have_room(frames, kind, group, token, &block) {
-            return false;
+        if !self.others_have_room(frames, kind, group, token, &block)? {
+            return Ok(false);
         }
-        // Out of the bins it cannot be chosen as its own destination.
-        self.unbin(frames, token, &block);
-        done.zpages += self.move_out(frames, token, &mut block, frame);
-        self.blocks.write(frames, token, &block);
-        self.bin(frames, token, &block);
-        if block.live != 0 {
+        // Out of the bins it cannot be chosen as its own destination. It keeps its place among the ages.
+        self.unbin(frames, token, &block)?;
+        let leaving = Block {
+            state: State::Writing(frame),
+            ..block
+        };
+        self.blocks.write(frames, token, &leaving)?;
+        done.zpages += self.move_out(frames, token, frame, kind)?;
+        let left = Block {
+            state: State::InRam(frame),
+            ..self.blocks.expect(frames, token)?
+        };
+        self.blocks.write(frames, token, &left)?;
+        self.bin(frames, token, &left)?;
+        if left.live != 0 {
             self.counters.evacuations_stuck += 1;
-            return false;
+            return Ok(false);
         }
-        self.free_ram_block(frames, token, &block, frame);
+        self.free_ram_block(frames, token, &left, frame)?;
         done.blocks += 1;
-        done.frames += self.allocator.run(block.fill).frames();
-        true
+        Ok(true)
     }
 
     /// Whether the free bytes of the other blocks of the group add up to what this one holds.
@@ -79,60 +103,52 @@ impl Shard {
         frames: &F,
         kind: Kind,
         group: &Range<usize>,
-        token: u32,
+        token: BlockToken,
         block: &Block,
-    ) -> bool {
-        let bins = &self.bins[kind as usize];
+    ) -> Checked<bool> {
+        let bins = &self.lists.bins[kind as usize];
         let needed = u64::from(self.allocator.used_bytes(block.fill));
         let own = u64::from(self.allocator.free_bytes(block.fill));
-        if bins.free_bytes - own < needed || group.len() == BINS {
-            return bins.free_bytes - own >= needed;
+        let others = bins.free_bytes.saturating_sub(own);
+        if others < needed || group.len() == BINS {
+            return Ok(others >= needed);
         }
         // From the emptiest on, so that few are looked at.
         let lists = group.clone().rev().map(|bin| bins.list(bin));
         let members = lists.flat_map(|list| list.walk(frames, &self.blocks, BIN_LINKS));
         let mut free = 0;
-        members.filter(|other| *other != token).any(|other| {
-            let fill = self.blocks.expect(frames, other).fill;
+        for other in members.filter(|other| *other != token) {
+            let fill = self.blocks.expect(frames, other)?.fill;
             free += u64::from(self.allocator.free_bytes(fill));
-            free >= needed
-        })
+            if free >= needed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Moves zpages out of a block until it is empty or one finds no room; how many were moved.
     fn move_out<F: Frames>(
         &mut self,
         frames: &mut F,
-        token: u32,
-        block: &mut Block,
+        token: BlockToken,
         frame: FrameId,
-    ) -> u32 {
-        let (fill, mut cursor, mut moved) = (block.fill, 0, 0);
-        let run = self.allocator.run(fill);
-        while let Some((candidate, next)) =
-            self.allocator.walk(fill, frames.bytes(frame, run), cursor)
-        {
-            cursor = next;
-            let Some(len) = self
-                .entries
-                .len_at(frames, candidate.entry, token, candidate.offset)
-            else {
-                continue;
-            };
-            let Some(room) = self.place_in_existing(frames, block.kind, candidate.entry, len)
-            else {
+        kind: Kind,
+    ) -> Checked<u32> {
+        let mut moved = 0;
+        while let Some(entry) = members::first(frames, &self.blocks, token)? {
+            let span = self.entries.span_in(frames, entry, token)?;
+            let Some(room) = self.reserve_in_existing(frames, kind, span.len)? else {
                 break;
             };
-            carry(frames, frame, run, candidate.offset, &room);
-            self.entries
-                .set_place(frames, candidate.entry, room.span.block, room.span.offset);
-            self.allocator
-                .remove(&mut block.fill, candidate.offset, len);
-            block.live -= 1;
-            self.count_out_of_ram(block.kind, len);
+            let fill = self.blocks.expect(frames, token)?.fill;
+            self.bytes_at(frames, frame, fill, span)?;
+            let run = self.allocator.run(fill);
+            carry(frames, frame, run, span.offset, &room);
+            self.relocate(frames, entry, span, &room)?;
             moved += 1;
         }
-        moved
+        Ok(moved)
     }
 }
 

@@ -4,15 +4,16 @@
 //!
 //! Invariants: `references == 1 + retains - releases`, and the page is freed when that reaches 0.
 //!
-//! Does not: trust a handle. One that was released is found out while its record is free or belongs to a key; once the
-//! record is another handle's, the two are the same handle.
+//! Does not: trust a handle. One that was released is found out while its record is free; once the record is another
+//! handle's, the two are the same handle.
 
 use super::Shard;
-use super::place::Owner;
-use crate::entry::Entry;
+use super::place::Address;
+use crate::exchange::{Found, Refused, Zpage};
 use crate::frames::Frames;
-use crate::ids::{EntryToken, Found, Refused, Zpage};
-use crate::index::Chained;
+use crate::ids::EntryToken;
+use crate::tables::Checked;
+use crate::tables::entry::{Entry, Owner, REFERENCES_MAX};
 
 impl Shard {
     /// Stores a page under a new handle with one reference; the page is persistent.
@@ -24,46 +25,81 @@ impl Shard {
         frames: &mut impl Frames,
         page: Zpage<'_>,
     ) -> Result<EntryToken, Refused> {
-        self.store(frames, Owner::Handle, page).map(EntryToken)
+        self.store(frames, Address::Handle, page)
     }
 
     /// Where the page of a handle is; `None` when there is no such handle. The page stays, and does not get younger.
     pub fn load<'f, F: Frames>(&self, frames: &'f F, entry: EntryToken) -> Option<Found<'f>> {
-        Some(self.found(frames, &self.handle(frames, entry)?))
+        match self.handle(frames, entry) {
+            Ok(None) => None,
+            Ok(Some((entry, _))) => Some(self.found(frames, &entry)),
+            Err(_) => Some(Found::Damaged),
+        }
     }
 
-    /// One more reference; false when there is no such handle, or it has 2^32 - 1 references already.
+    /// One more reference; false when there is no such handle, or it has 2^25 - 1 references already.
     pub fn retain(&mut self, frames: &mut impl Frames, entry: EntryToken) -> bool {
-        let references = self
-            .handle(frames, entry)
-            .and_then(|handle| handle.link.checked_add(1));
-        if let Some(references) = references {
-            self.entries.set_link(frames, entry.0, references);
-        }
-        references.is_some()
+        self.sound(frames, |shard, frames| {
+            let Some((handle, references)) = shard.handle(frames, entry)? else {
+                return Ok(false);
+            };
+            // Only a handle that is lost has them all.
+            if references >= REFERENCES_MAX - 1 {
+                return Ok(references == REFERENCES_MAX);
+            }
+            shard.set_references(frames, entry, &handle, references + 1)?;
+            Ok(true)
+        })
+        .unwrap_or(true)
     }
 
     /// One reference less; at zero the page is freed. The references left, or `None` when there is no such handle.
     pub fn release(&mut self, frames: &mut impl Frames, entry: EntryToken) -> Option<u32> {
-        let handle = self.handle(frames, entry)?;
-        let left = handle.link - 1;
-        if left == 0 {
-            self.remove_entry(frames, entry.0, &handle);
-            self.counters.released += 1;
-        } else {
-            self.entries.set_link(frames, entry.0, left);
-        }
-        Some(left)
+        self.sound(frames, |shard, frames| {
+            let Some((handle, references)) = shard.handle(frames, entry)? else {
+                return Ok(None);
+            };
+            let left = references.saturating_sub(1);
+            if left == 0 {
+                shard.remove_entry(frames, entry, &handle)?;
+                shard.counters.released += 1;
+            } else if references < REFERENCES_MAX {
+                shard.set_references(frames, entry, &handle, left)?;
+            }
+            Ok(Some(left))
+        })
+        .unwrap_or(Some(REFERENCES_MAX))
     }
 
     /// Makes the block of a handle's page the youngest of its kind, where it is in RAM.
     pub fn touch(&mut self, frames: &mut impl Frames, entry: EntryToken) {
-        if let Some(span) = self.handle(frames, entry).and_then(|handle| handle.span()) {
-            self.refresh(frames, span.block);
-        }
+        // Damage that could not be made good is told by whoever loads the page.
+        let _ = self.sound(frames, |shard, frames| {
+            let handle = shard.handle(frames, entry)?;
+            match handle.and_then(|(handle, _)| handle.span()) {
+                Some(span) => shard.refresh(frames, span.block),
+                None => Ok(()),
+            }
+        });
     }
 
-    fn handle<F: Frames>(&self, frames: &F, entry: EntryToken) -> Option<Entry> {
-        self.entries.read(frames, entry.0).filter(Entry::is_handle)
+    fn set_references<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: EntryToken,
+        handle: &Entry,
+        references: u32,
+    ) -> Checked<()> {
+        let owner = Owner::Handle { references };
+        self.entries
+            .write(frames, token, &Entry { owner, ..*handle })
+    }
+
+    fn handle<F: Frames>(&self, frames: &F, token: EntryToken) -> Checked<Option<(Entry, u32)>> {
+        let entry = self.entries.read(frames, token)?;
+        Ok(entry.and_then(|entry| match entry.owner {
+            Owner::Handle { references } => Some((entry, references)),
+            Owner::Key { .. } => None,
+        }))
     }
 }

@@ -4,12 +4,13 @@
 //! shard in one lock and calls every method under it; codec work and I/O stay outside.
 //!
 //! - `handle`: pages addressed by a refcounted handle
-//! - `tmem`: pages addressed by (pool, object, index)
-//! - `place`: storing and freeing, whichever way they are addressed
+//! - `tmem`: pages addressed by (pool, object, index); `flush`: many of them at once
+//! - `place`: storing and freeing, whichever way they are addressed; `room`: blocks and the zpages in them
 //! - `reclaim`: watermarks, dropping of ephemeral blocks, writeback
 //! - `tier`: blocks that live in a tier
 //! - `cold`: recompression of blocks that stay
 //! - `evacuate`: emptying sparse blocks in RAM
+//! - `repair`: records that contradict one another are made good, or given up
 //! - `validate`: the equations, checked by a full walk
 //!
 //! Invariants: see [`Counters`] and `validate`.
@@ -18,26 +19,33 @@
 
 mod cold;
 mod evacuate;
+mod flush;
 mod handle;
 mod place;
 mod reclaim;
+mod repair;
+mod room;
 mod tier;
 mod tmem;
 mod validate;
 
 pub use cold::{Recompressed, Replacement};
+pub use flush::Flushed;
 pub use validate::Broken;
 
-use crate::bins::Bins;
-use crate::block::{Blocks, State};
 use crate::counters::{Counters, KindUsage, Usage};
-use crate::entry::Entries;
+use crate::exchange::Watermarks;
 use crate::frames::Frames;
-use crate::ids::{CodecId, Kind, Watermarks};
-use crate::index::Index;
-use crate::list::List;
-use crate::object::Objects;
+use crate::ids::{CodecId, Kind};
 use crate::packing::{Allocator, BINS};
+use crate::tables::bins::Bins;
+use crate::tables::block::{BlockTable, State};
+use crate::tables::entry::Entries;
+use crate::tables::hash::Seed;
+use crate::tables::index::Index;
+use crate::tables::list::List;
+use crate::tables::object::Objects;
+use crate::tables::pool::Pools;
 
 /// Bins of the blocks in a tier, by free bytes in equal steps.
 const TIER_BINS: usize = 64;
@@ -48,19 +56,14 @@ pub struct Shard {
     allocator: Allocator,
     entries: Entries,
     objects: Objects,
-    blocks: Blocks,
+    pools: Pools,
+    blocks: BlockTable,
     page_index: Index,
     object_index: Index,
-    /// Blocks InRam of each kind that are not cold, the oldest first; indexed by `Kind as usize`.
-    ages: [List; 2],
-    /// Cold blocks InRam of each kind, older than all others.
-    cold: [List; 2],
-    /// Blocks InRam of each kind by room; indexed by `Kind as usize`.
-    bins: [Bins<BINS>; 2],
-    /// Blocks InTier by emptiness.
-    tier_bins: Bins<TIER_BINS>,
-    /// Blocks SlotFreed.
-    freed: List,
+    pool_index: Index,
+    lists: Lists,
+    /// The generation of the next block.
+    generation: u32,
     watermarks: Watermarks,
     /// Whether the high watermark was passed and the low one not yet reached.
     reclaiming: bool,
@@ -70,24 +73,73 @@ pub struct Shard {
     counters: Counters,
 }
 
-impl Shard {
-    /// An empty shard. It takes no frame until something is stored, and never reclaims until watermarks are set.
-    ///
-    /// A shard has 16 KiB of roots and lists; where stacks are small, make it a constant and copy that.
-    #[must_use]
-    pub const fn new(allocator: Allocator) -> Shard {
-        Shard {
-            allocator,
-            entries: Entries::new(),
-            objects: Objects::new(),
-            blocks: Blocks::new(),
-            page_index: Index::new(),
-            object_index: Index::new(),
+/// The lists and bins that blocks are in; each follows from the block's record.
+#[derive(Debug)]
+struct Lists {
+    /// Blocks InRam of each kind that are not cold, the oldest first; indexed by `Kind as usize`.
+    ages: [List; 2],
+    /// Cold blocks InRam of each kind, older than all others.
+    cold: [List; 2],
+    /// Blocks InRam of each kind by room; indexed by `Kind as usize`.
+    bins: [Bins<BINS>; 2],
+    /// Blocks InTier by emptiness, but for those put aside.
+    tier_bins: Bins<TIER_BINS>,
+    /// Blocks InTier that could not be read whole.
+    aside: List,
+    /// Blocks SlotFreed.
+    freed: List,
+}
+
+impl Lists {
+    const fn new() -> Lists {
+        Lists {
             ages: [List::new(); 2],
             cold: [List::new(); 2],
             bins: [Bins::new(), Bins::new()],
             tier_bins: Bins::new(),
+            aside: List::new(),
             freed: List::new(),
+        }
+    }
+
+    /// Forgets every block; in place, for a stack that is small.
+    fn clear(&mut self) {
+        self.ages = [List::new(); 2];
+        self.cold = [List::new(); 2];
+        self.bins.iter_mut().for_each(Bins::clear);
+        self.tier_bins.clear();
+        self.aside = List::new();
+        self.freed = List::new();
+    }
+}
+
+impl Shard {
+    /// An empty shard. It takes no frame until something is stored, and never reclaims until watermarks are set.
+    ///
+    /// A shard has 32 KiB of roots and lists; where stacks are small, make it a constant and copy that.
+    #[must_use]
+    pub const fn new(allocator: Allocator) -> Shard {
+        Shard::with(allocator, Seed::FIXED)
+    }
+
+    /// The same, with hashes that depend on a seed: whoever chooses keys and does not know it cannot make them collide.
+    #[must_use]
+    pub const fn with_seed(allocator: Allocator, seed: [u64; 2]) -> Shard {
+        Shard::with(allocator, Seed::new(seed))
+    }
+
+    const fn with(allocator: Allocator, seed: Seed) -> Shard {
+        Shard {
+            allocator,
+            entries: Entries::new(),
+            objects: Objects::new(),
+            pools: Pools::new(),
+            blocks: BlockTable::new(),
+            page_index: Index::new(seed),
+            object_index: Index::new(seed),
+            pool_index: Index::new(seed),
+            lists: Lists::new(),
+            generation: 0,
             watermarks: Watermarks::NEVER,
             reclaiming: false,
             usage: Usage::ZERO,
@@ -103,8 +155,8 @@ impl Shard {
 
     /// As [`Shard::destroy`], in place; the shard is as a new one, and without watermarks.
     pub fn clear(&mut self, frames: &mut impl Frames) {
-        for token in 0..self.blocks.made() {
-            if let Some(block) = self.blocks.read(frames, token)
+        for token in self.blocks.tokens() {
+            if let Ok(Some(block)) = self.blocks.read(frames, token)
                 && let State::InRam(frame) | State::Writing(frame) = block.state
             {
                 frames.free(frame, self.allocator.run(block.fill));
@@ -112,14 +164,12 @@ impl Shard {
         }
         self.entries.destroy(frames);
         self.objects.destroy(frames);
+        self.pools.destroy(frames);
         self.blocks.destroy(frames);
         self.page_index.destroy(frames);
         self.object_index.destroy(frames);
-        self.ages = [List::new(); 2];
-        self.cold = [List::new(); 2];
-        self.bins.iter_mut().for_each(Bins::clear);
-        self.tier_bins.clear();
-        self.freed = List::new();
+        self.pool_index.destroy(frames);
+        self.lists.clear();
         self.watermarks = Watermarks::NEVER;
         self.reclaiming = false;
         self.usage = Usage::ZERO;
@@ -144,8 +194,9 @@ impl Shard {
     pub fn usage(&self) -> Usage {
         Usage {
             objects: self.objects.live(),
-            tier_blocks: self.tier_bins.blocks,
-            freed_slots: self.freed.len,
+            tier_blocks: self.lists.tier_bins.blocks + self.lists.aside.len,
+            aside_blocks: self.lists.aside.len,
+            freed_slots: self.lists.freed.len,
             metadata_frames: self.metadata_frames(),
             ..self.usage
         }
@@ -172,9 +223,11 @@ impl Shard {
     fn metadata_frames(&self) -> u32 {
         self.entries.frames()
             + self.objects.frames()
+            + self.pools.frames()
             + self.blocks.frames()
             + self.page_index.frames()
             + self.object_index.frames()
+            + self.pool_index.frames()
     }
 
     fn kind_usage(&mut self, kind: Kind) -> &mut KindUsage {

@@ -12,11 +12,11 @@
 //! Does not: bound the writes in flight; the home does.
 
 use super::Shard;
-use crate::block::{AGE_LINKS, Block, State};
+use crate::exchange::{Dropped, Watermarks, WriteFailed, WritebackEnd, WritebackPlan};
 use crate::frames::{FrameId, Frames, Run};
-use crate::ids::{
-    BlockToken, Dropped, Kind, NONE, Slot, Watermarks, WriteFailed, WritebackEnd, WritebackPlan,
-};
+use crate::ids::{BlockToken, Kind, Slot};
+use crate::tables::block::{AGE_LINKS, Block, State};
+use crate::tables::{Checked, Damaged, ensure, members};
 
 impl Shard {
     /// Sets when to reclaim.
@@ -48,66 +48,82 @@ impl Shard {
 
     /// Drops the oldest ephemeral block; `None` when there is none.
     pub fn drop_oldest_ephemeral(&mut self, frames: &mut impl Frames) -> Option<Dropped> {
-        let token = self.oldest(Kind::Ephemeral);
-        if token == NONE {
-            return None;
-        }
-        let block = self.blocks.expect(frames, token);
-        let State::InRam(frame) = block.state else {
-            panic!("the LRU holds blocks in RAM only")
+        self.sound(frames, |shard, frames| shard.drop_oldest(frames))
+            .ok()
+            .flatten()
+    }
+
+    pub(super) fn drop_oldest<F: Frames>(&mut self, frames: &mut F) -> Checked<Option<Dropped>> {
+        let Some(token) = self.oldest(Kind::Ephemeral) else {
+            return Ok(None);
         };
-        let zpages = self.remove_all(frames, token, &block, frame);
+        let block = self.blocks.expect(frames, token)?;
+        ensure(matches!(block.state, State::InRam(_)))?;
+        let before = self.frames_in_use();
+        // With the last page the block goes too.
+        for _ in 0..block.live {
+            let first = members::first(frames, &self.blocks, token)?.ok_or(Damaged::New)?;
+            let entry = self.entries.expect(frames, first)?;
+            self.remove_entry(frames, first, &entry)?;
+            self.counters.evicted_eph_zpages += 1;
+        }
         self.counters.evicted_eph_blocks += 1;
-        self.counters.evicted_eph_zpages += u64::from(zpages);
-        Some(Dropped {
-            zpages,
-            frames: self.allocator.run(block.fill).frames(),
-        })
+        Ok(Some(Dropped {
+            zpages: u32::from(block.live),
+            // Tables give back theirs.
+            frames: before - self.frames_in_use(),
+        }))
     }
 
     /// The run of the block that `begin_writeback` would hand out now.
     #[must_use]
     pub fn next_writeback(&self, frames: &impl Frames) -> Option<Run> {
-        let token = self.oldest(Kind::Persistent);
-        (token != NONE).then(|| self.allocator.run(self.blocks.expect(frames, token).fill))
+        let token = self.oldest(Kind::Persistent)?;
+        let block = self.blocks.expect(frames, token).ok()?;
+        Some(self.allocator.run(block.fill))
     }
 
     /// Hands out the oldest persistent block to be written; `None` when there is none. Several may be in flight.
     pub fn begin_writeback(&mut self, frames: &mut impl Frames) -> Option<WritebackPlan> {
-        let token = self.oldest(Kind::Persistent);
-        if token == NONE {
-            return None;
-        }
-        self.counters.writebacks_begun += 1;
-        Some(self.hand_out(frames, token))
+        let plan = self.sound(frames, |shard, frames| {
+            match shard.oldest(Kind::Persistent) {
+                Some(token) => shard.hand_out(frames, token).map(Some),
+                None => Ok(None),
+            }
+        });
+        let plan = plan.ok().flatten();
+        self.counters.writebacks_begun += u64::from(plan.is_some());
+        plan
     }
 
     /// Takes a block out of every list, so that its bytes stay as they are.
-    pub(super) fn hand_out<F: Frames>(&mut self, frames: &mut F, token: u32) -> WritebackPlan {
-        let block = self.blocks.expect(frames, token);
+    pub(super) fn hand_out<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+    ) -> Checked<WritebackPlan> {
+        let block = self.blocks.expect(frames, token)?;
         let State::InRam(frame) = block.state else {
-            panic!("the LRU holds blocks in RAM only")
+            return Err(Damaged::New);
         };
-        self.unage(frames, token, &block);
-        self.unbin(frames, token, &block);
-        self.blocks.write(
-            frames,
-            token,
-            &Block {
-                state: State::Writing(frame),
-                cold: false,
-                ..block
-            },
-        );
+        self.unage(frames, token, &block)?;
+        self.unbin(frames, token, &block)?;
+        let out = Block {
+            state: State::Writing(frame),
+            cold: false,
+            ..block
+        };
+        self.blocks.write(frames, token, &out)?;
         let run = self.allocator.run(block.fill);
         self.usage.writing_blocks += 1;
         self.usage.writing_frames += run.frames();
-        WritebackPlan {
-            block: BlockToken(token),
+        Ok(WritebackPlan {
+            block: token,
+            generation: block.generation,
             frame,
             run,
             zpages: u32::from(block.live),
-        }
+        })
     }
 
     /// Ends a writeback: with the slot that the tier has acknowledged the block in, or without.
@@ -120,149 +136,152 @@ impl Shard {
         block: BlockToken,
         result: Result<Slot, WriteFailed>,
     ) -> WritebackEnd {
-        let token = block.0;
-        let block = self.blocks.read(frames, token);
-        let Some(
-            block @ Block {
-                state: State::Writing(frame),
-                ..
-            },
-        ) = block
-        else {
-            panic!("finish_writeback without begin_writeback: {block:?}")
-        };
-        let run_frames = self.allocator.run(block.fill).frames();
-        self.usage.writing_blocks -= 1;
-        self.usage.writing_frames -= run_frames;
-        if block.live == 0 {
-            self.finish_empty(frames, token, &block, frame, result);
-            return WritebackEnd::Empty { frames: run_frames };
-        }
-        match result {
-            Ok(slot) => {
-                self.move_to_tier(frames, token, &block, frame, slot);
-                WritebackEnd::InTier { frames: run_frames }
+        let ended = self.end_writing(frames, block, |shard, frames, record, frame| {
+            if record.live == 0 {
+                return shard.finish_empty(frames, block, record, frame, result);
             }
-            Err(WriteFailed) => {
-                let block = Block {
-                    state: State::InRam(frame),
-                    ..block
-                };
-                self.blocks.write(frames, token, &block);
-                self.ages[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token);
-                self.bin(frames, token, &block);
+            match result {
+                Ok(slot) => shard.move_to_tier(frames, block, record, frame, slot),
+                Err(WriteFailed) => shard.move_back(frames, block, record, frame),
+            }
+        });
+        match ended {
+            Ok(end) => {
+                match end {
+                    WritebackEnd::InTier { .. } => self.counters.writebacks_stored += 1,
+                    WritebackEnd::Empty { .. } => self.counters.writebacks_empty += 1,
+                    _ => self.counters.writebacks_failed += 1,
+                }
+                end
+            }
+            Err(_) => {
                 self.counters.writebacks_failed += 1;
-                WritebackEnd::BackInRam
+                WritebackEnd::Damaged
             }
         }
+    }
+
+    /// Runs what ends the time that a block was handed out for.
+    ///
+    /// # Panics
+    /// When it was not handed out.
+    pub(super) fn end_writing<F: Frames, T>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        mut end: impl FnMut(&mut Shard, &mut F, &Block, FrameId) -> Checked<T>,
+    ) -> Checked<T> {
+        let mut run_frames = None;
+        let ended = self.sound(frames, |shard, frames| {
+            let block = shard.blocks.expect(frames, token)?;
+            let State::Writing(frame) = block.state else {
+                // What was done before the damage was met has made it so; a home that is wrong has met none.
+                assert!(
+                    shard.counters.repairs > 0,
+                    "a block was given back that was not handed out: {block:?}"
+                );
+                return Err(Damaged::Known);
+            };
+            run_frames = Some(shard.allocator.run(block.fill).frames());
+            end(shard, frames, &block, frame)
+        });
+        // After a repair these are counted anew, from blocks that are still being written.
+        if ended.is_ok()
+            && let Some(run_frames) = run_frames
+        {
+            self.usage.writing_blocks -= 1;
+            self.usage.writing_frames -= run_frames;
+        }
+        ended
     }
 
     /// Whether [`Shard::take_freed_slot`] has something.
     #[must_use]
     pub fn has_freed_slots(&self) -> bool {
-        self.freed.len != 0
+        self.lists.freed.len != 0
     }
 
     /// A slot that holds nothing any more, for the home to free in its tier, and the run of the block that was in it.
     pub fn take_freed_slot(&mut self, frames: &mut impl Frames) -> Option<(Slot, Run)> {
-        let token = self.freed.head;
-        if token == NONE {
-            return None;
-        }
-        let block = self.blocks.expect(frames, token);
-        let State::SlotFreed(slot) = block.state else {
-            panic!("the queue holds freed slots only")
-        };
-        self.freed
-            .remove(frames, &mut self.blocks, AGE_LINKS, token);
-        self.blocks.release(frames, token);
-        Some((slot, self.allocator.run(block.fill)))
+        let taken = self.sound(frames, |shard, frames| {
+            let Some(token) = shard.lists.freed.oldest() else {
+                return Ok(None);
+            };
+            let block = shard.blocks.expect(frames, token)?;
+            let State::SlotFreed(slot) = block.state else {
+                return Err(Damaged::New);
+            };
+            let freed = &mut shard.lists.freed;
+            freed.remove(frames, &mut shard.blocks, AGE_LINKS, token)?;
+            shard.blocks.release(frames, token)?;
+            Ok(Some((slot, shard.allocator.run(block.fill))))
+        });
+        taken.ok().flatten()
     }
 
     fn finish_empty<F: Frames>(
         &mut self,
         frames: &mut F,
-        token: u32,
+        token: BlockToken,
         block: &Block,
         frame: FrameId,
         result: Result<Slot, WriteFailed>,
-    ) {
-        self.free_frames(frames, block, frame);
-        self.counters.writebacks_empty += 1;
+    ) -> Checked<WritebackEnd> {
         match result {
-            Ok(slot) => self.queue_slot(frames, token, block, slot),
-            Err(WriteFailed) => self.blocks.release(frames, token),
+            Ok(slot) => {
+                self.queue_slot(frames, token, block, slot)?;
+                self.give_frames(frames, block, frame);
+            }
+            Err(WriteFailed) => self.free_frames(frames, token, block, frame)?,
         }
+        Ok(WritebackEnd::Empty {
+            frames: self.allocator.run(block.fill).frames(),
+        })
     }
 
     fn move_to_tier<F: Frames>(
         &mut self,
         frames: &mut F,
-        token: u32,
+        token: BlockToken,
         block: &Block,
         frame: FrameId,
         slot: Slot,
-    ) {
-        let zbytes = self.live_bytes(frames, token, block, frame);
+    ) -> Checked<WritebackEnd> {
+        let mut zbytes = 0;
+        for member in members::walk(frames, &self.blocks, &self.entries, token) {
+            zbytes += member?.1.len as u64;
+        }
+        let in_tier = Block {
+            state: State::InTier(slot),
+            ..*block
+        };
+        self.blocks.write(frames, token, &in_tier)?;
+        self.bin_tier(frames, token, &in_tier)?;
         let usage = self.kind_usage(block.kind);
         usage.zpages -= u32::from(block.live);
         usage.zbytes -= zbytes;
         self.usage.tier_zpages += u32::from(block.live);
         self.usage.tier_zbytes += zbytes;
-        self.free_frames(frames, block, frame);
-        let block = Block {
-            state: State::InTier(slot),
-            ..*block
-        };
-        self.blocks.write(frames, token, &block);
-        self.bin_tier(frames, token, &block);
-        self.counters.writebacks_stored += 1;
+        self.give_frames(frames, block, frame);
+        Ok(WritebackEnd::InTier {
+            frames: self.allocator.run(block.fill).frames(),
+        })
     }
 
-    /// Bytes of the live zpages of a block in RAM.
-    pub(super) fn live_bytes<F: Frames>(
-        &self,
-        frames: &F,
-        token: u32,
-        block: &Block,
-        frame: FrameId,
-    ) -> u64 {
-        let bytes = frames.bytes(frame, self.allocator.run(block.fill));
-        self.walk_live(frames, token, block.fill, bytes)
-            .map(|live| u64::from(live.len_bytes))
-            .sum()
-    }
-
-    /// Removes every page of a block in RAM, and so the block; how many there were.
-    fn remove_all<F: Frames>(
+    fn move_back<F: Frames>(
         &mut self,
         frames: &mut F,
-        token: u32,
+        token: BlockToken,
         block: &Block,
         frame: FrameId,
-    ) -> u32 {
-        let (mut cursor, mut removed) = (0, 0);
-        // With the last page the frames go too, so the count and not the walk ends the loop.
-        while removed < u32::from(block.live) {
-            let bytes = frames.bytes(frame, self.allocator.run(block.fill));
-            let (candidate, next) = self
-                .allocator
-                .walk(block.fill, bytes, cursor)
-                .expect("the walk finds every live zpage");
-            cursor = next;
-            if self
-                .entries
-                .len_at(frames, candidate.entry, token, candidate.offset)
-                .is_some()
-            {
-                let entry = self
-                    .entries
-                    .read(frames, candidate.entry)
-                    .expect("a live zpage has an entry");
-                self.remove_entry(frames, candidate.entry, &entry);
-                removed += 1;
-            }
-        }
-        removed
+    ) -> Checked<WritebackEnd> {
+        let block = Block {
+            state: State::InRam(frame),
+            ..*block
+        };
+        self.blocks.write(frames, token, &block)?;
+        self.lists.ages[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token)?;
+        self.bin(frames, token, &block)?;
+        Ok(WritebackEnd::BackInRam)
     }
 }

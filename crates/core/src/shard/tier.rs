@@ -1,30 +1,34 @@
 //! Blocks that live in a tier, and their way back.
 //!
 //! Stage on the data path: after writeback. Zpages of a block in a tier are freed by their records alone; the slot is
-//! queued with the last. Where many blocks are sparse, the home reads the sparsest whole and readmits what is alive.
+//! queued with the last. Where many blocks are sparse, the home reads the sparsest whole, verifies its zpages and readmits
+//! the good ones. A block that it cannot read is put aside, so that the next is another.
 //!
 //! Invariants:
-//! - bytes from a tier are looked at only to find entries, and an entry is believed only if it names the same place
+//! - bytes from a tier are not looked at: what lies where is said by the entries
 //!
-//! Does not: verify checksums. A zpage damaged in the tier moves as it is and is found out when it is loaded.
+//! Does not: verify checksums; the home does, and says which zpages are good.
 
 use super::{Shard, TIER_BINS};
-use crate::block::{Block, State};
-use crate::entry::Span;
+use crate::exchange::{LiveZpage, Refused, TierBlock};
 use crate::frames::Frames;
-use crate::ids::{BlockToken, EntryToken, LiveZpage, Refused, TierBlock};
-use crate::packing::Fill;
+use crate::ids::BlockToken;
+use crate::tables::block::{Block, State};
+use crate::tables::entry::{Content, Entry, Span};
+use crate::tables::{Checked, members};
 
 impl Shard {
-    /// A block in a tier with about the least live bytes (to a sixty-fourth of a block); `None` when there is none.
+    /// A block in a tier with about the least live bytes (to a sixty-fourth of a block), of those that were not put aside;
+    /// `None` when there is none.
     pub fn sparsest_tier_block(&self, frames: &impl Frames) -> Option<TierBlock> {
-        let token = self.tier_bins.highest(0..TIER_BINS)?;
-        let block = self.blocks.expect(frames, token);
+        let token = self.lists.tier_bins.highest(0..TIER_BINS)?;
+        let block = self.blocks.expect(frames, token).ok()?;
         let State::InTier(slot) = block.state else {
-            panic!("tier bins hold blocks in a tier only")
+            return None;
         };
         Some(TierBlock {
-            block: BlockToken(token),
+            block: token,
+            generation: block.generation,
             slot,
             run: self.allocator.run(block.fill),
             zpages: u32::from(block.live),
@@ -32,23 +36,39 @@ impl Shard {
         })
     }
 
-    /// The live zpages of a block, found by walking its bytes: those the home has read from a tier, or those of a
-    /// writeback under way. Of bytes that are not the block's, nothing is alive.
+    /// The live zpages of a block in rising order, wherever it is.
     pub fn live_zpages<'a, F: Frames>(
         &'a self,
         frames: &'a F,
         block: BlockToken,
-        bytes: &'a [u8],
     ) -> impl Iterator<Item = LiveZpage> + 'a {
-        let block_now = self.blocks.read(frames, block.0);
-        block_now
-            .into_iter()
-            .flat_map(move |now| self.walk_live(frames, block.0, now.fill, bytes))
+        let members = members::walk(frames, &self.blocks, &self.entries, block);
+        members.map_while(move |member| {
+            let (token, span) = member.ok()?;
+            let tags = match self.entries.expect(frames, token).ok()?.content {
+                Content::Bytes {
+                    codec, checksum, ..
+                } => Some((codec, checksum)),
+                _ => None,
+            };
+            Some(LiveZpage {
+                entry: token,
+                offset_bytes: span.offset as u32,
+                len_bytes: span.len as u32,
+                tags,
+            })
+        })
+    }
+
+    /// Whether a block is still in the slot that it was found in.
+    #[must_use]
+    pub fn is_in_tier(&self, frames: &impl Frames, block: &TierBlock) -> bool {
+        self.tier_block(frames, block)
+            .is_ok_and(|now| now.is_some())
     }
 
     /// Moves the live zpages of a block in a tier into RAM again, from its bytes as the home has read them, and queues
-    /// its slot. How many were moved: 0 when the block has left the slot meanwhile, fewer than all where bytes are
-    /// damaged; the others stay in the tier.
+    /// its slot. How many were moved: 0 when the block has left the slot meanwhile.
     ///
     /// # Errors
     /// Why one of them could not be placed; those before it stay moved, the others stay in the tier.
@@ -58,78 +78,122 @@ impl Shard {
         from: &TierBlock,
         bytes: &[u8],
     ) -> Result<u32, Refused> {
-        let token = from.block.0;
-        let Some(block) = self.blocks.read(frames, token) else {
-            return Ok(0);
-        };
-        if block.state != State::InTier(from.slot) {
-            return Ok(0);
-        }
-        let (mut cursor, mut moved) = (0, 0);
-        while moved < u32::from(block.live) {
-            let Some((candidate, next)) = self.allocator.walk(block.fill, bytes, cursor) else {
-                break;
+        self.readmit_good(frames, from, bytes, |_| true)
+    }
+
+    /// The same for the zpages that `is_good` says yes to; the others stay in the tier.
+    ///
+    /// # Errors
+    /// As [`Shard::readmit`].
+    pub fn readmit_good(
+        &mut self,
+        frames: &mut impl Frames,
+        from: &TierBlock,
+        bytes: &[u8],
+        mut is_good: impl FnMut(&LiveZpage) -> bool,
+    ) -> Result<u32, Refused> {
+        let mut moved = 0;
+        let result = self.sound(frames, |shard, frames| {
+            let Some(block) = shard.tier_block(frames, from)? else {
+                return Ok(Ok(()));
             };
-            cursor = next;
-            if let Some(len) = self
-                .entries
-                .len_at(frames, candidate.entry, token, candidate.offset)
-                && let Some(zpage) = bytes.get(candidate.offset..candidate.offset + len)
-            {
-                let span = Span {
-                    block: token,
-                    offset: candidate.offset,
-                    len,
+            let mut next = members::first(frames, &shard.blocks, from.block)?;
+            while let Some(token) = next {
+                let entry = shard.entries.expect(frames, token)?;
+                let span = shard.entries.span_in(frames, token, from.block)?;
+                // With the last zpage the block goes, and the links with the zpage.
+                next = shard.entries.member_links(frames, token)?[1];
+                let zpage = bytes.get(span.offset..span.end());
+                let Some(zpage) = zpage.filter(|_| is_good(&live(token, span, &entry))) else {
+                    continue;
                 };
-                self.readmit_one(frames, &block, candidate.entry, span, zpage)?;
+                if let Err(refused) = shard.readmit_one(frames, &block, token, span, zpage)? {
+                    return Ok(Err(refused));
+                }
                 moved += 1;
             }
+            shard.counters.readmitted_blocks += 1;
+            Ok(Ok(()))
+        });
+        match result {
+            Ok(Ok(())) => Ok(moved),
+            Ok(Err(refused)) => Err(refused),
+            Err(_) => Err(Refused::Damaged),
         }
-        self.counters.readmitted_blocks += u64::from(moved == u32::from(block.live));
-        Ok(moved)
+    }
+
+    /// Takes a block that could not be read out of those that `sparsest_tier_block` finds, until [`Shard::retry_aside`].
+    /// Its pages are read and freed as before.
+    pub fn put_aside(&mut self, frames: &mut impl Frames, block: &TierBlock) {
+        // A block that is damaged is in no bin any more.
+        let _ = self.sound(frames, |shard, frames| {
+            let Some(now) = shard.tier_block(frames, block)? else {
+                return Ok(());
+            };
+            if now.aside {
+                return Ok(());
+            }
+            shard.unbin_tier(frames, block.block, &now)?;
+            let aside = Block { aside: true, ..now };
+            shard.blocks.write(frames, block.block, &aside)?;
+            shard.bin_tier(frames, block.block, &aside)
+        });
+    }
+
+    /// Has blocks that were put aside be found again.
+    pub fn retry_aside(&mut self, frames: &mut impl Frames) {
+        // What is damaged is made good by the repair, which leaves none aside.
+        let _ = self.sound(frames, |shard, frames| {
+            while let Some(token) = shard.lists.aside.oldest() {
+                let block = shard.blocks.expect(frames, token)?;
+                shard.unbin_tier(frames, token, &block)?;
+                let back = Block {
+                    aside: false,
+                    ..block
+                };
+                shard.blocks.write(frames, token, &back)?;
+                shard.bin_tier(frames, token, &back)?;
+            }
+            Ok(())
+        });
+    }
+
+    fn tier_block<F: Frames>(&self, frames: &F, block: &TierBlock) -> Checked<Option<Block>> {
+        let now = self.blocks.read(frames, block.block)?;
+        Ok(now.filter(|now| {
+            now.generation == block.generation && now.state == State::InTier(block.slot)
+        }))
     }
 
     fn readmit_one<F: Frames>(
         &mut self,
         frames: &mut F,
         from: &Block,
-        entry: u32,
+        entry: crate::ids::EntryToken,
         span: Span,
         zpage: &[u8],
-    ) -> Result<(), Refused> {
-        let room = self.place(frames, from.kind, entry, span.len)?;
+    ) -> Checked<Result<(), Refused>> {
+        let room = match self.reserve(frames, from.kind, span.len)? {
+            Ok(room) => room,
+            Err(refused) => return Ok(Err(refused)),
+        };
         room.bytes_mut(frames).copy_from_slice(zpage);
-        self.entries
-            .set_place(frames, entry, room.span.block, room.span.offset);
-        self.detach(frames, span);
+        self.relocate(frames, entry, span, &room)?;
         self.counters.readmitted_zpages += 1;
-        Ok(())
+        Ok(Ok(()))
     }
+}
 
-    /// The live zpages of a block with this fill among its bytes.
-    pub(super) fn walk_live<'a, F: Frames>(
-        &'a self,
-        frames: &'a F,
-        token: u32,
-        fill: Fill,
-        bytes: &'a [u8],
-    ) -> impl Iterator<Item = LiveZpage> + 'a {
-        let mut cursor = 0;
-        core::iter::from_fn(move || {
-            loop {
-                let (candidate, next) = self.allocator.walk(fill, bytes, cursor)?;
-                cursor = next;
-                if let Some(len) =
-                    self.entries
-                        .len_at(frames, candidate.entry, token, candidate.offset)
-                {
-                    return Some(LiveZpage {
-                        entry: EntryToken(candidate.entry),
-                        offset_bytes: candidate.offset as u32,
-                        len_bytes: len as u32,
-                    });
-                }
-            }
-        })
+fn live(entry: crate::ids::EntryToken, span: Span, content: &Entry) -> LiveZpage {
+    LiveZpage {
+        entry,
+        offset_bytes: span.offset as u32,
+        len_bytes: span.len as u32,
+        tags: match content.content {
+            Content::Bytes {
+                codec, checksum, ..
+            } => Some((codec, checksum)),
+            _ => None,
+        },
     }
 }

@@ -5,18 +5,21 @@
 //! Invariants:
 //! - a key has at most one page, and a put, stored or refused, leaves nothing of an older one
 //! - once a get fails it fails until the next put
-//! - an object record exists exactly while the object has pages
+//! - an object record exists exactly while the object has pages, and a pool record while it has objects
 //!
 //! Does not: remove on get. An exclusive get is a get, and a flush of the page under the same lock.
 
 use super::Shard;
-use super::place::{Owner, tier_range};
-use crate::block::State;
-use crate::entry::Entry;
+use super::place::Address;
+use super::room::tier_range;
+use crate::exchange::{Found, Refused, TierRange, Zpage};
 use crate::frames::Frames;
-use crate::ids::{EntryToken, Found, Key, NONE, ObjectId, PoolId, Refused, TierRange, Zpage};
-use crate::object::{object_hash, page_hash};
-use crate::table::Table;
+use crate::ids::{EntryToken, Key, Kind, ObjectId, PoolId};
+use crate::tables::block::State;
+use crate::tables::entry::{Entry, Owner};
+use crate::tables::object::ObjectToken;
+use crate::tables::pool::PoolToken;
+use crate::tables::{Checked, Damaged, ensure};
 
 impl Shard {
     /// Stores a page under a key.
@@ -29,24 +32,39 @@ impl Shard {
         key: &Key,
         page: Zpage<'_>,
     ) -> Result<(), Refused> {
-        let older = self.find_page(frames, key);
-        if let Some((token, entry)) = older {
-            self.remove_entry(frames, token, &entry);
-        }
-        let result = self.store(frames, Owner::Key(key), page);
-        if older.is_some() {
-            match result {
-                Ok(_) => self.counters.overwritten += 1,
-                Err(_) => self.counters.put_to_flush += 1,
+        let older = self.sound(frames, |shard, frames| {
+            let older = match shard.find_page(frames, key) {
+                // Where a record was lost there may be an older page, which nothing finds any more.
+                Err(Damaged::Known) => None,
+                found => found?,
+            };
+            if let Some((token, entry)) = older {
+                shard.remove_entry(frames, token, &entry)?;
+                shard.counters.overwritten += 1;
             }
+            Ok(older.is_some())
+        });
+        let Ok(older) = older else {
+            self.counters.puts += 1;
+            self.counters.rejected_damaged += 1;
+            return Err(Refused::Damaged);
+        };
+        let result = self.store(frames, Address::Key(key), page);
+        if older && result.is_err() {
+            self.counters.overwritten -= 1;
+            self.counters.put_to_flush += 1;
         }
         result.map(|_| ())
     }
 
     /// Where the page of a key is; `None` when there is none. The page stays, and does not get younger.
     pub fn get<'f, F: Frames>(&self, frames: &'f F, key: &Key) -> Option<Found<'f>> {
-        let (_, entry) = self.find_page(frames, key)?;
-        Some(self.found(frames, &entry))
+        match self.find_page(frames, key) {
+            Ok(page) => page.map(|(_, entry)| self.found(frames, &entry)),
+            // A page that may be dropped is not missed.
+            Err(_) if key.pool.kind() == Kind::Ephemeral => None,
+            Err(_) => Some(Found::Damaged),
+        }
     }
 
     /// Shows `take` the pages of an object at `first.index` and after it, up to `count` indices, by how far they lie from
@@ -59,25 +77,36 @@ impl Shard {
         count: u32,
         mut take: impl FnMut(u32, Found<'_>) -> bool,
     ) {
-        let Some(object) = self.find_object(frames, first.pool, first.object) else {
-            return;
+        let is_persistent = first.pool.kind() == Kind::Persistent;
+        let object = match self.find_object(frames, first.pool, first.object) {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => return,
+            Err(damaged) => Err(damaged),
         };
-        let mut youngest = NONE;
+        let mut youngest = None;
         for ahead in 0..count {
             let Some(index) = first.index.checked_add(ahead) else {
                 return;
             };
-            let Some((_, entry)) = self.find_index(frames, object, index) else {
-                continue;
+            let page = object.and_then(|object| self.find_index(frames, object, index));
+            let found = match page {
+                Ok(None) => continue,
+                Ok(Some((_, entry))) => {
+                    // Neighbours share blocks.
+                    if let Some(span) = entry.span()
+                        && youngest != Some(span.block)
+                    {
+                        // Damage is told by the look at the page.
+                        let _ =
+                            self.sound(frames, |shard, frames| shard.refresh(frames, span.block));
+                        youngest = Some(span.block);
+                    }
+                    self.found(&*frames, &entry)
+                }
+                Err(_) if is_persistent => Found::Damaged,
+                Err(_) => continue,
             };
-            // Neighbours share blocks.
-            if let Some(span) = entry.span()
-                && span.block != youngest
-            {
-                self.refresh(frames, span.block);
-                youngest = span.block;
-            }
-            if !take(ahead, self.found(&*frames, &entry)) {
+            if !take(ahead, found) {
                 return;
             }
         }
@@ -86,14 +115,15 @@ impl Shard {
     /// The key of an entry; `None` when the record is free or a handle's. With [`Shard::entries_made`] it finds every page
     /// that has a key.
     pub fn key<F: Frames>(&self, frames: &F, entry: EntryToken) -> Option<Key> {
-        if entry.0 >= self.entries.made() {
+        let page = self.entries.read(frames, entry).ok()??;
+        let Owner::Key { object, index } = page.owner else {
             return None;
-        }
-        let page = self.entries.read(frames, entry.0)?;
-        (!page.is_handle()).then(|| Key {
-            pool: self.objects.pool(frames, page.object),
-            object: self.objects.id(frames, page.object),
-            index: page.index,
+        };
+        let (pool, id) = self.objects.name(frames, object).ok()?;
+        Some(Key {
+            pool: self.pools.id(frames, pool).ok()?,
+            object: id,
+            index,
         })
     }
 
@@ -105,111 +135,95 @@ impl Shard {
 
     /// Makes the block of a key's page the youngest of its kind, where it is in RAM.
     pub fn touch_page(&mut self, frames: &mut impl Frames, key: &Key) {
-        if let Some(span) = self
-            .find_page(frames, key)
-            .and_then(|(_, entry)| entry.span())
-        {
-            self.refresh(frames, span.block);
-        }
+        // Damage is told by the look at the page.
+        let _ = self.sound(frames, |shard, frames| {
+            let page = shard.find_page(frames, key)?;
+            match page.and_then(|(_, entry)| entry.span()) {
+                Some(span) => shard.refresh(frames, span.block),
+                None => Ok(()),
+            }
+        });
     }
 
     /// Frees the page of a key; false when there is none.
     pub fn flush_page(&mut self, frames: &mut impl Frames, key: &Key) -> bool {
-        let Some((token, entry)) = self.find_page(frames, key) else {
-            return false;
-        };
-        self.flush_entry(frames, token, &entry);
-        true
+        self.flush_page_where(frames, key, |_, _, _| Ok(true))
     }
 
-    /// Frees the page of a key if it is still at this place in a tier: the end of an exclusive get that had to read the
-    /// tier without the lock. False when the page has gone or moved, and the get is to begin again.
+    /// Frees the page of a key if it is still this zpage of a tier: the end of an exclusive get that had to read the tier
+    /// without the lock. False when the page has gone or moved, and the get is to begin again.
     pub fn flush_page_if(&mut self, frames: &mut impl Frames, key: &Key, at: TierRange) -> bool {
-        let Some((token, entry)) = self.find_page(frames, key) else {
-            return false;
-        };
-        let Some(span) = entry.span() else {
-            return false;
-        };
-        let State::InTier(slot) = self.blocks.expect(frames, span.block).state else {
-            return false;
-        };
-        let unmoved = tier_range(span, slot) == at;
-        if unmoved {
-            self.flush_entry(frames, token, &entry);
-        }
-        unmoved
+        self.flush_page_where(frames, key, |shard, frames, entry| {
+            let Some(span) = entry.span() else {
+                return Ok(false);
+            };
+            let block = shard.blocks.expect(frames, span.block)?;
+            Ok(match block.state {
+                State::InTier(slot) => tier_range(span, block.generation, slot) == at,
+                _ => false,
+            })
+        })
     }
 
-    /// Frees every page of an object; how many there were. Takes time by the distance of the object's lowest and highest
-    /// index, or by the number of entries of the shard, whichever is less.
-    pub fn flush_object(
-        &mut self,
-        frames: &mut impl Frames,
-        pool: PoolId,
-        object: ObjectId,
-    ) -> u64 {
-        let Some(object) = self.find_object(frames, pool, object) else {
-            return 0;
-        };
-        let extent = self.objects.extent(frames, object);
-        let before = self.counters.flushed;
-        if extent.last - extent.first >= self.entries.made() {
-            self.flush_entries_where(frames, |entry, _, _| entry.object == object);
-        } else {
-            let mut left = extent.pages;
-            for index in extent.first..=extent.last {
-                if let Some((token, entry)) = self.find_index(frames, object, index) {
-                    self.flush_entry(frames, token, &entry);
-                    left -= 1;
-                    // The record of the object has gone with its last page.
-                    if left == 0 {
-                        break;
-                    }
-                }
-            }
-        }
-        self.counters.flushed - before
-    }
-
-    /// Pages of an object: whether a flush of it would find any, and so whether it is worth to divide one that is long.
-    pub fn object_pages(&self, frames: &impl Frames, pool: PoolId, object: ObjectId) -> u32 {
-        self.find_object(frames, pool, object)
-            .map_or(0, |token| self.objects.extent(frames, token).pages)
-    }
-
-    /// Frees every page of a pool; how many there were. Takes time by the number of entries of the shard.
-    pub fn flush_pool(&mut self, frames: &mut impl Frames, pool: PoolId) -> u64 {
-        let before = self.counters.flushed;
-        self.flush_entries_where(frames, |entry, shard, frames| {
-            shard.objects.pool(frames, entry.object) == pool
-        });
-        self.counters.flushed - before
-    }
-
-    fn flush_entries_where<F: Frames>(
+    fn flush_page_where<F: Frames>(
         &mut self,
         frames: &mut F,
-        goes: impl Fn(&Entry, &Shard, &F) -> bool,
-    ) {
-        for token in 0..self.entries.made() {
-            if let Some(entry) = self.entries.read(frames, token)
-                && !entry.is_handle()
-                && goes(&entry, self, frames)
-            {
-                self.flush_entry(frames, token, &entry);
+        key: &Key,
+        goes: impl Fn(&Shard, &F, &Entry) -> Checked<bool>,
+    ) -> bool {
+        self.sound(frames, |shard, frames| {
+            let Some((token, entry)) = shard.find_page(frames, key)? else {
+                return Ok(false);
+            };
+            let goes = goes(shard, frames, &entry)?;
+            if goes {
+                shard.flush_entry(frames, token, &entry)?;
             }
+            Ok(goes)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Pages of an object: whether a flush of it would find any.
+    pub fn object_pages(&self, frames: &impl Frames, pool: PoolId, object: ObjectId) -> u32 {
+        self.find_object(frames, pool, object)
+            .ok()
+            .flatten()
+            .and_then(|token| self.objects.extent(frames, token).ok())
+            .map_or(0, |extent| extent.pages)
+    }
+
+    pub(super) fn flush_entry<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: EntryToken,
+        entry: &Entry,
+    ) -> Checked<()> {
+        self.remove_entry(frames, token, entry)?;
+        self.counters.flushed += 1;
+        Ok(())
+    }
+
+    pub(super) fn find_page<F: Frames>(
+        &self,
+        frames: &F,
+        key: &Key,
+    ) -> Checked<Option<(EntryToken, Entry)>> {
+        match self.find_object(frames, key.pool, key.object)? {
+            Some(object) => self.find_index(frames, object, key.index),
+            None => Ok(None),
         }
     }
 
-    fn flush_entry<F: Frames>(&mut self, frames: &mut F, token: u32, entry: &Entry) {
-        self.remove_entry(frames, token, entry);
-        self.counters.flushed += 1;
-    }
-
-    fn find_page<F: Frames>(&self, frames: &F, key: &Key) -> Option<(u32, Entry)> {
-        let object = self.find_object(frames, key.pool, key.object)?;
-        self.find_index(frames, object, key.index)
+    pub(super) fn find_pool<F: Frames>(
+        &self,
+        frames: &F,
+        pool: PoolId,
+    ) -> Checked<Option<PoolToken>> {
+        let hash = self.pool_index.seed().pool(pool);
+        self.pool_index.find(frames, &self.pools, hash, |token| {
+            Ok(self.pools.id(frames, token)? == pool)
+        })
     }
 
     pub(super) fn find_object<F: Frames>(
@@ -217,55 +231,216 @@ impl Shard {
         frames: &F,
         pool: PoolId,
         id: ObjectId,
-    ) -> Option<u32> {
-        let mut token = self.object_index.head(frames, object_hash(pool, id));
-        while token != NONE && !self.objects.is(frames, token, pool, id) {
-            token = crate::index::Chained::link(&self.objects, frames, token);
+    ) -> Checked<Option<ObjectToken>> {
+        let Some(pool) = self.find_pool(frames, pool)? else {
+            return Ok(None);
+        };
+        let found = self.find_object_in(frames, pool, id)?;
+        if found.is_none() && !self.pools.is_complete(frames, pool)? {
+            return Err(Damaged::Known);
         }
-        (token != NONE).then_some(token)
+        Ok(found)
+    }
+
+    fn find_object_in<F: Frames>(
+        &self,
+        frames: &F,
+        pool: PoolToken,
+        id: ObjectId,
+    ) -> Checked<Option<ObjectToken>> {
+        let hash = self.object_index.seed().object(pool.0, id);
+        self.object_index
+            .find(frames, &self.objects, hash, |token| {
+                Ok(self.objects.name(frames, token)? == (pool, id))
+            })
     }
 
     pub(super) fn find_index<F: Frames>(
         &self,
         frames: &F,
-        object: u32,
+        object: ObjectToken,
         index: u32,
-    ) -> Option<(u32, Entry)> {
-        let mut token = self.page_index.head(frames, page_hash(object, index));
-        while token != NONE {
-            let (entry_object, entry_index, link) = self.entries.chain_key(frames, token);
-            if entry_object == object && entry_index == index {
-                return Some((
-                    token,
-                    self.entries
-                        .read(frames, token)
-                        .expect("a chained entry is in use"),
-                ));
+    ) -> Checked<Option<(EntryToken, Entry)>> {
+        let hash = self.page_index.seed().page(object.0, index);
+        let owner = Owner::Key { object, index };
+        let mut found = None;
+        let token = self.page_index.find(frames, &self.entries, hash, |token| {
+            let entry = self.entries.expect(frames, token)?;
+            let is = entry.owner == owner;
+            if is {
+                found = Some(entry);
             }
-            token = link;
+            Ok(is)
+        })?;
+        if token.is_none() && !self.objects.is_complete(frames, object)? {
+            return Err(Damaged::Known);
         }
-        None
+        Ok(token.zip(found))
     }
 
-    /// The object of a key, made if there is none, and a bucket for a page of it. A new one has no pages yet.
-    pub(super) fn object_for<F: Frames>(&mut self, frames: &mut F, key: &Key) -> Option<u32> {
-        self.page_index.prepare(frames)?;
-        if let Some(object) = self.find_object(frames, key.pool, key.object) {
-            return Some(object);
+    /// The object of a key, made if there is none, and a bucket for a page of it; `None` when there is no frame for that.
+    /// A new one has no pages yet.
+    pub(super) fn object_for<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        key: &Key,
+    ) -> Checked<Option<ObjectToken>> {
+        if !self.page_index.prepare(frames)? {
+            return Ok(None);
         }
-        self.object_index.prepare(frames)?;
-        let token = Table::alloc(&mut self.objects, frames)?;
-        self.objects.init(frames, token, key);
-        if !self.object_index.insert(frames, &mut self.objects, token) {
-            self.counters.index_growth_failed += 1;
+        let Some(pool) = self.pool_for(frames, key.pool)? else {
+            return Ok(None);
+        };
+        // What takes the place of one that may have been lost is not complete.
+        let is_complete = match self.find_object_in(frames, pool, key.object) {
+            Ok(Some(object)) => return Ok(Some(object)),
+            Ok(None) => self.pools.is_complete(frames, pool)?,
+            Err(Damaged::Known) => false,
+            Err(damaged) => return Err(damaged),
+        };
+        let made = self.make_object(frames, pool, key.object, is_complete)?;
+        if made.is_none() {
+            self.free_pool_if_empty(frames, pool)?;
         }
-        Some(token)
+        Ok(made)
     }
 
-    pub(super) fn free_object_if_empty<F: Frames>(&mut self, frames: &mut F, object: u32) {
-        if self.objects.extent(frames, object).pages == 0 {
-            self.object_index.remove(frames, &mut self.objects, object);
-            self.objects.free(frames, object);
+    fn make_object<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        pool: PoolToken,
+        id: ObjectId,
+        is_complete: bool,
+    ) -> Checked<Option<ObjectToken>> {
+        if !self.object_index.prepare(frames)? {
+            return Ok(None);
         }
+        let Some(token) = self.objects.alloc(frames)? else {
+            return Ok(None);
+        };
+        self.objects.init(frames, token, pool, id, is_complete)?;
+        let grew = self.object_index.insert(frames, &mut self.objects, token)?;
+        self.counters.index_growth_failed += u64::from(!grew);
+        let head = self.pools.head(frames, pool)?;
+        self.objects.set_pool_links(frames, token, [None, head])?;
+        if let Some(head) = head {
+            let [previous, next] = self.objects.pool_links(frames, head)?;
+            ensure(previous.is_none())?;
+            self.objects
+                .set_pool_links(frames, head, [Some(token), next])?;
+        }
+        self.pools.add_object(frames, pool, token)?;
+        Ok(Some(token))
+    }
+
+    fn pool_for<F: Frames>(&mut self, frames: &mut F, pool: PoolId) -> Checked<Option<PoolToken>> {
+        let is_complete = match self.find_pool(frames, pool) {
+            Ok(Some(token)) => return Ok(Some(token)),
+            Ok(None) => true,
+            Err(Damaged::Known) => false,
+            Err(damaged) => return Err(damaged),
+        };
+        if !self.pool_index.prepare(frames)? {
+            return Ok(None);
+        }
+        let Some(token) = self.pools.alloc(frames)? else {
+            return Ok(None);
+        };
+        self.pools.init(frames, token, pool, is_complete)?;
+        let grew = self.pool_index.insert(frames, &mut self.pools, token)?;
+        self.counters.index_growth_failed += u64::from(!grew);
+        Ok(Some(token))
+    }
+
+    /// Makes an entry the first of its object's pages.
+    pub(super) fn add_to_object<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: EntryToken,
+        object: ObjectToken,
+        index: u32,
+    ) -> Checked<()> {
+        let head = self.objects.head(frames, object)?;
+        self.entries.set_object_links(frames, token, [None, head])?;
+        if let Some(head) = head {
+            let [previous, next] = self.entries.object_links(frames, head)?;
+            ensure(previous.is_none())?;
+            self.entries
+                .set_object_links(frames, head, [Some(token), next])?;
+        }
+        self.objects.add_page(frames, object, index, token)
+    }
+
+    /// Takes an entry out of its object's list.
+    pub(super) fn remove_from_object<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: EntryToken,
+        object: ObjectToken,
+    ) -> Checked<()> {
+        let [previous, next] = self.entries.object_links(frames, token)?;
+        match previous {
+            None => {
+                ensure(self.objects.head(frames, object)? == Some(token))?;
+                self.objects.set_head(frames, object, next)?;
+            }
+            Some(other) => {
+                let [before, behind] = self.entries.object_links(frames, other)?;
+                ensure(behind == Some(token))?;
+                self.entries
+                    .set_object_links(frames, other, [before, next])?;
+            }
+        }
+        if let Some(other) = next {
+            let [before, behind] = self.entries.object_links(frames, other)?;
+            ensure(before == Some(token))?;
+            self.entries
+                .set_object_links(frames, other, [previous, behind])?;
+        }
+        self.objects.remove_page(frames, object)
+    }
+
+    pub(super) fn free_object_if_empty<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        object: ObjectToken,
+    ) -> Checked<()> {
+        if self.objects.extent(frames, object)?.pages != 0 {
+            return Ok(());
+        }
+        ensure(self.objects.head(frames, object)?.is_none())?;
+        let (pool, _) = self.objects.name(frames, object)?;
+        self.object_index
+            .remove(frames, &mut self.objects, object)?;
+        let [previous, next] = self.objects.pool_links(frames, object)?;
+        let objects = self.pools.remove_object(frames, pool)?;
+        match previous {
+            None => {
+                ensure(self.pools.head(frames, pool)? == Some(object))?;
+                self.pools.set_objects(frames, pool, objects, next)?;
+            }
+            Some(other) => {
+                let [before, behind] = self.objects.pool_links(frames, other)?;
+                ensure(behind == Some(object))?;
+                self.objects.set_pool_links(frames, other, [before, next])?;
+            }
+        }
+        if let Some(other) = next {
+            let [before, behind] = self.objects.pool_links(frames, other)?;
+            ensure(before == Some(object))?;
+            self.objects
+                .set_pool_links(frames, other, [previous, behind])?;
+        }
+        self.objects.free(frames, object)?;
+        self.free_pool_if_empty(frames, pool)
+    }
+
+    fn free_pool_if_empty<F: Frames>(&mut self, frames: &mut F, pool: PoolToken) -> Checked<()> {
+        if self.pools.objects(frames, pool)? != 0 {
+            return Ok(());
+        }
+        ensure(self.pools.head(frames, pool)?.is_none())?;
+        self.pool_index.remove(frames, &mut self.pools, pool)?;
+        self.pools.free(frames, pool)
     }
 }

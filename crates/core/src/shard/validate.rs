@@ -6,13 +6,16 @@
 //! Does not: change anything, or take less time than the store is large.
 
 use super::Shard;
-use crate::block::{AGE_LINKS, BIN_LINKS, Block, State};
 use crate::counters::Usage;
-use crate::entry::Content;
 use crate::frames::{FrameId, Frames};
-use crate::ids::{CodecId, Kind};
-use crate::list::List;
+use crate::ids::{BlockToken, CodecId, EntryToken, Kind};
 use crate::packing::BINS;
+use crate::tables::block::{AGE_LINKS, BIN_LINKS, Block, State};
+use crate::tables::entry::{Content, Entry, Owner};
+use crate::tables::list::List;
+use crate::tables::object::ObjectToken;
+use crate::tables::table::Token;
+use crate::tables::{Checked, members};
 
 /// An equation of the core that does not hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +53,15 @@ fn check(
     }
 }
 
+/// What undamaged records give.
+fn sound<T>(equation: &'static str, checked: Checked<T>) -> Result<T, Broken> {
+    checked.map_err(|_| Broken {
+        equation,
+        left: 0,
+        right: 1,
+    })
+}
+
 impl Shard {
     /// Reconciles every fast counter and list with a full walk.
     ///
@@ -67,81 +79,76 @@ impl Shard {
     }
 
     fn walk_entries<F: Frames>(&self, frames: &F, walked: &mut Usage) -> Result<(), Broken> {
-        let mut entry_zpages = 0u64;
+        let mut zpages = 0u64;
         let mut codec_zpages = [0u32; CodecId::COUNT as usize];
-        for token in 0..self.entries.made() {
-            let Some(entry) = self.entries.read(frames, token) else {
+        for token in self.entries.tokens() {
+            let Some(entry) = sound("an entry is sound", self.entries.read(frames, token))? else {
                 continue;
             };
             walked.entries += 1;
-            if entry.is_handle() {
-                walked.handle_pages += 1;
-                check("a handle has references", entry.link != 0, true)?;
-            } else {
-                walked.tmem_pages += 1;
-                let found = self
-                    .find_index(frames, entry.object, entry.index)
-                    .map(|(token, _)| token);
-                check(
-                    "the index finds the entry",
-                    found.unwrap_or(u32::MAX),
-                    token,
-                )?;
-                let extent = self.objects.extent(frames, entry.object);
-                let within = (extent.first..=extent.last).contains(&entry.index);
-                check("first <= index <= last", within, true)?;
-            }
+            let kind = self.check_owner(frames, token, &entry, walked)?;
             match entry.content {
-                Content::Same { .. } => walked.same_filled_pages += 1,
-                Content::Bytes { span, codec, .. } => {
-                    entry_zpages += 1;
-                    codec_zpages[usize::from(codec.get())] += 1;
-                    let block = self.blocks.read(frames, span.block);
-                    let holds =
-                        block.is_some_and(|block| !matches!(block.state, State::SlotFreed(_)));
-                    check("the block of a zpage holds bytes", holds, true)?;
-                    let kind = if entry.is_handle() {
-                        Kind::Persistent
-                    } else {
-                        self.objects.pool(frames, entry.object).kind()
-                    };
-                    check(
-                        "kind of the block == kind of its zpages",
-                        block.is_some_and(|b| b.kind == kind),
-                        true,
-                    )?;
-                }
+                Content::Same { .. } | Content::Word { .. } => walked.same_filled_pages += 1,
+                Content::Bytes { codec, .. } => codec_zpages[usize::from(codec.get())] += 1,
+                Content::Lost => walked.lost_pages += 1,
             }
+            let Some(span) = entry.span() else { continue };
+            zpages += 1;
+            let block = sound("a block is sound", self.blocks.read(frames, span.block))?;
+            let holds = block.is_some_and(|block| !matches!(block.state, State::SlotFreed(_)));
+            check("the block of a zpage holds bytes", holds, true)?;
+            let same_kind = block.is_some_and(|block| block.kind == kind);
+            check("kind of the block == kind of its zpages", same_kind, true)?;
         }
         let counted = codec_zpages == self.codec_zpages;
         check("zpages of each codec == those counted", counted, true)?;
-        let zpages =
+        let counted =
             self.usage.persistent.zpages + self.usage.ephemeral.zpages + self.usage.tier_zpages;
         check(
             "entries with bytes == zpages in RAM + zpages in tiers",
-            entry_zpages,
             zpages,
+            counted,
         )
+    }
+
+    /// Whether an entry is found under its key; the kind of its page.
+    fn check_owner<F: Frames>(
+        &self,
+        frames: &F,
+        token: EntryToken,
+        entry: &Entry,
+        walked: &mut Usage,
+    ) -> Result<Kind, Broken> {
+        let (object, index) = match entry.owner {
+            Owner::Handle { references } => {
+                walked.handle_pages += 1;
+                check("a handle has references", references != 0, true)?;
+                return Ok(Kind::Persistent);
+            }
+            Owner::Key { object, index } => (object, index),
+        };
+        walked.tmem_pages += 1;
+        let found = sound("a chain is sound", self.find_index(frames, object, index))?;
+        let found = found.map(|(token, _)| token);
+        check("the index finds the entry", found == Some(token), true)?;
+        let extent = sound("an object is there", self.objects.extent(frames, object))?;
+        let within = (extent.first..=extent.last).contains(&index);
+        check("first <= index <= last", within, true)?;
+        let (pool, _) = sound("an object is sound", self.objects.name(frames, object))?;
+        Ok(sound("a pool is sound", self.pools.id(frames, pool))?.kind())
     }
 
     fn walk_objects<F: Frames>(&self, frames: &F) -> Result<(), Broken> {
         let (mut objects, mut pages) = (0u32, 0u32);
-        for token in 0..self.objects.made() {
-            let extent = self.objects.extent(frames, token);
-            if extent.pages == 0 {
+        for token in self.objects.tokens() {
+            let record = sound("objects are there", self.objects.find(frames, token))?;
+            if record.is_none_or(|record| ObjectToken::is_free(record)) {
                 continue;
             }
+            let extent = sound("an object is sound", self.objects.extent(frames, token))?;
             objects += 1;
             pages += extent.pages;
-            let (pool, id) = (
-                self.objects.pool(frames, token),
-                self.objects.id(frames, token),
-            );
-            check(
-                "the index finds the object",
-                self.find_object(frames, pool, id).unwrap_or(u32::MAX),
-                token,
-            )?;
+            self.check_object(frames, token, extent.pages)?;
         }
         check(
             "objects == objects with pages",
@@ -162,30 +169,92 @@ impl Shard {
             "objects in the index == objects",
             self.object_index.records(),
             objects,
+        )?;
+        self.walk_pools(frames, objects)
+    }
+
+    fn check_object<F: Frames>(
+        &self,
+        frames: &F,
+        token: ObjectToken,
+        pages: u32,
+    ) -> Result<(), Broken> {
+        let (pool, id) = sound("an object is sound", self.objects.name(frames, token))?;
+        let pool = sound("a pool is sound", self.pools.id(frames, pool))?;
+        let found = sound("a chain is sound", self.find_object(frames, pool, id))?;
+        check("the index finds the object", found == Some(token), true)?;
+        let mut listed = 0u32;
+        let mut next = sound("an object is there", self.objects.head(frames, token))?;
+        while let Some(entry) = next {
+            listed += 1;
+            check("the pages of an object end", listed <= pages, true)?;
+            next = sound("a page is there", self.entries.object_links(frames, entry))?[1];
+        }
+        check("pages of an object == those listed", pages, listed)
+    }
+
+    fn walk_pools<F: Frames>(&self, frames: &F, objects: u32) -> Result<(), Broken> {
+        let (mut pools, mut sum) = (0u32, 0u32);
+        for token in self.pools.tokens() {
+            if sound("pools are there", self.pools.find(frames, token))?.is_none() {
+                continue;
+            }
+            let count = sound("a pool is there", self.pools.objects(frames, token))?;
+            if count == 0 {
+                continue;
+            }
+            pools += 1;
+            sum += count;
+            let pool = sound("a pool is sound", self.pools.id(frames, token))?;
+            let found = sound("a chain is sound", self.find_pool(frames, pool))?;
+            check("the index finds the pool", found == Some(token), true)?;
+            let mut listed = 0u32;
+            let mut next = sound("a pool is there", self.pools.head(frames, token))?;
+            while let Some(object) = next {
+                listed += 1;
+                check("the objects of a pool end", listed <= count, true)?;
+                next = sound(
+                    "an object is there",
+                    self.objects.pool_links(frames, object),
+                )?[1];
+            }
+            check("objects of a pool == those listed", count, listed)?;
+        }
+        check("pools == pools with objects", self.pools.live(), pools)?;
+        check("sum(objects of pools) == objects", sum, objects)?;
+        check(
+            "pools in the index == pools",
+            self.pool_index.records(),
+            pools,
         )
     }
 
     fn walk_blocks<F: Frames>(&self, frames: &F, walked: &mut Usage) -> Result<States, Broken> {
         let mut states = States::default();
-        for token in 0..self.blocks.made() {
-            let Some(block) = self.blocks.read(frames, token) else {
+        for token in self.blocks.tokens() {
+            let Some(block) = sound("a block is sound", self.blocks.read(frames, token))? else {
                 continue;
             };
+            let (live, zbytes) = self.walk_members(frames, token, &block)?;
             match block.state {
                 State::InRam(frame) => {
                     states.in_ram[block.kind as usize] += 1;
                     check("a block in RAM holds zpages", block.live != 0, true)?;
-                    self.walk_ram_block(frames, token, &block, frame, walked)?;
+                    self.count_ram_block(frames, &block, frame, live, zbytes, walked);
                 }
                 State::Writing(frame) => {
                     walked.writing_blocks += 1;
                     walked.writing_frames += self.allocator.run(block.fill).frames();
-                    self.walk_ram_block(frames, token, &block, frame, walked)?;
+                    self.count_ram_block(frames, &block, frame, live, zbytes, walked);
                 }
                 State::InTier(_) => {
-                    states.in_tier += 1;
+                    match block.aside {
+                        true => states.aside += 1,
+                        false => states.in_tier += 1,
+                    }
                     check("a block in a tier holds zpages", block.live != 0, true)?;
-                    walked.tier_zpages += u32::from(block.live);
+                    walked.tier_zpages += live;
+                    walked.tier_zbytes += zbytes;
                 }
                 State::SlotFreed(_) => {
                     states.freed += 1;
@@ -196,59 +265,68 @@ impl Shard {
         Ok(states)
     }
 
-    fn walk_ram_block<F: Frames>(
+    /// Zpages of a block and their bytes.
+    fn walk_members<F: Frames>(
         &self,
         frames: &F,
-        token: u32,
+        token: BlockToken,
         block: &Block,
-        frame: FrameId,
-        walked: &mut Usage,
-    ) -> Result<(), Broken> {
-        let run = self.allocator.run(block.fill);
-        let bytes = frames.bytes(frame, run);
-        let mut fill = block.fill;
-        let mut live = 0u16;
-        let mut end = 0;
-        for zpage in self.walk_live(frames, token, block.fill, bytes) {
+    ) -> Result<(u32, u64), Broken> {
+        let mut fill = self.allocator.emptied(block.fill);
+        let (mut live, mut zbytes, mut end) = (0u32, 0, 0);
+        for member in members::walk(frames, &self.blocks, &self.entries, token) {
+            let (_, span) = sound("members are sound", member)?;
             live += 1;
-            check("zpages do not overlap", zpage.offset_bytes >= end, true)?;
-            end = zpage.offset_bytes + zpage.len_bytes;
-            self.allocator.remove(
-                &mut fill,
-                zpage.offset_bytes as usize,
-                zpage.len_bytes as usize,
-            );
+            zbytes += span.len as u64;
+            check("zpages do not overlap", span.offset >= end, true)?;
+            end = span.end();
+            let claimed = self.allocator.claim(fill, span.offset, span.len);
+            check("a zpage lies where it can", claimed.is_some(), true)?;
+            fill = claimed.unwrap_or(fill);
         }
+        let run = self.allocator.run(block.fill);
+        check("zpages end within the block", end <= run.bytes(), true)?;
+        check("live == zpages of the block", block.live, live as u16)?;
         check(
-            "zpages end within the block",
-            end as usize <= bytes.len(),
-            true,
-        )?;
-        check("live == zpages found in the block", block.live, live)?;
-        check(
-            "used bytes less all zpages == 0",
+            "used bytes == those of the zpages",
+            self.allocator.used_bytes(block.fill),
             self.allocator.used_bytes(fill),
-            0u32,
         )?;
-        let usage = match block.kind {
-            Kind::Persistent => &mut walked.persistent,
-            Kind::Ephemeral => &mut walked.ephemeral,
-        };
-        usage.blocks += 1;
-        usage.zpages += u32::from(live);
-        usage.zbytes += self.live_bytes(frames, token, block, frame);
-        walked.block_frames += run.frames();
         check(
             "the run of a block stays",
             self.allocator.run(fill).frames(),
             run.frames(),
         )?;
-        Ok(())
+        Ok((live, zbytes))
+    }
+
+    fn count_ram_block<F: Frames>(
+        &self,
+        frames: &F,
+        block: &Block,
+        frame: FrameId,
+        live: u32,
+        zbytes: u64,
+        walked: &mut Usage,
+    ) {
+        let run = self.allocator.run(block.fill);
+        debug_assert_eq!(frames.bytes(frame, run).len(), run.bytes());
+        let usage = match block.kind {
+            Kind::Persistent => &mut walked.persistent,
+            Kind::Ephemeral => &mut walked.ephemeral,
+        };
+        usage.blocks += 1;
+        usage.zpages += live;
+        usage.zbytes += zbytes;
+        walked.block_frames += run.frames();
     }
 
     fn check_lists<F: Frames>(&self, frames: &F, states: &States) -> Result<(), Broken> {
         for kind in [Kind::Ephemeral, Kind::Persistent] {
-            let (age, cold) = (&self.ages[kind as usize], &self.cold[kind as usize]);
+            let (age, cold) = (
+                &self.lists.ages[kind as usize],
+                &self.lists.cold[kind as usize],
+            );
             check(
                 "blocks in the LRU == blocks InRam",
                 age.len + cold.len,
@@ -265,33 +343,43 @@ impl Shard {
         }
         check(
             "blocks in the queue == blocks SlotFreed",
-            self.freed.len,
+            self.lists.freed.len,
             states.freed,
         )?;
-        self.check_list(frames, &self.freed, AGE_LINKS, |block| {
+        self.check_list(frames, &self.lists.freed, AGE_LINKS, |block| {
             matches!(block.state, State::SlotFreed(_))
         })?;
         check(
+            "blocks aside == those in their list",
+            self.lists.aside.len,
+            states.aside,
+        )?;
+        self.check_list(frames, &self.lists.aside, BIN_LINKS, |block| {
+            matches!(block.state, State::InTier(_)) && block.aside
+        })?;
+        check(
             "blocks in tier bins == blocks InTier",
-            self.tier_bins.blocks,
+            self.lists.tier_bins.blocks,
             states.in_tier,
         )?;
         for bin in 0..super::TIER_BINS {
-            let list = self.tier_bins.list(bin);
+            let list = self.lists.tier_bins.list(bin);
             check(
                 "bit of a tier bin == it has members",
-                self.tier_bins.bit(bin),
+                self.lists.tier_bins.bit(bin),
                 list.len != 0,
             )?;
             self.check_list(frames, list, BIN_LINKS, |block| {
-                matches!(block.state, State::InTier(_)) && self.tier_bin(block.fill) == bin
+                matches!(block.state, State::InTier(_))
+                    && !block.aside
+                    && self.tier_bin(block.fill) == bin
             })?;
         }
         Ok(())
     }
 
     fn check_bins<F: Frames>(&self, frames: &F, kind: Kind) -> Result<(), Broken> {
-        let bins = &self.bins[kind as usize];
+        let bins = &self.lists.bins[kind as usize];
         let (mut blocks, mut free) = (0, 0u64);
         for bin in 0..BINS {
             let list = bins.list(bin);
@@ -307,10 +395,8 @@ impl Shard {
             })?;
             blocks += list.len;
             for token in list.walk(frames, &self.blocks, BIN_LINKS) {
-                free += u64::from(
-                    self.allocator
-                        .free_bytes(self.blocks.expect(frames, token).fill),
-                );
+                let block = sound("a block is sound", self.blocks.expect(frames, token))?;
+                free += u64::from(self.allocator.free_bytes(block.fill));
             }
         }
         check("blocks of the bins == sum of the bins", bins.blocks, blocks)?;
@@ -319,14 +405,16 @@ impl Shard {
             bins.free_bytes,
             free,
         )?;
-        let lists = [&self.ages[kind as usize], &self.cold[kind as usize]];
+        let lists = [
+            &self.lists.ages[kind as usize],
+            &self.lists.cold[kind as usize],
+        ];
         let binned = lists
             .into_iter()
             .flat_map(|list| list.walk(frames, &self.blocks, AGE_LINKS));
         let binned = binned.filter(|token| {
-            self.allocator
-                .bin_of(self.blocks.expect(frames, *token).fill)
-                .is_some()
+            let block = self.blocks.expect(frames, *token);
+            block.is_ok_and(|block| self.allocator.bin_of(block.fill).is_some())
         });
         check(
             "blocks of the bins == blocks with room",
@@ -343,41 +431,41 @@ impl Shard {
         belongs: impl Fn(&Block) -> bool,
     ) -> Result<(), Broken> {
         let mut count = 0u32;
-        let mut prev = crate::ids::NONE;
+        let mut previous = None;
         for token in list.walk(frames, &self.blocks, links) {
             count += 1;
+            let back = sound("a member is there", self.blocks.word(frames, token, links))?;
             check(
-                "next.prev == this",
-                self.blocks.word(frames, token, links),
-                prev,
+                "next.previous == this",
+                back,
+                previous.map_or(crate::ids::NONE, |BlockToken(token)| token),
             )?;
-            prev = token;
+            previous = Some(token);
+            let block = sound("a member is sound", self.blocks.read(frames, token))?;
             check(
                 "a member belongs to its list",
-                self.blocks.read(frames, token).is_some_and(|b| belongs(&b)),
+                block.is_some_and(|block| belongs(&block)),
                 true,
             )?;
         }
         check("length of a list == its members", list.len, count)?;
-        check("tail of a list == its last member", list.tail, prev)
+        check(
+            "tail of a list == its last member",
+            list.youngest() == previous,
+            true,
+        )
     }
 
     fn check_tables<F: Frames>(&self, frames: &F) -> Result<(), Broken> {
-        check(
-            "entries made == live + free",
-            self.entries.made(),
-            self.entries.live() + self.entries.walk_free(frames),
-        )?;
-        check(
-            "objects made == live + free",
-            self.objects.made(),
-            self.objects.live() + self.objects.walk_free(frames),
-        )?;
-        check(
-            "blocks made == live + free",
-            self.blocks.made(),
-            self.blocks.live() + self.blocks.walk_free(frames),
-        )?;
+        for (live, walked) in [
+            (self.entries.live(), self.entries.walk(frames)),
+            (self.objects.live(), self.objects.walk(frames)),
+            (self.pools.live(), self.pools.walk(frames)),
+            (self.blocks.live(), self.blocks.walk(frames)),
+        ] {
+            let (in_use, _) = sound("free records are threaded", walked)?;
+            check("records live == records in use", live, in_use)?;
+        }
         check(
             "entries live == entries stored",
             self.entries.live(),
@@ -405,7 +493,9 @@ impl Shard {
             usage.writing_frames,
             walked.writing_frames,
         )?;
+        check("lost_pages", usage.lost_pages, walked.lost_pages)?;
         check("tier_zpages", usage.tier_zpages, walked.tier_zpages)?;
+        check("tier_zbytes", usage.tier_zbytes, walked.tier_zbytes)?;
         check("block_frames", usage.block_frames, walked.block_frames)?;
         for (fast, walked) in [
             (usage.persistent, walked.persistent),
@@ -424,9 +514,15 @@ impl Shard {
 
     fn check_events(&self) -> Result<(), Broken> {
         let c = &self.counters;
-        let rejected = c.rejected_no_frames + c.rejected_no_metadata + c.rejected_length;
+        let rejected =
+            c.rejected_no_frames + c.rejected_no_metadata + c.rejected_length + c.rejected_damaged;
         check("puts == stored + rejected", c.puts, c.stored + rejected)?;
-        let gone = c.released + c.overwritten + c.put_to_flush + c.flushed + c.evicted_eph_zpages;
+        let gone = c.released
+            + c.overwritten
+            + c.put_to_flush
+            + c.flushed
+            + c.evicted_eph_zpages
+            + c.lost_pages;
         check(
             "stored == entries + gone",
             c.stored,
@@ -446,5 +542,6 @@ impl Shard {
 struct States {
     in_ram: [u32; 2],
     in_tier: u32,
+    aside: u32,
     freed: u32,
 }

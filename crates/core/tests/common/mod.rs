@@ -45,6 +45,19 @@ impl Arena {
         arena
     }
 
+    /// Flips one bit of one of the runs that are handed out.
+    pub(crate) fn flip_any_bit(&mut self, random: &mut Random) {
+        let mut runs: Vec<_> = self
+            .handed_out
+            .iter()
+            .map(|(frame, run)| (*frame, *run))
+            .collect();
+        runs.sort_unstable();
+        let (frame, run) = runs[random.below(runs.len() as u64) as usize];
+        let at = frame as usize * FRAME_SIZE + random.below(run.bytes() as u64) as usize;
+        self.memory[at] ^= 1 << random.below(8);
+    }
+
     fn range(&self, frame: FrameId, run: Run) -> std::ops::Range<usize> {
         if self.strict {
             assert_eq!(

@@ -11,9 +11,11 @@
 
 use core::ops::Range;
 
-use crate::block::{BIN_LINKS, Blocks};
+use super::block::{BIN_LINKS, BlockTable};
+use super::list::List;
+use super::{Checked, Damaged};
 use crate::frames::Frames;
-use crate::list::List;
+use crate::ids::BlockToken;
 
 /// `N` bins; `N` is a multiple of 64 and at most 384.
 #[derive(Debug)]
@@ -52,35 +54,38 @@ impl<const N: usize> Bins<N> {
     pub(crate) fn add<F: Frames>(
         &mut self,
         frames: &mut F,
-        blocks: &mut Blocks,
+        blocks: &mut BlockTable,
         bin: usize,
-        token: u32,
+        token: BlockToken,
         free_bytes: u32,
-    ) {
-        self.lists[bin].push(frames, blocks, BIN_LINKS, token);
+    ) -> Checked<()> {
+        self.lists[bin].push(frames, blocks, BIN_LINKS, token)?;
         self.bits[bin / 64] |= 1 << (bin % 64);
         self.blocks += 1;
         self.free_bytes += u64::from(free_bytes);
+        Ok(())
     }
 
     pub(crate) fn remove<F: Frames>(
         &mut self,
         frames: &mut F,
-        blocks: &mut Blocks,
+        blocks: &mut BlockTable,
         bin: usize,
-        token: u32,
+        token: BlockToken,
         free_bytes: u32,
-    ) {
-        self.lists[bin].remove(frames, blocks, BIN_LINKS, token);
+    ) -> Checked<()> {
+        self.lists[bin].remove(frames, blocks, BIN_LINKS, token)?;
         if self.lists[bin].len == 0 {
             self.bits[bin / 64] &= !(1 << (bin % 64));
         }
-        self.blocks -= 1;
-        self.free_bytes -= u64::from(free_bytes);
+        self.blocks = self.blocks.checked_sub(1).ok_or(Damaged::New)?;
+        let left = self.free_bytes.checked_sub(u64::from(free_bytes));
+        self.free_bytes = left.ok_or(Damaged::New)?;
+        Ok(())
     }
 
     /// The youngest member of the lowest bin of the range that has any.
-    pub(crate) fn lowest(&self, range: Range<usize>) -> Option<u32> {
+    pub(crate) fn lowest(&self, range: Range<usize>) -> Option<BlockToken> {
         if range.is_empty() {
             return None;
         }
@@ -91,14 +96,16 @@ impl<const N: usize> Bins<N> {
             }
             if bits != 0 {
                 let bin = word * 64 + bits.trailing_zeros() as usize;
-                return (bin < range.end).then(|| self.lists[bin].tail);
+                return (bin < range.end)
+                    .then(|| self.lists[bin].youngest())
+                    .flatten();
             }
         }
         None
     }
 
     /// The oldest member of the highest bin of the range that has any.
-    pub(crate) fn highest(&self, range: Range<usize>) -> Option<u32> {
+    pub(crate) fn highest(&self, range: Range<usize>) -> Option<BlockToken> {
         let last = range.end.checked_sub(1)?;
         for word in (range.start / 64..=last / 64).rev() {
             let mut bits = self.bits[word];
@@ -107,7 +114,9 @@ impl<const N: usize> Bins<N> {
             }
             if bits != 0 {
                 let bin = word * 64 + 63 - bits.leading_zeros() as usize;
-                return (bin >= range.start).then(|| self.lists[bin].head);
+                return (bin >= range.start)
+                    .then(|| self.lists[bin].oldest())
+                    .flatten();
             }
         }
         None
