@@ -18,6 +18,13 @@ pub(crate) struct Counts {
     pub(crate) accepted: AtomicU64,
     pub(crate) incompressible: AtomicU64,
     pub(crate) rejected_pool_full: AtomicU64,
+    pub(crate) rejected_tier_full: AtomicU64,
+    pub(crate) rejected_tier_failing: AtomicU64,
+    pub(crate) rejected_forked: AtomicU64,
+    pub(crate) room_waits: AtomicU64,
+    pub(crate) room_waits_in_vain: AtomicU64,
+    pub(crate) room_rounds_lost: AtomicU64,
+    pub(crate) room_time_exceeded: AtomicU64,
     pub(crate) rejected_no_memory: AtomicU64,
     pub(crate) rejected_handles_exhausted: AtomicU64,
     pub(crate) rejected_no_such_pool: AtomicU64,
@@ -45,6 +52,9 @@ impl Counts {
                 &self.accepted
             }
             Err(Rejected::PoolFull) => &self.rejected_pool_full,
+            Err(Rejected::TierFull) => &self.rejected_tier_full,
+            Err(Rejected::TierFailing) => &self.rejected_tier_failing,
+            Err(Rejected::Forked) => &self.rejected_forked,
             Err(Rejected::NoMemory) => &self.rejected_no_memory,
             Err(Rejected::HandlesExhausted) => &self.rejected_handles_exhausted,
             Err(Rejected::NoSuchPool) => &self.rejected_no_such_pool,
@@ -65,6 +75,13 @@ pub(crate) fn stats(store: &Store) -> Stats {
         accepted: get(&counts.accepted),
         incompressible_pages: get(&counts.incompressible),
         rejected_pool_full: get(&counts.rejected_pool_full),
+        rejected_tier_full: get(&counts.rejected_tier_full),
+        rejected_tier_failing: get(&counts.rejected_tier_failing),
+        rejected_forked: get(&counts.rejected_forked),
+        room_waits: get(&counts.room_waits),
+        room_waits_in_vain: get(&counts.room_waits_in_vain),
+        room_rounds_lost: get(&counts.room_rounds_lost),
+        room_time_exceeded: get(&counts.room_time_exceeded),
         rejected_no_memory: get(&counts.rejected_no_memory),
         rejected_handles_exhausted: get(&counts.rejected_handles_exhausted),
         rejected_no_such_pool: get(&counts.rejected_no_such_pool),
@@ -95,7 +112,6 @@ pub(crate) fn stats(store: &Store) -> Stats {
         let slots = lock(&swap.slots);
         stats.swap_bytes = slots.used_bytes();
         stats.swap_bytes_peak = slots.used_bytes_peak();
-        stats.metadata_bytes += slots.ram_bytes();
     }
     let dictionaries = &store.dictionaries;
     (stats.dictionaries, stats.dictionary_bytes) = dictionaries.kept();

@@ -19,6 +19,7 @@
 mod coding;
 mod counts;
 mod events;
+mod inside;
 mod load;
 mod reclaim;
 mod tmem;
@@ -176,7 +177,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Rejected`] says why the page was not taken. After
-    /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room.
+    /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room; an insert does
+    /// not call it by itself.
     pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
         let number = self.shard_of_thread();
         self.encode(Some(&self.dictionaries.handles), page, |kind, zpage| {
@@ -188,6 +190,10 @@ impl Store {
                     self.insert_encoded(number, zpage)
                 }
                 result => result,
+            };
+            let result = match (result, &self.swap) {
+                (Err(Rejected::PoolFull), Some(swap)) if swap.was_forked() => Err(Rejected::Forked),
+                (result, _) => result,
             };
             self.counts.attempt(kind, &result);
             result

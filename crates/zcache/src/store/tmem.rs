@@ -9,11 +9,14 @@
 //!   reverse.
 
 use crate::sync::PoisonError;
+use crate::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange, Zpage};
 
 use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
+use super::reclaim::Stop;
 use super::{Part, Store, lock};
 use crate::error::{LoadError, PageName, Rejected};
 use crate::page::{PAGE_SIZE, Page};
@@ -27,6 +30,13 @@ pub(super) const RUN_PAGES: u32 = 1 << SHARD_RUN_BITS;
 
 /// RAM that a put into a full store asks to be reclaimed before it tries again.
 const PUT_RECLAIM_BYTES: u64 = 1 << 20;
+
+/// How long a put goes on to make room that other threads take.
+const PUT_ROOM_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often a put looks for blocks that could leave and finds none, or finds
+/// that what became free is not enough, before it is refused.
+const PUT_LOOKS_IN_VAIN_MAX: u32 = 3;
 
 impl Store {
     /// Opens a pool. Numbers are not used again.
@@ -56,30 +66,72 @@ impl Store {
 
     /// Stores a page under a key, in place of an older one.
     ///
-    /// In a store that is full, ephemeral pages make room for it, and then the
-    /// oldest persistent blocks go to the tier, in this thread.
+    /// In a store that is full, ephemeral pages make room for it. Then, for a
+    /// persistent page, the oldest persistent blocks go to the tier, in this
+    /// thread; when they are on their way in others, it waits for these. A page
+    /// of an ephemeral pool waits for nothing.
     ///
     /// # Errors
     /// [`Rejected`] says why the page was not stored. The older page is gone
     /// all the same.
     pub fn put(&self, key: &Key, page: &Page) -> Result<(), Rejected> {
         let scope = self.dictionaries.of_pool(key.pool);
-        self.encode(scope.as_deref(), page, |kind, zpage| {
-            let number = self.shard_of_key(key);
-            let mut result = self.put_encoded(number, key, zpage);
-            if result == Err(Rejected::PoolFull) && self.displace_ephemeral(number, key.pool.kind())
-            {
-                result = self.put_encoded(number, key, zpage);
+        let number = self.shard_of_key(key);
+        // Room is made outside of this, so that whoever is called for it may
+        // store pages too.
+        let put = || {
+            self.encode(scope.as_deref(), page, |kind, zpage| {
+                let result = match self.put_encoded(number, key, zpage) {
+                    Err(Rejected::PoolFull) if self.displace_ephemeral(number, key.pool.kind()) => {
+                        self.put_encoded(number, key, zpage)
+                    }
+                    result => result,
+                };
+                (kind, result)
+            })
+        };
+        let (kind, result) = match put() {
+            (_, Err(Rejected::PoolFull)) if key.pool.kind() == PoolKind::Persistent => {
+                self.put_with_room(put)
             }
-            if result == Err(Rejected::PoolFull)
-                && key.pool.kind() == PoolKind::Persistent
-                && self.reclaim(PUT_RECLAIM_BYTES).bytes > 0
-            {
-                result = self.put_encoded(number, key, zpage);
+            done => done,
+        };
+        self.counts.attempt(kind, &result);
+        result
+    }
+
+    /// Makes room until a page is stored, or the tier takes no more, or nothing is
+    /// left that could leave.
+    #[cold]
+    fn put_with_room<T>(
+        &self,
+        put: impl Fn() -> (T, Result<(), Rejected>),
+    ) -> (T, Result<(), Rejected>) {
+        let start = Instant::now();
+        let mut in_vain = 0;
+        loop {
+            let accepted = self.counts.accepted.load(Relaxed);
+            let (done, stop) = self.make_room(PUT_RECLAIM_BYTES);
+            let (coding, result) = put();
+            if result != Err(Rejected::PoolFull) {
+                return (coding, result);
             }
-            self.counts.attempt(kind, &result);
-            result
-        })
+            if done.bytes == 0 && stop.refusal() != Rejected::PoolFull {
+                return (coding, Err(stop.refusal()));
+            }
+            // Others may have taken what became free. Without them, it is not
+            // enough and will not be.
+            let others_stored = self.counts.accepted.load(Relaxed) != accepted;
+            if stop != Stop::Awaited && (done.bytes == 0 || !others_stored) {
+                in_vain += 1;
+            }
+            let is_late = start.elapsed() > PUT_ROOM_TIME_MAX;
+            add(&self.counts.room_rounds_lost, 1);
+            if in_vain >= PUT_LOOKS_IN_VAIN_MAX || is_late {
+                add(&self.counts.room_time_exceeded, is_late.into());
+                return (coding, Err(stop.refusal()));
+            }
+        }
     }
 
     fn put_encoded(&self, number: usize, key: &Key, zpage: Zpage<'_>) -> Result<(), Rejected> {
