@@ -137,7 +137,7 @@ impl Child {
 /// `EBUSY` when this process has more than one thread, because a lock that
 /// another one holds would be held in the child for ever; what `fork` says.
 pub fn in_child(work: impl FnOnce() -> i32) -> io::Result<Child> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    if threads()? != 1 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     // SAFETY: there is no other thread, and only this one could make one, so
@@ -150,6 +150,29 @@ pub fn in_child(work: impl FnOnce() -> i32) -> io::Result<Child> {
     let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
     // SAFETY: ends the process; runs nothing of it.
     unsafe { libc::_exit(code) }
+}
+
+/// Threads of this process that run its program: the kernel's own for io_uring,
+/// which hold none of its locks, are listed beside them.
+fn threads() -> io::Result<usize> {
+    /// `PF_IO_WORKER`, from the kernel's `sched.h`.
+    const IO_WORKER: u64 = 0x10;
+
+    let mut count = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let stat = match std::fs::read_to_string(task?.path().join("stat")) {
+            // A thread that ended meanwhile.
+            Err(_) => continue,
+            Ok(stat) => stat,
+        };
+        // proc_pid_stat(5): the name, which may hold anything, is in brackets, and
+        // the flags are the seventh field after it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let flags = fields.split_ascii_whitespace().nth(6);
+        let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+        count += usize::from(flags.is_none_or(|flags| flags & IO_WORKER == 0));
+    }
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -113,23 +113,28 @@ impl Store {
             let accepted = self.counts.accepted.load(Relaxed);
             let (done, stop) = self.make_room(PUT_RECLAIM_BYTES);
             let (coding, result) = put();
+            let takes_more = self.tidy_tier();
             if result != Err(Rejected::PoolFull) {
                 return (coding, result);
             }
-            if done.bytes == 0 && stop.refusal() != Rejected::PoolFull {
-                return (coding, Err(stop.refusal()));
+            // Places that were packed anew may take what found none.
+            let has_places = takes_more && matches!(stop, Stop::Full | Stop::NoRoom);
+            let refusal = stop.refusal();
+            if done.bytes == 0 && refusal != Rejected::PoolFull && !has_places {
+                return (coding, Err(refusal));
             }
             // Others may have taken what became free. Without them, it is not
             // enough and will not be.
             let others_stored = self.counts.accepted.load(Relaxed) != accepted;
-            if stop != Stop::Awaited && (done.bytes == 0 || !others_stored) {
+            let has_changed = has_places || stop == Stop::Changed;
+            if !has_changed && (done.bytes == 0 || !others_stored) {
                 in_vain += 1;
             }
             let is_late = start.elapsed() > PUT_ROOM_TIME_MAX;
             add(&self.counts.room_rounds_lost, 1);
             if in_vain >= PUT_LOOKS_IN_VAIN_MAX || is_late {
                 add(&self.counts.room_time_exceeded, is_late.into());
-                return (coding, Err(stop.refusal()));
+                return (coding, Err(refusal));
             }
         }
     }

@@ -76,8 +76,8 @@ pub struct Reclaimed {
 pub(in crate::store) enum Stop {
     /// What was wanted is free.
     Enough,
-    /// Another thread's batch was waited for.
-    Awaited,
+    /// A batch of another thread ended, so there may be room now.
+    Changed,
     /// No block is there that could leave.
     Nothing,
     /// The tier holds all it may.
@@ -98,7 +98,7 @@ impl Stop {
     /// Why a page is refused that found no room after this.
     pub(in crate::store) fn refusal(self) -> Rejected {
         match self {
-            Stop::Enough | Stop::Awaited | Stop::Nothing => Rejected::PoolFull,
+            Stop::Enough | Stop::Changed | Stop::Nothing => Rejected::PoolFull,
             Stop::Full | Stop::NoRoom => Rejected::TierFull,
             Stop::Failing | Stop::Unanswered => Rejected::TierFailing,
             Stop::NoMemory => Rejected::NoMemory,
@@ -134,30 +134,46 @@ impl Store {
     /// no room, places that were written before are still used. Called from within
     /// a transfer of the store's own tier, it writes nothing.
     pub fn reclaim(&self, bytes: u64) -> Reclaimed {
-        self.make_room(bytes).0
+        let (done, _) = self.make_room(bytes);
+        self.tidy_tier();
+        done
     }
 
-    /// The same, and why no more was done.
+    /// Frees RAM, and says why it did no more.
     pub(in crate::store) fn make_room(&self, bytes: u64) -> (Reclaimed, Stop) {
         let mut done = Reclaimed::default();
         self.drop_ephemeral(bytes, &mut done);
         self.merge_sparse(bytes, &mut done);
+        let stop = match &self.swap {
+            None => Stop::Nothing,
+            Some(swap) => match Inside::enter_once(swap) {
+                None => Stop::Nothing,
+                Some(_inside) => self.write_back(swap, bytes, &mut done),
+            },
+        };
+        (done, stop)
+    }
+
+    /// Packs blocks of the tier anew if that is due, which may take some of the
+    /// RAM that became free, and has the hook know of trouble that began or ended.
+    /// False while the tier takes no more.
+    pub(in crate::store) fn tidy_tier(&self) -> bool {
         let Some(swap) = &self.swap else {
-            return (done, Stop::Nothing);
+            return false;
         };
         let Some(inside) = Inside::enter_once(swap) else {
-            return (done, Stop::Nothing);
+            return false;
         };
-        let stop = self.write_back(swap, bytes, &mut done);
-        if stop != Stop::Forked {
+        if !swap.was_forked() {
             let reads = WholeReads(self);
             self.compact_swap(swap);
             drop(reads);
         }
         // The hook may store pages, and have room made for them.
         drop(inside);
-        self.events.settle(swap.trouble(), !swap.is_nearly_full());
-        (done, stop)
+        let trouble = swap.trouble();
+        self.events.settle(trouble, !swap.is_nearly_full());
+        trouble.is_none()
     }
 
     /// Reclaims if more than 95% of the limit is in use, down to 90%. For
@@ -260,7 +276,7 @@ impl Store {
             Waited::Nothing => Stop::Nothing,
             Waited::Ended { freed_bytes } => {
                 done.bytes += freed_bytes;
-                Stop::Awaited
+                Stop::Changed
             }
             Waited::Unanswered => {
                 add(&self.counts.room_waits_in_vain, 1);

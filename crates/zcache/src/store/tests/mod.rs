@@ -3,6 +3,7 @@
 mod codecs;
 mod cold;
 mod dictionaries;
+mod leaving;
 mod limits;
 mod model;
 mod stress;
