@@ -240,8 +240,7 @@ impl Run {
         }
         let stats = self.store.stats();
         assert_eq!((stats.stored_pages, stats.swap_bytes), (0, 0));
-        let rejected = stats.rejected_pool_full + stats.rejected_no_memory;
-        assert_eq!(stats.accepted + rejected, stats.attempts);
+        assert_eq!(stats.accepted + stats.rejected(), stats.attempts);
         assert_eq!(self.store.validate(), Ok(()));
     }
 }

@@ -13,6 +13,7 @@ pub mod arena;
 pub mod fanotify;
 pub mod fd;
 pub mod filehandle;
+pub mod fork;
 pub mod fuse;
 pub mod fusering;
 pub mod heap;

@@ -12,8 +12,20 @@ use crate::page::Handle;
 /// [`Stats`](crate::Stats), so that `accepted + sum(rejected_*) == attempts`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rejected {
-    /// The store holds as many bytes as it may. Reclaim, then try again.
+    /// The store holds as many bytes as it may, and nothing in it could leave.
+    /// After an insert, which does not try, [`reclaim`](crate::Store::reclaim) can
+    /// make room; after a put, flushing pages or a higher limit.
     PoolFull,
+    /// The store holds as many bytes as it may, and so does its tier, or there is
+    /// no room for the tier to grow. Flushing pages or a larger tier helps.
+    TierFull,
+    /// The store holds as many bytes as it may, and its tier failed to take any.
+    /// It is tried again, at intervals of up to a second.
+    TierFailing,
+    /// The store holds as many bytes as it may, and this process was forked from
+    /// the one that opened it, which alone writes to the tier. A store that is
+    /// opened after the fork helps.
+    Forked,
     /// The system gave no memory, although the limit was not reached.
     NoMemory,
     /// Every handle or entry number is taken.
@@ -25,7 +37,19 @@ pub enum Rejected {
 impl std::fmt::Display for Rejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Rejected::PoolFull => "the store is full",
+            Rejected::PoolFull => {
+                "the store is full and nothing can leave; flush pages or raise its limit"
+            }
+            Rejected::TierFull => {
+                "the store is full and so is its swap; flush pages or give it more room"
+            }
+            Rejected::TierFailing => {
+                "the store is full and its swap cannot be written; it is tried again"
+            }
+            Rejected::Forked => {
+                "the store is full and its swap is that of the process it was forked from; \
+                 open one of its own"
+            }
             Rejected::NoMemory => "the system gave no memory",
             Rejected::HandlesExhausted => "every entry number is taken",
             Rejected::NoSuchPool => "the pool is not open",
@@ -102,7 +126,8 @@ pub enum LoadError {
         /// Where, in bytes from the start of the tier.
         offset_bytes: u64,
     },
-    /// The page moved each time it was read. It is not lost.
+    /// The page moved each time it was read, or its tier asked for it again and
+    /// again from within the read. It is not lost.
     Busy {
         /// The page.
         page: PageName,
@@ -185,8 +210,10 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The path names something that is not ours to overwrite: a file that is
-    /// not empty, a block device, or anything that is no file or directory.
+    /// The path names something that is not ours to overwrite or not ours alone
+    /// to read: a file that is not empty, belongs to another user, has other
+    /// names or is open to others, a block device, or anything that is no file
+    /// or directory.
     SwapRefused {
         /// The path.
         path: PathBuf,

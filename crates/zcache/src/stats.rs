@@ -67,8 +67,14 @@ pub struct Stats {
     pub attempts: u64,
     /// Attempts that were accepted.
     pub accepted: u64,
-    /// Attempts refused because the store was full.
+    /// Attempts refused because the store was full and nothing in it could leave.
     pub rejected_pool_full: u64,
+    /// Attempts refused because the store was full, and the tier too.
+    pub rejected_tier_full: u64,
+    /// Attempts refused because the store was full and the tier failed.
+    pub rejected_tier_failing: u64,
+    /// Attempts refused because the store was full and the process forked.
+    pub rejected_forked: u64,
     /// Attempts refused because the system gave no memory.
     pub rejected_no_memory: u64,
     /// Attempts refused because no entry number was left.
@@ -101,6 +107,16 @@ pub struct Stats {
     pub writeback_failures: u64,
     /// Reclaims that did not try the tier because it had just failed.
     pub writeback_retries_held_back: u64,
+    /// Reclaims that found every block on its way out in other threads and
+    /// waited for these.
+    pub room_waits: u64,
+    /// Of those, the ones that the tier did not answer within 10 s.
+    pub room_waits_in_vain: u64,
+    /// How often a put made room and was refused once more, since other threads
+    /// took it or it was not enough.
+    pub room_rounds_lost: u64,
+    /// Puts that were refused because others took all room for 10 s.
+    pub room_time_exceeded: u64,
     /// Bytes of the tier's file in use now.
     pub swap_bytes: u64,
     /// The most bytes of the tier's file that were ever in use.
@@ -136,6 +152,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Attempts that were refused, for whatever reason:
+    /// `accepted + rejected == attempts`.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected_pool_full
+            + self.rejected_tier_full
+            + self.rejected_tier_failing
+            + self.rejected_forked
+            + self.rejected_no_memory
+            + self.rejected_handles_exhausted
+            + self.rejected_no_such_pool
+    }
+
     /// Checks the equations that hold at rest, while no call is under way:
     ///
     /// - every page that came in was accepted or rejected for a reason
@@ -146,10 +175,7 @@ impl Stats {
     /// # Errors
     /// The first that does not hold.
     pub fn validate(&self) -> Result<(), Broken> {
-        let rejected = self.rejected_pool_full
-            + self.rejected_no_memory
-            + self.rejected_handles_exhausted
-            + self.rejected_no_such_pool;
+        let rejected = self.rejected();
         let went = self.released_pages
             + self.overwritten_pages
             + self.put_to_flush_pages

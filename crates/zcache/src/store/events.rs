@@ -1,8 +1,14 @@
-//! What operators should hear of while the store runs. Each condition is said
-//! once when it begins and once when it ends, however often it recurs meanwhile.
+//! What operators should hear of while the store runs. Each trouble is said once
+//! when it begins and once when it has clearly ended, however often it recurs
+//! meanwhile.
+//!
+//! - The hook runs with no lock held, and with no block on its way in its thread.
+//! - What a hook brings about is not said to it from within: there is no hook
+//!   inside a hook. A trouble that begins or ends then is said later.
 
-use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use crate::store::inside::Inside;
+use crate::store::lock;
+use crate::sync::{Mutex, OnceLock};
 
 use crate::error::LoadError;
 
@@ -10,18 +16,23 @@ use crate::error::LoadError;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The tier refused a block; pages stay in RAM and the write is tried
-    /// again, at growing intervals.
+    /// again, at growing intervals. Where there was no room, places that were
+    /// written before are used meanwhile.
     WritebackFailed {
         /// The system's error number.
         errno: i32,
     },
-    /// The tier takes blocks again.
+    /// The tier takes blocks again: it works, or has room.
     WritebackResumed,
     /// The tier holds as many blocks as it may.
     TierFull {
         /// The bytes it holds.
         bytes: u64,
     },
+    /// This process was forked from the one that opened the store. It can read
+    /// what was in the tier at that time, for as long as the other one has not
+    /// written there again, and writes nothing.
+    Forked,
     /// A page cannot be given back. Said for every page.
     PageLost(LoadError),
 }
@@ -36,21 +47,53 @@ impl std::fmt::Display for Event {
             ),
             Event::WritebackResumed => f.write_str("writing to swap again"),
             Event::TierFull { bytes } => write!(f, "swap is full at {bytes} bytes"),
+            Event::Forked => f.write_str(
+                "this process was forked from the one that swaps, and pages of it stay in RAM; \
+                 a store that is opened after the fork can swap",
+            ),
             Event::PageLost(error) => write!(f, "lost {error}"),
         }
     }
 }
 
+/// What keeps blocks in RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Trouble {
+    /// The process was forked. It has no end.
+    Forked,
+    /// The medium failed.
+    Failing { errno: i32 },
+    /// The tier cannot grow.
+    NoRoom { errno: i32 },
+    /// The tier holds all it may.
+    Full { bytes: u64 },
+}
+
+impl Trouble {
+    pub(in crate::store) fn event(self) -> Event {
+        match self {
+            Trouble::Forked => Event::Forked,
+            Trouble::Failing { errno } | Trouble::NoRoom { errno } => {
+                Event::WritebackFailed { errno }
+            }
+            Trouble::Full { bytes } => Event::TierFull { bytes },
+        }
+    }
+
+    /// Whether it is over only when there is clearly room, so that one place that
+    /// is freed and taken in turn is no news.
+    fn is_of_room(self) -> bool {
+        matches!(self, Trouble::NoRoom { .. } | Trouble::Full { .. })
+    }
+}
+
 pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
-/// Who listens, and which conditions have been said.
+/// Who listens, and which trouble has been said to have begun.
 #[derive(Default)]
 pub(crate) struct Events {
     hook: OnceLock<Hook>,
-    failing: AtomicBool,
-    /// The error number of the last write that failed.
-    errno: AtomicI32,
-    full: AtomicBool,
+    told: Mutex<Option<Trouble>>,
 }
 
 impl Events {
@@ -59,40 +102,35 @@ impl Events {
     }
 
     pub(crate) fn page_lost(&self, error: LoadError) {
-        self.say(&Event::PageLost(error));
-    }
-
-    pub(crate) fn writeback_failed(&self, errno: i32) {
-        self.errno.store(errno, Relaxed);
-        if !self.failing.swap(true, Relaxed) {
-            self.say(&Event::WritebackFailed { errno });
+        if let Some(_inside) = Inside::enter_once(self) {
+            self.say(&Event::PageLost(error));
         }
     }
 
-    /// A batch was written; `has_room` when the tier is clearly not full.
-    pub(crate) fn writeback_worked(&self, has_room: bool) {
-        if has_room {
-            self.full.store(false, Relaxed);
-        }
-        if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
-            self.say(&Event::WritebackResumed);
-        }
-    }
-
-    /// What keeps the tier from taking blocks now, as far as is known.
-    pub(crate) fn trouble(&self, full_bytes: u64) -> Option<Event> {
-        if self.failing.load(Relaxed) {
-            let errno = self.errno.load(Relaxed);
-            return Some(Event::WritebackFailed { errno });
-        }
-        let full = self.full.load(Relaxed);
-        full.then_some(Event::TierFull { bytes: full_bytes })
-    }
-
-    pub(crate) fn tier_full(&self, bytes: u64) {
-        if !self.full.swap(true, Relaxed) {
-            self.say(&Event::TierFull { bytes });
-        }
+    /// Says what has begun or ended. `has_room` when the tier is clearly not
+    /// full.
+    pub(in crate::store) fn settle(&self, trouble: Option<Trouble>, has_room: bool) {
+        let Some(_inside) = Inside::enter_once(self) else {
+            return;
+        };
+        let mut told = lock(&self.told);
+        let event = match (*told, trouble) {
+            (None, None) => return,
+            // The same, whatever its number is by now.
+            (Some(before), Some(now))
+                if std::mem::discriminant(&before.event())
+                    == std::mem::discriminant(&now.event()) =>
+            {
+                *told = trouble;
+                return;
+            }
+            (_, Some(now)) => now.event(),
+            (Some(before), None) if before.is_of_room() && !has_room => return,
+            (Some(_), None) => Event::WritebackResumed,
+        };
+        *told = trouble;
+        drop(told);
+        self.say(&event);
     }
 
     fn say(&self, event: &Event) {

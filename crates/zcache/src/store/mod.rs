@@ -20,6 +20,7 @@ mod coding;
 mod counts;
 mod events;
 mod guard;
+mod inside;
 mod load;
 mod pools;
 mod reclaim;
@@ -185,7 +186,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Rejected`] says why the page was not taken. After
-    /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room.
+    /// [`Rejected::PoolFull`], [`Store::reclaim`] can make room; an insert does
+    /// not call it by itself.
     pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
         let number = self.shard_of_thread();
         self.encode(Some(&self.dictionaries.handles), page, |kind, zpage| {
@@ -197,6 +199,10 @@ impl Store {
                     self.insert_encoded(number, zpage)
                 }
                 result => result,
+            };
+            let result = match (result, &self.swap) {
+                (Err(Rejected::PoolFull), Some(swap)) if swap.was_forked() => Err(Rejected::Forked),
+                (result, _) => result,
             };
             self.counts.attempt(kind, &result);
             result

@@ -8,7 +8,10 @@
 //!   go at any time. Persistent pages displace ephemeral ones, never the
 //!   reverse.
 
-use crate::sync::{Arc, PoisonError};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Arc, Instant, PoisonError};
+use std::cell::Cell;
+use std::time::Duration;
 
 use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange, Zpage};
 
@@ -16,6 +19,7 @@ use super::coding::dictionaries::Scope;
 use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
 use super::pools::Owner;
+use super::reclaim::Stop;
 use super::{Part, Store};
 use crate::error::{LoadError, PageName, Rejected};
 use crate::lend;
@@ -30,6 +34,13 @@ pub(super) const RUN_PAGES: u32 = 1 << SHARD_RUN_BITS;
 
 /// RAM that a put into a full store asks to be reclaimed before it tries again.
 const PUT_RECLAIM_BYTES: u64 = 1 << 20;
+
+/// How long a put goes on to make room that other threads take.
+const PUT_ROOM_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often a put looks for blocks that could leave and finds none, or finds
+/// that what became free is not enough, before it is refused.
+const PUT_LOOKS_IN_VAIN_MAX: u32 = 3;
 
 impl Store {
     /// Opens a pool. Numbers are not used again.
@@ -93,35 +104,81 @@ impl Store {
 
     /// Stores a page under a key, in place of an older one.
     ///
-    /// In a store that is full, ephemeral pages make room for it, and then the
-    /// oldest persistent blocks go to the tier, in this thread.
+    /// In a store that is full, ephemeral pages make room for it. Then, for a
+    /// persistent page, the oldest persistent blocks go to the tier, in this
+    /// thread; when they are on their way in others, it waits for these. A page
+    /// of an ephemeral pool waits for nothing.
     ///
     /// # Errors
     /// [`Rejected`] says why the page was not stored. The older page is gone
     /// all the same.
     pub fn put(&self, key: &Key, page: &Page) -> Result<(), Rejected> {
         let scope = self.scope_of_put(key.pool);
-        self.encode(scope.as_ref(), page, |kind, zpage| {
-            let number = self.shard_of_key(key);
-            let mut older = Older::Kept;
-            let mut put = || self.put_encoded(number, key, zpage, &mut older);
-            let mut result = put();
-            if result == Err(Rejected::PoolFull) && self.displace_ephemeral(number, key.pool.kind())
-            {
-                result = put();
+        let number = self.shard_of_key(key);
+        let older = Cell::new(Older::Kept);
+        // Room is made outside of this, so that whoever is called for it may
+        // store pages too.
+        let put = || {
+            self.encode(scope.as_ref(), page, |kind, zpage| {
+                let result = match self.put_encoded(number, key, zpage, &older) {
+                    Err(Rejected::PoolFull) if self.displace_ephemeral(number, key.pool.kind()) => {
+                        self.put_encoded(number, key, zpage, &older)
+                    }
+                    result => result,
+                };
+                (kind, result)
+            })
+        };
+        let (kind, result) = match put() {
+            (_, Err(Rejected::PoolFull)) if key.pool.kind() == PoolKind::Persistent => {
+                self.put_with_room(put)
             }
-            if result == Err(Rejected::PoolFull)
-                && key.pool.kind() == PoolKind::Persistent
-                && self.reclaim(PUT_RECLAIM_BYTES).bytes > 0
-            {
-                result = put();
+            done => done,
+        };
+        if result.is_ok() && older.get() == Older::Flushed {
+            add(&self.counts.overwritten_late_pages, 1);
+        }
+        self.counts.attempt(kind, &result);
+        result
+    }
+
+    /// Makes room until a page is stored, or the tier takes no more, or nothing is
+    /// left that could leave.
+    #[cold]
+    fn put_with_room<T>(
+        &self,
+        put: impl Fn() -> (T, Result<(), Rejected>),
+    ) -> (T, Result<(), Rejected>) {
+        let start = Instant::now();
+        let mut in_vain = 0;
+        loop {
+            let accepted = self.counts.accepted.load(Relaxed);
+            let (done, stop) = self.make_room(PUT_RECLAIM_BYTES);
+            let (coding, result) = put();
+            let takes_more = self.tidy_tier();
+            if result != Err(Rejected::PoolFull) {
+                return (coding, result);
             }
-            if result.is_ok() && older == Older::Flushed {
-                add(&self.counts.overwritten_late_pages, 1);
+            // Places that were packed anew may take what found none.
+            let has_places = takes_more && matches!(stop, Stop::Full | Stop::NoRoom);
+            let refusal = stop.refusal();
+            if done.bytes == 0 && refusal != Rejected::PoolFull && !has_places {
+                return (coding, Err(refusal));
             }
-            self.counts.attempt(kind, &result);
-            result
-        })
+            // Others may have taken what became free. Without them, it is not
+            // enough and will not be.
+            let others_stored = self.counts.accepted.load(Relaxed) != accepted;
+            let has_changed = has_places || stop == Stop::Changed;
+            if !has_changed && (done.bytes == 0 || !others_stored) {
+                in_vain += 1;
+            }
+            let is_late = start.elapsed() > PUT_ROOM_TIME_MAX;
+            add(&self.counts.room_rounds_lost, 1);
+            if in_vain >= PUT_LOOKS_IN_VAIN_MAX || is_late {
+                add(&self.counts.room_time_exceeded, is_late.into());
+                return (coding, Err(refusal));
+            }
+        }
     }
 
     fn put_encoded(
@@ -129,7 +186,7 @@ impl Store {
         number: usize,
         key: &Key,
         zpage: Zpage<'_>,
-        older: &mut Older,
+        older: &Cell<Older>,
     ) -> Result<(), Rejected> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         if !pools.contains(key.pool) {
@@ -139,7 +196,7 @@ impl Store {
         let before = part.core.counters().put_to_flush;
         let result = part.place(|core, frames| core.put(frames, key, zpage));
         if part.core.counters().put_to_flush > before {
-            *older = Older::Flushed;
+            older.set(Older::Flushed);
         }
         self.free_slots(&mut part);
         result
@@ -263,7 +320,7 @@ impl Store {
 }
 
 /// What became of the page that a put replaces, before its last attempt.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Older {
     /// There was none, or it is still there.
     Kept,

@@ -6,6 +6,11 @@
 //! leaves undone (a short transfer, a request that it refused, a kernel without
 //! rings) is finished by plain calls, so there is one place that decides about
 //! errors.
+//!
+//! - Nothing is written beyond the limit on the length of files, where a write
+//!   ends the process.
+//! - In a forked process nothing is written, and the rings, which the kernel
+//!   shares with the parent, are not touched.
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Mutex, PoisonError};
@@ -13,8 +18,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use zcache_sys::fork::Process;
 use zcache_sys::ring::{Request, Ring, Transfer};
-use zcache_sys::swapfile::SwapFile;
+use zcache_sys::swapfile::{SwapFile, length_limit};
 
 use super::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 
@@ -31,6 +37,7 @@ pub struct DiskTier {
     direct: bool,
     rings: Mutex<Vec<Ring>>,
     rings_refused: AtomicBool,
+    opened_in: Process,
 }
 
 impl DiskTier {
@@ -42,6 +49,7 @@ impl DiskTier {
             direct: file.direct,
             rings: Mutex::default(),
             rings_refused: AtomicBool::new(false),
+            opened_in: Process::this(),
         }
     }
 
@@ -70,6 +78,9 @@ impl DiskTier {
         let Ok(memory) = zcache_sys::arena::Arena::reserve(1) else {
             return true;
         };
+        if memory.bytes().len() as u64 > length_limit() {
+            return true;
+        }
         match self.file.write_all_at(memory.bytes(), 0) {
             Err(error) => error.kind() != io::ErrorKind::InvalidInput,
             Ok(()) => true,
@@ -78,7 +89,7 @@ impl DiskTier {
 
     /// Runs requests by a ring; false when there is none to be had.
     fn run(&self, requests: &mut [Request<'_>]) -> bool {
-        if !self.has_rings() {
+        if !self.has_rings() || self.opened_in.was_forked() {
             return false;
         }
         let idle = self.rings().pop();
@@ -101,13 +112,7 @@ impl DiskTier {
         ring
     }
 
-    fn rings(&self) -> crate::sync::MutexGuard<'_, Vec<Ring>> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tier for DiskTier {
-    fn write(&self, writes: &mut [TierWrite<'_>]) {
+    fn write_allowed(&self, writes: &mut [&mut TierWrite<'_>]) {
         let mut done = vec![false; writes.len()];
         if writes.len() > 1 {
             let mut requests: Vec<Request<'_>> = writes
@@ -128,6 +133,31 @@ impl Tier for DiskTier {
                 written.map_err(|error| TierError::from(&error))
             };
         }
+    }
+
+    fn rings(&self) -> crate::sync::MutexGuard<'_, Vec<Ring>> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tier for DiskTier {
+    fn write(&self, writes: &mut [TierWrite<'_>]) {
+        if self.opened_in.was_forked() {
+            for write in writes {
+                write.result = Err(TierError::Forked);
+            }
+            return;
+        }
+        let limit = length_limit();
+        let mut allowed: Vec<&mut TierWrite<'_>> = Vec::with_capacity(writes.len());
+        for write in writes {
+            if write.offset_bytes + write.bytes.len() as u64 > limit {
+                write.result = Err(TierError::TOO_LONG);
+            } else {
+                allowed.push(write);
+            }
+        }
+        self.write_allowed(&mut allowed);
     }
 
     fn read(&self, reads: &mut [TierRead<'_>]) {

@@ -26,6 +26,9 @@ use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 /// Reads of one place after which its page is lost, if it is still there.
 const READS_MAX: u32 = 2;
 
+/// What a read that failed without a number of the system's is told as.
+const EIO: i32 = 5;
+
 /// How often a page may move under its reader before the load gives up with
 /// [`LoadError::Busy`]. A move takes two transfers of the tier, so even one is rare.
 pub(in crate::store) const RELOCATIONS_MAX: u32 = 64;
@@ -223,10 +226,11 @@ impl Store {
         let (offset_bytes, sectors, skip) = swap.sectors_of(at);
         let missing = LoadError::Missing { page, offset_bytes };
         let failed = |error| match error {
-            TierError::CUT_OFF => missing,
-            TierError { errno } => LoadError::Io {
+            TierError::CutOff => missing,
+            TierError::Nested => LoadError::Busy { page },
+            error => LoadError::Io {
                 page,
-                errno,
+                errno: error.errno().unwrap_or(EIO),
                 offset_bytes,
             },
         };

@@ -1,26 +1,28 @@
 //! Out of RAM, cheapest first: ephemeral blocks are dropped, half-empty blocks
 //! are merged, and the oldest persistent blocks are written to the tier.
 //!
-//! A batch of blocks is copied under the shard's lock, written without it, and
-//! ended under it again: each block's frames are freed only when its write was
-//! acknowledged. Blocks of one batch take neighbouring slots where these are
-//! free and then go in one transfer.
+//! The blocks of a batch take neighbouring slots where these are free and then go
+//! in one transfer. Who finds nothing to write waits for the batches of other
+//! threads.
 
+mod batch;
 mod compaction;
+mod swap;
+mod under_way;
 
-use crate::sync::Instant;
-use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use crate::sync::{Arc, Mutex};
+pub(in crate::store) use swap::Swap;
+
+use crate::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
-
-use crate::codec;
-use crate::config::StoreConfig;
-use crate::frames::Budget;
+use crate::error::Rejected;
 use crate::store::counts::add;
-use crate::store::{Event, Part, Store, lock};
-use crate::tier::{Buffers, IDLE_MAX, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
+use crate::store::inside::Inside;
+use crate::store::{Event, Part, Store};
+use crate::tier::{IDLE_MAX, Places, SECTOR_SIZE};
+
+use batch::{Batch, NoPlace};
+use under_way::{ANSWER_WAIT_MAX, Waited};
 
 /// Sectors of one batch, written or read: at most 1 MiB, at least four blocks.
 const BATCH_SECTORS_MAX: u32 = 256;
@@ -34,10 +36,6 @@ const PAGE_SECTORS: u32 = 2;
 
 /// The longest single write, so that a batch is several transfers in flight.
 const WRITE_SECTORS_MAX: usize = 64;
-
-/// The wait after a first failed write; it doubles up to the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(10);
-const RETRY_LONGEST: Duration = Duration::from_secs(1);
 
 /// Above the limit less this part, [`Store::balance`] begins to reclaim.
 const HIGH_PART: u64 = 20;
@@ -54,7 +52,8 @@ const MERGE_BLOCKS_MAX: u32 = 16;
 /// What a reclaim did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reclaimed {
-    /// RAM given back to the system, in bytes.
+    /// RAM given back to the system, in bytes. Of blocks that other threads wrote
+    /// only what became free while this one had to wait for them.
     pub bytes: u64,
     /// Pages that are now only in the tier.
     pub pages: u64,
@@ -62,114 +61,64 @@ pub struct Reclaimed {
     pub dropped_pages: u64,
     /// Blocks that the tier refused and that stay in RAM.
     pub failures: u64,
-    /// Nothing was written because the tier had failed and it is not yet time
-    /// to try it again.
+    /// Blocks were kept in RAM because the tier had failed, or had had no room to
+    /// grow, and it is not yet time to try again.
     pub held_back: bool,
     /// The tier holds as many blocks as it may.
     pub tier_full: bool,
+    /// Nothing was written because this process was forked from the one that
+    /// opened the store.
+    pub forked: bool,
 }
 
-/// The tier and what the store knows of it.
-pub(crate) struct Swap {
-    tier: Box<dyn Tier>,
-    /// What slots are counted in.
-    unit: Run,
-    pub(in crate::store) slots: Mutex<Slots>,
-    pub(in crate::store) page_buffers: Buffers,
-    pub(in crate::store) block_buffers: Buffers,
-    retry: Mutex<Retry>,
-    above_high: AtomicBool,
-    /// When each transfer under way began.
-    transfers: Mutex<Vec<Instant>>,
+/// Why no more was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Stop {
+    /// What was wanted is free.
+    Enough,
+    /// A batch of another thread ended, so there may be room now.
+    Changed,
+    /// No block is there that could leave.
+    Nothing,
+    /// The tier holds all it may.
+    Full,
+    /// The tier has no room to grow.
+    NoRoom,
+    /// The tier failed, and fails still for all that is known.
+    Failing,
+    /// The tier has not answered for [`ANSWER_WAIT_MAX`].
+    Unanswered,
+    /// The system gave no memory for a transfer.
+    NoMemory,
+    /// This process was forked.
+    Forked,
 }
 
-/// When a tier that failed is tried again.
-#[derive(Default)]
-struct Retry {
-    not_before: Option<Instant>,
-    wait: Duration,
-}
-
-impl Swap {
-    pub(in crate::store) fn new(
-        tier: Box<dyn Tier>,
-        bytes_max: Option<u64>,
-        config: &StoreConfig,
-        budget: &Arc<Budget>,
-    ) -> Swap {
-        let runs = zcache_core::Allocator::from(config.allocator).runs();
-        let slots = Slots::new(runs, bytes_max);
-        Swap {
-            tier,
-            unit: slots.unit(),
-            slots: Mutex::new(slots),
-            page_buffers: Buffers::new(PAGE_SECTORS, Arc::clone(budget)),
-            block_buffers: Buffers::new(batch_sectors(config.pool_bytes_max), Arc::clone(budget)),
-            retry: Mutex::default(),
-            above_high: AtomicBool::new(false),
-            transfers: Mutex::default(),
+impl Stop {
+    /// Why a page is refused that found no room after this.
+    pub(in crate::store) fn refusal(self) -> Rejected {
+        match self {
+            Stop::Enough | Stop::Changed | Stop::Nothing => Rejected::PoolFull,
+            Stop::Full | Stop::NoRoom => Rejected::TierFull,
+            Stop::Failing | Stop::Unanswered => Rejected::TierFailing,
+            Stop::NoMemory => Rejected::NoMemory,
+            Stop::Forked => Rejected::Forked,
         }
     }
-
-    /// Where a slot begins, in bytes from the start of the tier.
-    pub(in crate::store) fn offset_bytes(&self, slot: Slot) -> u64 {
-        u64::from(slot.0) * self.unit.bytes() as u64
-    }
-
-    /// Whether nine tenths of the slots are in use, or a block found none.
-    pub(in crate::store) fn is_nearly_full(&self) -> bool {
-        lock(&self.slots).is_nearly_full()
-    }
-
-    pub(in crate::store) fn read(&self, reads: &mut [TierRead<'_>]) {
-        self.timed(|| self.tier.read(reads));
-    }
-
-    fn write(&self, writes: &mut [TierWrite<'_>]) {
-        self.timed(|| self.tier.write(writes));
-    }
-
-    fn timed(&self, transfer: impl FnOnce()) {
-        let start = Instant::now();
-        lock(&self.transfers).push(start);
-        transfer();
-        let mut transfers = lock(&self.transfers);
-        if let Some(index) = transfers.iter().position(|other| *other == start) {
-            transfers.swap_remove(index);
-        }
-    }
-
-    fn may_try(&self) -> bool {
-        let not_before = lock(&self.retry).not_before;
-        not_before.is_none_or(|time| Instant::now() >= time)
-    }
-
-    fn failed(&self) {
-        let mut retry = lock(&self.retry);
-        retry.wait = (retry.wait * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
-        retry.not_before = Some(Instant::now() + retry.wait);
-    }
-
-    fn worked(&self) {
-        *lock(&self.retry) = Retry::default();
-    }
-}
-
-/// One block of a batch.
-struct Leaving {
-    plan: WritebackPlan,
-    slot: u32,
-    result: Result<(), TierError>,
 }
 
 /// How a batch ended.
-enum Batch {
-    /// The shard has no block to write.
-    Empty,
+enum Step {
     /// Blocks were written.
     Written,
+    /// The shard has no block to write.
+    Empty,
+    /// No place was left for the shard's next block.
+    NoPlace(Places),
+    /// There was no room for any block where the tier would have had to grow.
+    NoGrowth,
     /// The tier takes no more for now.
-    Stopped,
+    Stopped(Stop),
 }
 
 impl Store {
@@ -177,17 +126,54 @@ impl Store {
     /// ones, then writes the oldest to the tier and frees each when its write
     /// was acknowledged. Returns when that is done or nothing more can be.
     ///
+    /// When all blocks that could leave are on their way in other threads, it
+    /// waits for the first of these to arrive, at most 10 s.
+    ///
     /// A tier that failed is left alone for a while that doubles with each
-    /// failure, from 10 ms to 1 s; pages stay in RAM meanwhile.
+    /// failure, from 10 ms to 1 s; pages stay in RAM meanwhile. Of one that had
+    /// no room, places that were written before are still used. Called from within
+    /// a transfer of the store's own tier, it writes nothing.
     pub fn reclaim(&self, bytes: u64) -> Reclaimed {
+        let (done, _) = self.make_room(bytes);
+        self.tidy_tier();
+        done
+    }
+
+    /// Frees RAM, and says why it did no more.
+    pub(in crate::store) fn make_room(&self, bytes: u64) -> (Reclaimed, Stop) {
         let mut done = Reclaimed::default();
         self.drop_ephemeral(bytes, &mut done);
         self.merge_sparse(bytes, &mut done);
-        if let Some(swap) = &self.swap {
-            self.write_back(swap, bytes, &mut done);
+        let stop = match &self.swap {
+            None => Stop::Nothing,
+            Some(swap) => match Inside::enter_once(swap) {
+                None => Stop::Nothing,
+                Some(_inside) => self.write_back(swap, bytes, &mut done),
+            },
+        };
+        (done, stop)
+    }
+
+    /// Packs blocks of the tier anew if that is due, which may take some of the
+    /// RAM that became free, and has the hook know of trouble that began or ended.
+    /// False while the tier takes no more.
+    pub(in crate::store) fn tidy_tier(&self) -> bool {
+        let Some(swap) = &self.swap else {
+            return false;
+        };
+        let Some(inside) = Inside::enter_once(swap) else {
+            return false;
+        };
+        if !swap.was_forked() {
+            let reads = WholeReads(self);
             self.compact_swap(swap);
+            drop(reads);
         }
-        done
+        // The hook may store pages, and have room made for them.
+        drop(inside);
+        let trouble = swap.trouble();
+        self.events.settle(trouble, !swap.is_nearly_full());
+        trouble.is_none()
     }
 
     /// Reclaims if more than 95% of the limit is in use, down to 90%. For
@@ -264,127 +250,92 @@ impl Store {
         }
     }
 
-    fn write_back(&self, swap: &Swap, bytes: u64, done: &mut Reclaimed) {
-        if done.bytes < bytes && !swap.may_try() {
+    fn write_back(&self, swap: &Swap, bytes: u64, done: &mut Reclaimed) -> Stop {
+        if swap.was_forked() {
+            done.forked = true;
+            return Stop::Forked;
+        }
+        if done.bytes >= bytes {
+            return Stop::Enough;
+        }
+        let seen = swap.batches.ended();
+        let stop = match swap.may_write() {
+            true => self.write_batches(swap, bytes, done),
+            false => Stop::Failing,
+        };
+        done.tier_full |= stop == Stop::Full;
+        if matches!(stop, Stop::Failing | Stop::NoRoom) && done.failures == 0 {
             add(&self.counts.writeback_retries_held_back, 1);
             done.held_back = true;
-            return;
         }
-        let mut empty = 0;
-        while done.bytes < bytes && empty < self.shards.len() {
-            let number = self.next_shard.fetch_add(1, Relaxed) & (self.shards.len() - 1);
-            match self.write_batch(swap, number, bytes - done.bytes, done) {
-                Batch::Empty => empty += 1,
-                Batch::Written => empty = 0,
-                Batch::Stopped => break,
+        if stop != Stop::Nothing || done.bytes > 0 {
+            return stop;
+        }
+        add(&self.counts.room_waits, 1);
+        match swap.batches.wait(seen, ANSWER_WAIT_MAX) {
+            Waited::Nothing => Stop::Nothing,
+            Waited::Ended { freed_bytes } => {
+                done.bytes += freed_bytes;
+                Stop::Changed
+            }
+            Waited::Unanswered => {
+                add(&self.counts.room_waits_in_vain, 1);
+                Stop::Unanswered
             }
         }
+    }
+
+    /// Writes batches of one shard after the other, until enough is free or every
+    /// shard in a row had nothing to give.
+    fn write_batches(&self, swap: &Swap, bytes: u64, done: &mut Reclaimed) -> Stop {
+        let mut in_vain = 0;
+        let mut stop = Stop::Nothing;
+        while done.bytes < bytes {
+            if in_vain >= self.shards.len() {
+                return stop;
+            }
+            let number = self.next_shard.fetch_add(1, Relaxed) & (self.shards.len() - 1);
+            match self.write_batch(swap, number, bytes - done.bytes, done) {
+                Step::Written => (in_vain, stop) = (0, Stop::Nothing),
+                Step::Empty => in_vain += 1,
+                Step::NoPlace(places) => {
+                    in_vain += 1;
+                    stop = match places {
+                        Places::Any => Stop::Full,
+                        Places::Backed => Stop::NoRoom,
+                    };
+                }
+                // The next one finds places that were written before, if any.
+                Step::NoGrowth => {}
+                Step::Stopped(stop) => return stop,
+            }
+        }
+        Stop::Enough
     }
 
     /// Writes blocks of one shard until `bytes` are free or the batch is full.
-    fn write_batch(&self, swap: &Swap, number: usize, bytes: u64, done: &mut Reclaimed) -> Batch {
+    fn write_batch(&self, swap: &Swap, number: usize, bytes: u64, done: &mut Reclaimed) -> Step {
         let Ok(mut buffer) = swap.block_buffers.lend() else {
-            return Batch::Stopped;
+            return Step::Stopped(Stop::NoMemory);
         };
-        let mut leaving = self.begin(swap, number, bytes, buffer.bytes_mut(), done);
-        if leaving.is_empty() {
-            return if done.tier_full {
-                Batch::Stopped
-            } else {
-                Batch::Empty
+        let mut batch = Batch::begin(self, swap, number);
+        let filled = batch.fill(bytes, buffer.bytes_mut(), done);
+        if batch.is_empty() {
+            return match filled {
+                Ok(()) => Step::Empty,
+                Err(NoPlace(places)) => Step::NoPlace(places),
             };
         }
-        write(swap, &mut leaving, buffer.bytes());
-        keep_checksums(swap, &leaving, buffer.bytes());
-        self.end(swap, number, &leaving, done);
-        self.judge(swap, &leaving);
-        if leaving.iter().any(|block| block.result.is_err()) {
-            Batch::Stopped
-        } else {
-            Batch::Written
-        }
-    }
-
-    /// Copies blocks that are to leave, until they are `bytes` or fill the room,
-    /// and gives each a slot.
-    fn begin(
-        &self,
-        swap: &Swap,
-        number: usize,
-        bytes: u64,
-        mut room: &mut [u8],
-        done: &mut Reclaimed,
-    ) -> Vec<Leaving> {
-        let mut leaving = Vec::new();
-        let mut part = self.part(number);
-        let Part { core, frames, .. } = &mut *part;
-        let room_bytes = room.len();
-        while ((room_bytes - room.len()) as u64) < bytes
-            && let Some(run) = core.next_writeback(frames)
-            && let Some((copy, later)) = room.split_at_mut_checked(run.bytes())
-        {
-            let Some(slot) = lock(&swap.slots).take(run) else {
-                done.tier_full = true;
-                break;
-            };
-            let Some(plan) = core.begin_writeback(frames) else {
-                unreachable!("there is a block to be written, of {run:?}")
-            };
-            room = later;
-            copy.copy_from_slice(frames.bytes(plan.frame, plan.run));
-            leaving.push(Leaving {
-                plan,
-                slot,
-                result: Err(TierError::IO),
-            });
-        }
-        self.free_slots(&mut part);
-        drop(part);
-        if done.tier_full {
-            self.announce_full(swap);
-        }
-        leaving
-    }
-
-    /// Tells the core what became of the blocks, and frees those that are safe.
-    fn end(&self, swap: &Swap, number: usize, leaving: &[Leaving], done: &mut Reclaimed) {
-        let mut part = self.part(number);
-        let Part { core, frames, .. } = &mut *part;
-        for block in leaving {
-            let result = match block.result {
-                Ok(()) => Ok(Slot(block.slot)),
-                Err(_) => Err(WriteFailed),
-            };
-            let end = core.finish_writeback(frames, block.plan.block, result);
-            if result.is_err() {
-                lock(&swap.slots).free(block.slot, block.plan.run);
-                done.failures += 1;
-            }
-            match end {
-                WritebackEnd::InTier { frames } => {
-                    done.bytes += frame_bytes(frames);
-                    done.pages += u64::from(block.plan.zpages);
-                    add(&self.counts.writeback_pages, block.plan.zpages.into());
-                }
-                WritebackEnd::Empty { frames } => done.bytes += frame_bytes(frames),
-                WritebackEnd::BackInRam => {}
-            }
-        }
-        self.free_slots(&mut part);
-        part.frames.trim();
-    }
-
-    /// Says when the tier begins to fail and when it works again.
-    fn judge(&self, swap: &Swap, leaving: &[Leaving]) {
-        match leaving.iter().find_map(|block| block.result.err()) {
-            Some(error) => {
-                swap.failed();
-                self.events.writeback_failed(error.errno);
-            }
-            None => {
-                swap.worked();
-                self.events.writeback_worked(!swap.is_nearly_full());
-            }
+        batch.write(buffer.bytes());
+        let may_grow = batch.may_grow();
+        let verdict = batch.end(done);
+        swap.learn(verdict);
+        match (verdict.failed, verdict.no_room) {
+            (Some(_), _) => Step::Stopped(Stop::Failing),
+            (None, Some(_)) if verdict.wrote => Step::Written,
+            (None, Some(_)) if may_grow => Step::NoGrowth,
+            (None, Some(_)) => Step::Stopped(Stop::NoRoom),
+            (None, None) => Step::Written,
         }
     }
 
@@ -392,21 +343,17 @@ impl Store {
     /// `None` when there is none. Long is a medium that does not answer.
     #[must_use]
     pub fn oldest_transfer(&self) -> Option<Duration> {
-        let transfers = lock(&self.swap.as_ref()?.transfers);
-        transfers.iter().map(Instant::elapsed).max()
+        self.swap.as_ref()?.oldest_transfer()
     }
 
-    /// What keeps blocks in RAM now: [`Event::WritebackFailed`] while the last
-    /// write failed, [`Event::TierFull`] while the tier holds all it may.
+    /// What keeps blocks in RAM at this moment: [`Event::WritebackFailed`] while
+    /// the last write failed, or the tier has no room to grow and no place is free
+    /// that was written before; [`Event::TierFull`] while the tier holds all it
+    /// may; [`Event::Forked`] in a forked process.
     #[must_use]
     pub fn swap_trouble(&self) -> Option<Event> {
-        let swap = self.swap.as_ref()?;
-        self.events.trouble(lock(&swap.slots).used_bytes())
-    }
-
-    fn announce_full(&self, swap: &Swap) {
-        let used_bytes = lock(&swap.slots).used_bytes();
-        self.events.tier_full(used_bytes);
+        let trouble = self.swap.as_ref()?.trouble()?;
+        Some(trouble.event())
     }
 
     /// Every shard's number, beginning where the last sweep ended.
@@ -417,48 +364,19 @@ impl Store {
     }
 }
 
-/// Writes blocks that lie one after the other in `bytes`, neighbours in the
-/// tier by one transfer.
-fn write(swap: &Swap, leaving: &mut [Leaving], bytes: &[u8]) {
-    let sectors = |block: &Leaving| block.plan.run.bytes() / SECTOR_SIZE;
-    let mut joined = leaving.first().map_or(0, sectors);
-    let mut runs: Vec<&mut [Leaving]> = leaving
-        .chunk_by_mut(|before, after| {
-            joined += sectors(after);
-            let joins = swap.offset_bytes(Slot(after.slot))
-                == swap.offset_bytes(Slot(before.slot)) + before.plan.run.bytes() as u64
-                && joined <= WRITE_SECTORS_MAX;
-            if !joins {
-                joined = sectors(after);
-            }
-            joins
-        })
-        .collect();
-    let mut rest = bytes;
-    let mut writes: Vec<TierWrite<'_>> = Vec::with_capacity(runs.len());
-    for run in &runs {
-        let (bytes, later) = rest.split_at(run.iter().map(|block| block.plan.run.bytes()).sum());
-        rest = later;
-        writes.push(TierWrite {
-            offset_bytes: swap.offset_bytes(Slot(run[0].slot)),
-            bytes,
-            result: Err(TierError::IO),
-        });
-    }
-    swap.write(&mut writes);
-    for (run, write) in runs.iter_mut().zip(writes) {
-        for block in run.iter_mut() {
-            block.result = write.result;
-        }
-    }
-}
+/// Compaction that reads blocks whole. When the tier panics in it, no shard must
+/// go on to wait for the end of a read: a mark that is missing is taken for a
+/// slot that was freed meanwhile.
+struct WholeReads<'a>(&'a Store);
 
-fn keep_checksums(swap: &Swap, leaving: &[Leaving], mut bytes: &[u8]) {
-    for block in leaving {
-        let (copy, later) = bytes.split_at(block.plan.run.bytes());
-        bytes = later;
-        let checksum = codec::block_checksum(copy);
-        lock(&swap.slots).set_block_checksum(block.slot, checksum);
+impl Drop for WholeReads<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for number in 0..self.0.shards.len() {
+            self.0.part(number).whole_read = None;
+        }
     }
 }
 

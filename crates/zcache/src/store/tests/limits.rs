@@ -32,7 +32,7 @@ fn the_limit_holds_at_every_step_and_nothing_is_lost_at_it() {
             }
             let stats = store.stats();
             assert_eq!(stats.accepted, stored.len() as u64);
-            assert_eq!(stats.accepted + stats.rejected_pool_full, stats.attempts);
+            assert_eq!(stats.accepted + stats.rejected(), stats.attempts);
             assert_eq!(store.validate(), Ok(()));
             for (_, handle) in stored {
                 store.release(handle);

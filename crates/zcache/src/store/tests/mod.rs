@@ -5,6 +5,7 @@ mod cold;
 mod counters;
 mod dictionaries;
 mod inside;
+mod leaving;
 mod limits;
 mod model;
 #[cfg(feature = "schedules")]

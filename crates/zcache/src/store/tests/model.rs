@@ -309,7 +309,7 @@ impl Run<'_> {
             self.expect_key(key, result);
         }
         let stats = self.store.stats();
-        assert_eq!(stats.accepted + stats.rejected_pool_full, stats.attempts);
+        assert_eq!(stats.accepted + stats.rejected(), stats.attempts);
         let most = self.model.handles.len() + self.model.keys.len();
         assert!(stats.stored_pages <= most as u64);
     }

@@ -36,11 +36,7 @@ fn threads_get_their_own_pages_whatever_the_others_do() {
         });
         assert_eq!(store.validate(), Ok(()));
         let stats = store.stats();
-        let rejected = stats.rejected_pool_full
-            + stats.rejected_no_memory
-            + stats.rejected_handles_exhausted
-            + stats.rejected_no_such_pool;
-        assert_eq!(stats.accepted + rejected, stats.attempts);
+        assert_eq!(stats.accepted + stats.rejected(), stats.attempts);
         assert_eq!(stats.stored_pages, 0);
         assert_eq!(stats.swap_bytes, 0);
         assert!(

@@ -1,0 +1,275 @@
+//! One batch of blocks on its way out.
+//!
+//! Stage on the data path: blocks are copied under their shard's lock, written
+//! without it, and ended under it again.
+//!
+//! - Each block's frames are freed only when its write was acknowledged.
+//! - A batch that is dropped before its end, as when the tier panics, ends with
+//!   every block back in RAM and every slot free.
+//!
+//! Does not decide when a tier that failed is tried again.
+
+use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
+
+use super::swap::{Growth, Swap, Verdict};
+use super::{Reclaimed, WRITE_SECTORS_MAX, frame_bytes};
+use crate::codec;
+use crate::store::counts::add;
+use crate::store::{Part, Store, lock};
+use crate::tier::{Places, SECTOR_SIZE, TierError, TierWrite};
+
+/// Blocks that are passed over in one batch, because they are too long for the
+/// places that are left, in search of a shorter one.
+const PASSED_OVER_MAX: u32 = 16;
+
+/// Blocks of one shard on their way out.
+pub(super) struct Batch<'a> {
+    store: &'a Store,
+    swap: &'a Swap,
+    shard: usize,
+    blocks: Vec<Leaving>,
+    /// Which places they may have been given.
+    growth: Growth,
+    ended: bool,
+}
+
+/// One block of a batch.
+struct Leaving {
+    plan: WritebackPlan,
+    slot: u32,
+    /// Whether its place had been written before.
+    was_backed: bool,
+    /// Whether it was written in a transfer of its own.
+    alone: bool,
+    result: Result<(), TierError>,
+}
+
+impl Leaving {
+    /// Whether it found no room in a transfer with others.
+    fn may_fit_alone(&self) -> bool {
+        !self.alone && self.result.is_err_and(TierError::is_no_room)
+    }
+}
+
+/// The places of which there was none left for a block.
+pub(super) struct NoPlace(pub(super) Places);
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(store: &'a Store, swap: &'a Swap, shard: usize) -> Batch<'a> {
+        swap.batches.begin();
+        Batch {
+            store,
+            swap,
+            shard,
+            blocks: Vec::new(),
+            growth: swap.growth(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Whether the tier may grow by it.
+    pub(super) fn may_grow(&self) -> bool {
+        self.growth != Growth::None
+    }
+
+    /// Copies blocks that are to leave, until they are `bytes` or fill the room,
+    /// and gives each a slot.
+    pub(super) fn fill(
+        &mut self,
+        bytes: u64,
+        room: &mut [u8],
+        done: &mut Reclaimed,
+    ) -> Result<(), NoPlace> {
+        let mut growth = self.growth;
+        let mut passed_over = 0;
+        let mut end = Ok(());
+        let mut part = self.store.part(self.shard);
+        let Part { core, frames, .. } = &mut *part;
+        let mut filled = 0;
+        while (filled as u64) < bytes
+            && let Some(run) = core.next_writeback(frames)
+            && let Some(copy) = room.get_mut(filled..filled + run.bytes())
+        {
+            let places = match growth {
+                Growth::Free | Growth::OneBlock => Places::Any,
+                Growth::None => Places::Backed,
+            };
+            let taken = self.take_slot(run, places);
+            if taken.is_err_and(|shorter| shorter) && passed_over < PASSED_OVER_MAX {
+                // The next one may be shorter; this one's turn comes again.
+                let plan = core.begin_writeback(frames).expect(IS_NEXT);
+                core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                passed_over += 1;
+                done.failures += 1;
+                continue;
+            }
+            let Ok((slot, was_backed)) = taken else {
+                end = Err(NoPlace(places));
+                break;
+            };
+            if growth == Growth::OneBlock && !was_backed {
+                growth = Growth::None;
+            }
+            let plan = core.begin_writeback(frames).expect(IS_NEXT);
+            filled += run.bytes();
+            copy.copy_from_slice(frames.bytes(plan.frame, plan.run));
+            self.blocks.push(Leaving {
+                plan,
+                slot,
+                was_backed,
+                alone: false,
+                result: Err(TierError::IO),
+            });
+        }
+        self.store.free_slots(&mut part);
+        end
+    }
+
+    /// A slot, and whether it was written before; else whether a shorter block
+    /// may find one.
+    fn take_slot(&self, run: Run, places: Places) -> Result<(u32, bool), bool> {
+        let mut slots = lock(&self.swap.slots);
+        match slots.take(run, places) {
+            Some(slot) => Ok((slot, slots.was_written(slot, run))),
+            None => Err(slots.may_take_shorter(run, places)),
+        }
+    }
+
+    /// Writes the blocks, which lie one after the other in `bytes`, neighbours in
+    /// the tier by one transfer. Of a transfer that found no room, each block is
+    /// tried by itself, since the first ones may fit.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.write_joined(bytes, WRITE_SECTORS_MAX, |_| true);
+        if self.blocks.iter().any(Leaving::may_fit_alone) {
+            self.write_joined(bytes, 0, Leaving::may_fit_alone);
+        }
+        let mut slots = lock(&self.swap.slots);
+        let mut rest = bytes;
+        for block in &self.blocks {
+            let (copy, later) = rest.split_at(block.plan.run.bytes());
+            rest = later;
+            slots.set_block_checksum(block.slot, codec::block_checksum(copy));
+        }
+    }
+
+    /// Writes the blocks that are due, by transfers of at most so many sectors or
+    /// one block.
+    fn write_joined(
+        &mut self,
+        bytes: &[u8],
+        sectors_max: usize,
+        is_due: impl Fn(&Leaving) -> bool,
+    ) {
+        let sectors = |block: &Leaving| block.plan.run.bytes() / SECTOR_SIZE;
+        let swap = self.swap;
+        let mut joined = self.blocks.first().map_or(0, sectors);
+        let mut runs: Vec<&mut [Leaving]> = self
+            .blocks
+            .chunk_by_mut(|before, after| {
+                joined += sectors(after);
+                let end = swap.offset_bytes(Slot(before.slot)) + before.plan.run.bytes() as u64;
+                let joins = swap.offset_bytes(Slot(after.slot)) == end && joined <= sectors_max;
+                if !joins {
+                    joined = sectors(after);
+                }
+                joins
+            })
+            .collect();
+        let mut rest = bytes;
+        let mut writes: Vec<TierWrite<'_>> = Vec::with_capacity(runs.len());
+        runs.retain(|run| {
+            let (bytes, later) =
+                rest.split_at(run.iter().map(|block| block.plan.run.bytes()).sum());
+            rest = later;
+            let is_due = run.iter().any(&is_due);
+            if is_due {
+                writes.push(TierWrite {
+                    offset_bytes: swap.offset_bytes(Slot(run[0].slot)),
+                    bytes,
+                    result: Err(TierError::IO),
+                });
+            }
+            is_due
+        });
+        swap.write(&mut writes);
+        for (run, write) in runs.iter_mut().zip(writes) {
+            let alone = run.len() == 1;
+            for block in run.iter_mut() {
+                block.result = write.result;
+                block.alone = alone;
+            }
+        }
+    }
+
+    /// Frees what is safe, and says what the tier is like.
+    pub(super) fn end(mut self, done: &mut Reclaimed) -> Verdict {
+        let mut verdict = Verdict::default();
+        for block in &self.blocks {
+            verdict.note(block.result, block.was_backed);
+        }
+        let ended = self.give_back();
+        done.bytes += ended.bytes;
+        done.pages += ended.pages;
+        done.failures += ended.failures;
+        verdict
+    }
+
+    /// Tells the core what became of the blocks, and frees the slots of those
+    /// that were not written.
+    fn give_back(&mut self) -> Reclaimed {
+        let mut done = Reclaimed::default();
+        let blocks = std::mem::take(&mut self.blocks);
+        if !blocks.is_empty() {
+            let mut part = self.store.part(self.shard);
+            let Part { core, frames, .. } = &mut *part;
+            for Leaving {
+                plan, slot, result, ..
+            } in &blocks
+            {
+                let acknowledged = result.map(|()| Slot(*slot)).map_err(|_| WriteFailed);
+                let end = core.finish_writeback(frames, plan.block, acknowledged);
+                let mut slots = lock(&self.swap.slots);
+                match result {
+                    Ok(()) => slots.written(*slot, plan.run),
+                    Err(error) => {
+                        if error.is_no_room() {
+                            slots.found_no_room(*slot, plan.run);
+                        }
+                        slots.free(*slot, plan.run);
+                        done.failures += 1;
+                    }
+                }
+                drop(slots);
+                match end {
+                    WritebackEnd::InTier { frames } => {
+                        done.bytes += frame_bytes(frames);
+                        done.pages += u64::from(plan.zpages);
+                        add(&self.store.counts.writeback_pages, plan.zpages.into());
+                    }
+                    WritebackEnd::Empty { frames } => done.bytes += frame_bytes(frames),
+                    WritebackEnd::BackInRam => {}
+                }
+            }
+            self.store.free_slots(&mut part);
+            part.frames.trim();
+        }
+        self.swap.batches.end(blocks.len(), done.bytes);
+        self.ended = true;
+        done
+    }
+}
+
+/// The core says which block is next before it hands it out.
+const IS_NEXT: &str = "there is a block to be written";
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.give_back();
+        }
+    }
+}
