@@ -198,10 +198,9 @@ pub struct StoreConfig {
 /// The largest number of shards a store has.
 pub const SHARDS_MAX: usize = 64;
 
-/// Frames of tables that a shard takes for its first pages of every kind: one of
-/// records, and one that names it, for each of entries, objects, blocks and the
-/// buckets of two indexes.
-const TABLE_FRAMES: u32 = 10;
+/// Frames of tables that a shard takes for its first pages of every kind: entries
+/// of handles and of keys, objects, pools, blocks, and the buckets of three indexes.
+const TABLE_FRAMES: u32 = 8;
 
 /// Blocks that a shard holds at least: one of each kind.
 const BLOCKS_MIN: u32 = 2;

@@ -32,6 +32,9 @@ pub enum Rejected {
     HandlesExhausted,
     /// The tmem pool named is not open.
     NoSuchPool,
+    /// Records that the page needs are damaged: a bit of RAM has changed, more
+    /// than once.
+    Damaged,
 }
 
 impl std::fmt::Display for Rejected {
@@ -53,6 +56,7 @@ impl std::fmt::Display for Rejected {
             Rejected::NoMemory => "the system gave no memory",
             Rejected::HandlesExhausted => "every entry number is taken",
             Rejected::NoSuchPool => "the pool is not open",
+            Rejected::Damaged => "the store's records are damaged; check this machine's memory",
         })
     }
 }
@@ -104,7 +108,8 @@ pub enum LoadError {
         offset_bytes: Option<u64>,
     },
     /// The bytes match their checksum and still do not decode to a page, or
-    /// the entry contradicts itself.
+    /// the records that say where they are contradict one another: a bit of RAM
+    /// has changed.
     Corrupt {
         /// The page.
         page: PageName,
@@ -155,9 +160,7 @@ impl LoadError {
                      that of the stored page is {expected:#010x}"
                 )
             }
-            LoadError::Corrupt { .. } => {
-                "its bytes match their checksum but do not decode".to_owned()
-            }
+            LoadError::Corrupt { .. } => "what the store knows of it is damaged".to_owned(),
             LoadError::Io {
                 errno,
                 offset_bytes,

@@ -81,6 +81,8 @@ pub struct Stats {
     pub rejected_handles_exhausted: u64,
     /// Attempts refused because the pool was not open.
     pub rejected_no_such_pool: u64,
+    /// Attempts refused because records were damaged.
+    pub rejected_damaged: u64,
     /// Pages given up by the release of their last reference.
     pub released_pages: u64,
     /// Older pages that went with an accepted put of their key.
@@ -136,6 +138,12 @@ pub struct Stats {
     pub relocations: u64,
     /// Ephemeral pages dropped to make room.
     pub evicted_ephemeral_pages: u64,
+    /// Pages that went because a bit of RAM changed in the record that named them.
+    /// Pages that can still be named are held, and are an error to whoever loads
+    /// them.
+    pub lost_pages: u64,
+    /// How often records contradicted one another and were made good.
+    pub repairs: u64,
     /// Ephemeral blocks dropped for a persistent page.
     pub pers_ate_eph: u64,
     /// Cold blocks that were looked at for harder compression.
@@ -163,6 +171,7 @@ impl Stats {
             + self.rejected_no_memory
             + self.rejected_handles_exhausted
             + self.rejected_no_such_pool
+            + self.rejected_damaged
     }
 
     /// Checks the equations that hold at rest, while no call is under way:
@@ -181,7 +190,8 @@ impl Stats {
             + self.put_to_flush_pages
             + self.flushed_pages
             + self.taken_pages
-            + self.evicted_ephemeral_pages;
+            + self.evicted_ephemeral_pages
+            + self.lost_pages;
         let errors = self.busy_errors + self.checksum_errors + self.read_errors;
         let equations = [
             (

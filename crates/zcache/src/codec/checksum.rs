@@ -20,9 +20,3 @@ pub(super) fn checksum_from(origin: u32, kind: Kind, bytes: &[u8]) -> u32 {
     let start = (kind as u32) << 16 | bytes.len() as u32;
     crc32c::crc32c_append(origin ^ start, bytes)
 }
-
-/// The checksum of a whole block, for reading it back whole.
-#[must_use]
-pub(crate) fn block_checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
-}

@@ -40,7 +40,6 @@ mod zstd;
 
 use std::str::FromStr;
 
-pub(crate) use checksum::block_checksum;
 pub use checksum::checksum;
 pub use dictionary::{DICTIONARY_BYTES_MAX, Dictionary, DictionaryError, Encoder};
 pub(crate) use dictionary::{dictionary_bytes_max, tables_bytes_max, training_bytes};

@@ -27,6 +27,7 @@ pub(crate) struct Counts {
     pub(crate) rejected_no_memory: AtomicU64,
     pub(crate) rejected_handles_exhausted: AtomicU64,
     pub(crate) rejected_no_such_pool: AtomicU64,
+    pub(crate) rejected_damaged: AtomicU64,
     pub(crate) load_attempts: AtomicU64,
     pub(crate) loads: AtomicU64,
     pub(crate) load_misses: AtomicU64,
@@ -67,6 +68,7 @@ impl Counts {
             Err(Rejected::NoMemory) => &self.rejected_no_memory,
             Err(Rejected::HandlesExhausted) => &self.rejected_handles_exhausted,
             Err(Rejected::NoSuchPool) => &self.rejected_no_such_pool,
+            Err(Rejected::Damaged) => &self.rejected_damaged,
         };
         add(outcome, 1);
     }
@@ -143,6 +145,7 @@ pub(crate) fn stats(store: &Store) -> Stats {
         rejected_no_memory: get(&counts.rejected_no_memory),
         rejected_handles_exhausted: get(&counts.rejected_handles_exhausted),
         rejected_no_such_pool: get(&counts.rejected_no_such_pool),
+        rejected_damaged: get(&counts.rejected_damaged),
         load_attempts: get(&counts.load_attempts),
         loads: get(&counts.loads),
         load_misses: get(&counts.load_misses),
@@ -210,6 +213,8 @@ fn add_shard(stats: &mut Stats, core: &zcache_core::Shard) -> u64 {
     stats.evacuated_pages += counters.evacuated_zpages;
     stats.evacuated_blocks += counters.evacuated_blocks;
     stats.evicted_ephemeral_pages += counters.evicted_eph_zpages;
+    stats.lost_pages += counters.lost_pages;
+    stats.repairs += counters.repairs;
     stats.pers_ate_eph += counters.pers_ate_eph;
     stats.released_pages += counters.released;
     stats.overwritten_pages += counters.overwritten;

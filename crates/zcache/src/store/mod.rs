@@ -24,6 +24,7 @@ mod inside;
 mod load;
 mod pools;
 mod reclaim;
+mod seed;
 mod tmem;
 
 pub use coding::cold::{ColdBlock, Recompressed};
@@ -38,7 +39,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::cell::Cell;
 use std::time::Instant;
 
-use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Slot, Zpage};
+use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Zpage};
 
 use crate::codec::{self, Encoded, Kind};
 use crate::config::StoreConfig;
@@ -58,6 +59,7 @@ use events::Events;
 use guard::{Locked, Walks};
 use pools::Pools;
 use reclaim::Swap;
+use seed::Seed;
 
 /// A thread stores this many pages in one shard before it goes on to the next,
 /// so that pages evicted together share blocks and come back by few reads.
@@ -75,6 +77,8 @@ pub struct Store {
     /// Cold blocks that are away refer to it.
     shards: Arc<[Mutex<Part>]>,
     shard_bits: u32,
+    /// What hashes of keys depend on.
+    seed: Seed,
     budget: Arc<Budget>,
     /// The limit that it was opened with.
     pool_bytes_first: u64,
@@ -95,16 +99,7 @@ pub struct Store {
 pub(crate) struct Part {
     core: Shard,
     frames: ShardFrames,
-    /// The tier block of this shard that is being read whole, if any.
-    whole_read: Option<WholeRead>,
     walks: Walks,
-}
-
-/// A tier block that is being read without the lock.
-struct WholeRead {
-    slot: Slot,
-    /// The slot was freed meanwhile, so what was read may be anything.
-    stale: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -157,8 +152,9 @@ impl Store {
             return Err(OpenError::NoMemory(error));
         }
         let budget = Arc::new(Budget::new(config.pool_bytes_max));
+        let seed = Seed::draw();
         let shards: Arc<[_]> = (0..count)
-            .map(|_| Mutex::new(Part::new(config, count, &budget)))
+            .map(|_| Mutex::new(Part::new(config, count, seed, &budget)))
             .collect();
         let name_bytes = swap_name.as_ref().map_or(0, String::capacity);
         let own = size_of::<Store>() + size_of_val(&*shards) + size_of::<Budget>() + name_bytes;
@@ -166,6 +162,7 @@ impl Store {
         Ok(Store {
             fresh: Fresh::new(config.codec, config.pool_bytes_max, tier.is_some()),
             shards,
+            seed,
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
             swap_name,
@@ -428,31 +425,20 @@ impl Store {
             return;
         }
         let mut slots = lock(&swap.slots);
-        let Part {
-            core,
-            frames,
-            whole_read,
-            ..
-        } = part;
+        let Part { core, frames, .. } = part;
         while let Some((slot, run)) = core.take_freed_slot(frames) {
             slots.free(slot.0, run);
-            if let Some(read) = whole_read
-                && read.slot == slot
-            {
-                read.stale = true;
-            }
         }
     }
 }
 
 impl Part {
     /// One of so many shards.
-    fn new(config: &StoreConfig, shards: usize, budget: &Arc<Budget>) -> Part {
+    fn new(config: &StoreConfig, shards: usize, seed: Seed, budget: &Arc<Budget>) -> Part {
         let allocator = zcache_core::Allocator::from(config.allocator);
         Part {
-            core: Shard::new(allocator),
+            core: Shard::with_seed(allocator, seed.words()),
             frames: ShardFrames::new(allocator.runs(), shards, Arc::clone(budget)),
-            whole_read: None,
             walks: Walks::default(),
         }
     }
@@ -468,6 +454,7 @@ impl Part {
                 (_, Some(Shortage::Budget)) => Rejected::PoolFull,
                 (_, Some(Shortage::Space)) | (Refused::NoFrames, None) => Rejected::NoMemory,
                 (Refused::NoMetadata, None) => Rejected::HandlesExhausted,
+                (Refused::Damaged, None) => Rejected::Damaged,
                 (Refused::Length { len_bytes }, _) => {
                     unreachable!("the codec made a zpage of {len_bytes} bytes")
                 }

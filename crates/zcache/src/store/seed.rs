@@ -63,10 +63,15 @@ mod tests {
             index,
         };
         let shards = |seed: Seed| -> Vec<u64> {
-            (0..64).map(|n| seed.neighbourhood(&key(n * 64), 6) % 64).collect()
+            (0..64)
+                .map(|n| seed.neighbourhood(&key(n * 64), 6) % 64)
+                .collect()
         };
         let (one, other) = (Seed([1, 2]), Seed([3, 4]));
-        assert_eq!(one.neighbourhood(&key(64), 6), one.neighbourhood(&key(127), 6));
+        assert_eq!(
+            one.neighbourhood(&key(64), 6),
+            one.neighbourhood(&key(127), 6)
+        );
         assert_ne!(shards(one), shards(other));
         let mut distinct = shards(one);
         distinct.sort_unstable();

@@ -232,6 +232,7 @@ impl Store {
             let mut copy = lend::room();
             let (tags, at) = match self.take(key, copy.page_mut()) {
                 Seen::Gone => return Err(LoadError::Gone),
+                Seen::Damaged => return Err(self.lose(LoadError::Corrupt { page: name })),
                 Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     return Ok(());
@@ -309,12 +310,7 @@ impl Store {
 
     /// The shard of a key's neighbourhood.
     pub(super) fn shard_of_key(&self, key: &Key) -> usize {
-        let [high, middle, low] = key.object.0;
-        let index = u64::from(key.index >> SHARD_RUN_BITS);
-        let pool = u64::from(key.pool.number());
-        let hash = [high, middle, low, index]
-            .into_iter()
-            .fold(pool, |hash, word| mix(hash ^ word));
+        let hash = self.seed.neighbourhood(key, SHARD_RUN_BITS);
         hash as usize & (self.shards.len() - 1)
     }
 }
@@ -335,12 +331,4 @@ fn hit(result: Result<(), LoadError>) -> Result<bool, LoadError> {
         Err(LoadError::Gone) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Spreads every bit over all (the finalizer of SplitMix64).
-fn mix(word: u64) -> u64 {
-    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }

@@ -15,10 +15,6 @@
 //!   would help is free.
 //! - The budget counts the RAM of the map.
 //!
-//! Beside each slot lies the CRC-32C of the whole block in it. Pages have their
-//! own checksums; this one is for blocks that are read back whole and packed
-//! anew, which would otherwise turn a passing read error into a lasting one.
-//!
 //! Does not write. A slot is free again only when the core says so.
 
 use crate::sync::Arc;
@@ -41,7 +37,6 @@ pub(crate) struct Slots {
     words: Vec<u64>,
     /// Never shorter than what was ever written, and kept when that is free.
     backed: Vec<u64>,
-    block_checksums: Vec<u32>,
     unit: Run,
     used: u32,
     used_peak: u32,
@@ -71,7 +66,6 @@ impl Slots {
         Slots {
             words: Vec::new(),
             backed: Vec::new(),
-            block_checksums: Vec::new(),
             unit,
             used: 0,
             used_peak: 0,
@@ -123,16 +117,6 @@ impl Slots {
             Places::Backed => self.backed_free,
         };
         self.units(run) > 1 && free > 0 && self.in_vain(places) > 1
-    }
-
-    /// Keeps the checksum of the block that a slot holds.
-    pub(crate) fn set_block_checksum(&mut self, slot: u32, checksum: u32) {
-        self.block_checksums[slot as usize] = checksum;
-    }
-
-    /// The checksum kept last for this slot.
-    pub(crate) fn block_checksum(&self, slot: u32) -> u32 {
-        self.block_checksums[slot as usize]
     }
 
     /// A place for a block, or `None` when there is no such place.
@@ -261,13 +245,10 @@ impl Slots {
         let words = (slot as usize + units as usize).div_ceil(64);
         if words > self.words.len() {
             let more = words - self.words.len();
-            if self.words.try_reserve(more).is_err()
-                || self.block_checksums.try_reserve(more * 64).is_err()
-            {
+            if self.words.try_reserve(more).is_err() {
                 return false;
             }
             self.words.resize(words, 0);
-            self.block_checksums.resize(words * 64, 0);
             self.recount();
         }
         true
@@ -279,17 +260,15 @@ impl Slots {
         while self.words.last() == Some(&0) {
             self.words.pop();
         }
-        self.block_checksums.truncate(self.words.len() * 64);
         if self.words.capacity() > self.words.len() * 4 {
             self.words.shrink_to(self.words.len() * 2);
-            self.block_checksums.shrink_to(self.words.len() * 128);
             self.recount();
         }
     }
 
     /// Has the budget count the map as long as it is now.
     fn recount(&mut self) {
-        let bytes = self.ram_bytes();
+        let bytes = (self.words.capacity() + self.backed.capacity()) as u64 * 8;
         self.budget.charge_overhead(bytes);
         self.budget.discharge_overhead(self.counted_bytes);
         self.counted_bytes = bytes;
@@ -410,7 +389,7 @@ mod tests {
             slots.backed_free as usize,
             backed.difference(&taken).count()
         );
-        assert_eq!(slots.budget.overhead(), slots.ram_bytes());
+        assert_eq!(slots.budget.overhead(), slots.counted_bytes);
         if rng.below(5) < 3 {
             let run = runs[rng.below(runs.len() as u64) as usize];
             let units = units_of(&run);
@@ -498,11 +477,11 @@ mod tests {
             .map(|_| slots.take(Run::BLOCK, Places::Any).unwrap())
             .collect();
         let full = slots.budget.overhead();
-        // A bit and a checksum a slot, and at most as much again to grow into.
-        assert!((412_500..=825_000).contains(&full), "{full} bytes");
+        // A bit a slot, and at most as much again to grow into.
+        assert!((12_500..=25_000).contains(&full), "{full} bytes");
         for slot in places {
             slots.free(slot, Run::BLOCK);
         }
-        assert!(slots.budget.overhead() < 2000, "{slots:?}");
+        assert!(slots.budget.overhead() < 200, "{slots:?}");
     }
 }

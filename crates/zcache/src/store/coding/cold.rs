@@ -218,9 +218,9 @@ impl Store {
         let Part { core, frames, .. } = &mut *part;
         let plan = core.begin_recompress(frames, kind)?;
         buffers.copy(frames.bytes(plan.frame, plan.run));
-        let pages = core.live_zpages(frames, plan.block, &buffers.bytes);
+        let pages = core.live_zpages(frames, plan.block);
         let pages = pages.filter_map(|live| {
-            let (codec, checksum) = core.tags_of(frames, plan.block, live)?;
+            let (codec, checksum) = live.tags?;
             Some(ColdPage {
                 live,
                 tags: Tags::new(codec, checksum, &self.dictionaries),

@@ -68,6 +68,7 @@ impl Store {
                     wanted.push(swap.wanted(index, tags, at));
                     Ok(())
                 }
+                (Seen::Damaged, _) => Err(self.lose(LoadError::Corrupt { page: name })),
                 (Seen::Gone | Seen::InTier { .. }, _) => Err(LoadError::Gone),
             };
         }

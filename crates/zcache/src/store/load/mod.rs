@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use zcache_core::{CodecId, Found, Key, TierRange};
 
-use crate::codec::{self, Dictionary};
+use crate::codec::{self, Dictionary, Kind};
 use crate::error::{LoadError, PageName};
 use crate::lend;
 use crate::page::{Handle, Page};
@@ -58,23 +58,26 @@ impl Tags {
 
     /// Decodes bytes that match their checksum.
     pub(in crate::store) fn decode(&self, bytes: &[u8], out: &mut Page) -> Result<(), Unreadable> {
-        let Coding { kind, slot, .. } = Coding::of(self.codec).ok_or(Unreadable::Corrupt)?;
-        let dictionary = self.dictionary.as_deref();
-        if dictionary.is_none() && slot != 0 {
-            return Err(Unreadable::Corrupt);
-        }
-        let found = match dictionary {
-            Some(dictionary) => dictionary.checksum(bytes),
-            None => codec::checksum(kind, bytes),
-        };
-        if found != self.checksum {
-            return Err(Unreadable::Checksum { found });
-        }
-        let decoded = match dictionary {
+        let kind = self.verify(bytes)?;
+        let decoded = match self.dictionary.as_deref() {
             Some(dictionary) => codec::decode_with(dictionary, kind, bytes, out),
             None => codec::decode(kind, bytes, out),
         };
         decoded.map_err(|_| Unreadable::Corrupt)
+    }
+
+    /// Whether bytes match their checksum; what they are.
+    pub(in crate::store) fn verify(&self, bytes: &[u8]) -> Result<Kind, Unreadable> {
+        let Coding { kind, slot, .. } = Coding::of(self.codec).ok_or(Unreadable::Corrupt)?;
+        let found = match (self.dictionary.as_deref(), slot) {
+            (Some(dictionary), _) => dictionary.checksum(bytes),
+            (None, 0) => codec::checksum(kind, bytes),
+            (None, _) => return Err(Unreadable::Corrupt),
+        };
+        match found == self.checksum {
+            true => Ok(kind),
+            false => Err(Unreadable::Checksum { found }),
+        }
     }
 }
 
@@ -89,9 +92,19 @@ pub(in crate::store) enum Unreadable {
 /// What a lookup found, with the bytes copied out.
 pub(in crate::store) enum Seen {
     Gone,
-    Same { word: u64 },
-    Copied { tags: Tags, len: usize },
-    InTier { tags: Tags, at: TierRange },
+    /// The records that say where it is are damaged.
+    Damaged,
+    Same {
+        word: u64,
+    },
+    Copied {
+        tags: Tags,
+        len: usize,
+    },
+    InTier {
+        tags: Tags,
+        at: TierRange,
+    },
 }
 
 /// A place in the tier that a page was read from in vain, how that ended last,
@@ -135,6 +148,7 @@ impl Store {
             let mut copy = lend::room();
             let (tags, at) = match self.look(name, copy.page_mut()) {
                 Seen::Gone => return Err(LoadError::Gone),
+                Seen::Damaged => return Err(self.lose(LoadError::Corrupt { page: name })),
                 Seen::Same { word } => {
                     out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     return Ok(());
@@ -293,6 +307,7 @@ fn seen(found: Option<Found<'_>>, dictionaries: &Dictionaries, copy: &mut Page) 
     let tags = |codec, checksum| Tags::new(codec, checksum, dictionaries);
     match found {
         None => Seen::Gone,
+        Some(Found::Damaged) => Seen::Damaged,
         Some(Found::Same { word }) => Seen::Same { word },
         Some(Found::InRam {
             bytes,

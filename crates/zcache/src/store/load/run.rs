@@ -118,7 +118,8 @@ impl Store {
                     out[ahead].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     results[ahead] = Ok(true);
                 }
-                Found::InTier { .. } => in_tier.push(ahead),
+                // These go by themselves, where the lock is not held.
+                Found::InTier { .. } | Found::Damaged => in_tier.push(ahead),
                 Found::InRam {
                     bytes: zpage,
                     codec,

@@ -13,7 +13,6 @@ use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
 use super::swap::{Growth, Swap, Verdict};
 use super::{Reclaimed, WRITE_SECTORS_MAX, frame_bytes};
-use crate::codec;
 use crate::store::counts::add;
 use crate::store::{Part, Store, lock};
 use crate::tier::{Places, SECTOR_SIZE, TierError, TierWrite};
@@ -101,8 +100,9 @@ impl<'a> Batch<'a> {
             let taken = self.take_slot(run, places);
             if taken.is_err_and(|shorter| shorter) && passed_over < PASSED_OVER_MAX {
                 // The next one may be shorter; this one's turn comes again.
-                let plan = core.begin_writeback(frames).expect(IS_NEXT);
-                core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                if let Some(plan) = core.begin_writeback(frames) {
+                    core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                }
                 passed_over += 1;
                 done.failures += 1;
                 continue;
@@ -114,7 +114,15 @@ impl<'a> Batch<'a> {
             if growth == Growth::OneBlock && !was_backed {
                 growth = Growth::None;
             }
-            let plan = core.begin_writeback(frames).expect(IS_NEXT);
+            // It is the one that was next, unless damage was met and repaired between.
+            let plan = core.begin_writeback(frames);
+            let Some(plan) = plan.filter(|plan| plan.run == run) else {
+                lock(&self.swap.slots).free(slot, run);
+                if let Some(plan) = plan {
+                    core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                }
+                break;
+            };
             filled += run.bytes();
             copy.copy_from_slice(frames.bytes(plan.frame, plan.run));
             self.blocks.push(Leaving {
@@ -146,13 +154,6 @@ impl<'a> Batch<'a> {
         self.write_joined(bytes, WRITE_SECTORS_MAX, |_| true);
         if self.blocks.iter().any(Leaving::may_fit_alone) {
             self.write_joined(bytes, 0, Leaving::may_fit_alone);
-        }
-        let mut slots = lock(&self.swap.slots);
-        let mut rest = bytes;
-        for block in &self.blocks {
-            let (copy, later) = rest.split_at(block.plan.run.bytes());
-            rest = later;
-            slots.set_block_checksum(block.slot, codec::block_checksum(copy));
         }
     }
 
@@ -252,6 +253,10 @@ impl<'a> Batch<'a> {
                     }
                     WritebackEnd::Empty { frames } => done.bytes += frame_bytes(frames),
                     WritebackEnd::BackInRam => {}
+                    WritebackEnd::Damaged if result.is_ok() => {
+                        lock(&self.swap.slots).free(*slot, plan.run);
+                    }
+                    WritebackEnd::Damaged => {}
                 }
             }
             self.store.free_slots(&mut part);
@@ -262,9 +267,6 @@ impl<'a> Batch<'a> {
         done
     }
 }
-
-/// The core says which block is next before it hands it out.
-const IS_NEXT: &str = "there is a block to be written";
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {

@@ -165,9 +165,7 @@ impl Store {
             return false;
         };
         if !swap.was_forked() {
-            let reads = WholeReads(self);
             self.compact_swap(swap);
-            drop(reads);
         }
         // The hook may store pages, and have room made for them.
         drop(inside);
@@ -361,22 +359,6 @@ impl Store {
         let mask = self.shards.len() - 1;
         let start = self.next_shard.fetch_add(1, Relaxed);
         (0..=mask).map(move |number| start.wrapping_add(number) & mask)
-    }
-}
-
-/// Compaction that reads blocks whole. When the tier panics in it, no shard must
-/// go on to wait for the end of a read: a mark that is missing is taken for a
-/// slot that was freed meanwhile.
-struct WholeReads<'a>(&'a Store);
-
-impl Drop for WholeReads<'_> {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        for number in 0..self.0.shards.len() {
-            self.0.part(number).whole_read = None;
-        }
     }
 }
 

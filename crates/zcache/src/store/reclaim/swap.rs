@@ -46,6 +46,10 @@ pub(crate) struct Swap {
     /// Batches of blocks under way.
     pub(super) batches: UnderWay,
     opened_in: Process,
+    /// Whether a thread is packing sparse blocks anew.
+    pub(in crate::store) compacting: AtomicBool,
+    /// When blocks that could not be read are tried again, if there are any.
+    pub(super) aside_until: Mutex<Option<Instant>>,
 }
 
 /// What keeps the tier from being written, and until when.
@@ -135,6 +139,8 @@ impl Swap {
             transfers: Mutex::default(),
             batches: UnderWay::default(),
             opened_in: Process::this(),
+            compacting: AtomicBool::new(false),
+            aside_until: Mutex::default(),
         }
     }
 
