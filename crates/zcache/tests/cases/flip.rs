@@ -2,7 +2,6 @@
 //! wrong bytes. The page is an error or a miss, and the others stay right.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zcache::tier::memory::MemoryTier;
@@ -12,6 +11,7 @@ use zcache_core::{
 };
 
 use crate::support::pages::noise_up_to;
+use crate::support::quiet::caught;
 use crate::support::random::Random;
 use crate::{Tally, child, get, key, plain};
 
@@ -341,7 +341,7 @@ impl Trial {
 /// Flips a bit somewhere and goes on; what was wrong, in words.
 fn flip_and_go_on(mut trial: Trial, byte: usize, bit: u32) -> Option<String> {
     trial.heap.memory[byte] ^= 1 << bit;
-    let gone_on = catch_unwind(AssertUnwindSafe(|| {
+    let gone_on = caught(|| {
         if let Some(complaint) = trial.complaint("at once") {
             return Some(complaint);
         }
@@ -357,7 +357,7 @@ fn flip_and_go_on(mut trial: Trial, byte: usize, bit: u32) -> Option<String> {
             trial.add();
         }
         trial.complaint("in the end")
-    }));
+    });
     gone_on.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
@@ -384,22 +384,11 @@ fn judge(tried: usize, failed: &[String]) {
     );
 }
 
-/// Without the message of each panic; for a process of its own.
-fn quietly() {
-    std::panic::set_hook(Box::new(|_| ()));
-}
-
-/// Panics of the test itself are to be seen.
-fn loudly() {
-    drop(std::panic::take_hook());
-}
-
 #[test]
 fn a_flipped_bit_in_a_header_of_a_zpage_is_noticed() {
     if !child::is_child() {
         return child::passes("flip::a_flipped_bit_in_a_header_of_a_zpage_is_noticed", "");
     }
-    quietly();
     let mut failed = Vec::new();
     for bit in 0..64 {
         for seed in 0..5 {
@@ -418,12 +407,10 @@ fn a_flipped_bit_in_a_header_of_a_zpage_is_noticed() {
             failed.extend(flip_and_go_on(trial, start - 8 + bit / 8, bit as u32 % 8));
         }
     }
-    loudly();
     judge(320, &failed);
 }
 
 fn anywhere(tries: u64, trial: impl Fn(u64) -> Trial, wanted: impl Fn(Run) -> bool) {
-    quietly();
     let mut failed = Vec::new();
     for seed in 0..tries {
         let trial = trial(seed);
@@ -434,7 +421,6 @@ fn anywhere(tries: u64, trial: impl Fn(u64) -> Trial, wanted: impl Fn(Run) -> bo
         let byte = frame as usize * FRAME_SIZE + random.below(run.bytes() as u64) as usize;
         failed.extend(flip_and_go_on(trial, byte, random.below(8) as u32));
     }
-    loudly();
     judge(tries as usize, &failed);
 }
 

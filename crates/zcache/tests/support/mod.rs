@@ -6,4 +6,5 @@
 pub(crate) mod counts;
 pub(crate) mod faulty;
 pub(crate) mod pages;
+pub(crate) mod quiet;
 pub(crate) mod random;
