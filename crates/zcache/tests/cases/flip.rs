@@ -276,7 +276,7 @@ impl Trial {
                 return;
             }
             Some(Found::Same { word }) => {
-                if word == number && number % 16 == 0 {
+                if word == number && number.is_multiple_of(16) {
                     found.right += 1;
                 } else {
                     found.wrong.push(number);
@@ -301,7 +301,7 @@ impl Trial {
         let (codec, checksum) = tags;
         if crc(&got) != checksum || codec != CODEC {
             found.noticed += 1;
-        } else if got == bytes && number % 16 != 0 {
+        } else if got == bytes && !number.is_multiple_of(16) {
             found.right += 1;
         } else {
             found.wrong.push(number);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use zcache::codec::DictionaryError;
 use zcache::{Chooser, Codec, ColdBlock, Handle, PoolId, PoolKind};
 
+use crate::complaints::one_more;
 use crate::expect::Expected;
 use crate::keys::Name;
 use crate::shared::Shared;
@@ -64,10 +65,10 @@ impl<'a> Client<'a> {
 
     /// Does one operation and compares its outcome.
     pub(crate) fn step(&mut self) {
-        if self.shared.alone() {
-            if let Some(tier) = &self.shared.tier {
-                tier.forget_past();
-            }
+        if self.shared.alone()
+            && let Some(tier) = &self.shared.tier
+        {
+            tier.forget_past();
         }
         match self.random.below(100) {
             0..14 => self.insert(),
@@ -117,6 +118,7 @@ impl<'a> Client<'a> {
             let kind = self.random.pick(&kinds);
             let pool = self.shared.store.create_pool(kind);
             assert_eq!(pool.kind(), kind);
+            one_more(&self.shared.complaints.seen.pools);
             self.pools.push(pool);
         }
     }

@@ -1,12 +1,32 @@
 //! What is wrong with a store beside its pages, told in the end: one kind does
-//! not hide another.
+//! not hide another. And how much was compared, for whoever doubts that it was.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Kinds with how often each came up, and the first of it.
 #[derive(Default)]
-pub(crate) struct Complaints(Mutex<Told>);
+pub(crate) struct Complaints {
+    told: Mutex<Told>,
+    pub(crate) seen: Seen,
+}
+
+/// How often what was seen in all runs.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) refusals: AtomicU64,
+    pub(crate) panics: AtomicU64,
+    pub(crate) pools: AtomicU64,
+}
+
+/// Counts one more.
+pub(crate) fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
 
 #[derive(Default)]
 struct Told {
@@ -40,6 +60,6 @@ impl Complaints {
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 
 use zcache::{LoadError, Page};
 
+use crate::complaints::one_more;
 use crate::shared::Shared;
 use crate::support::pages::page;
 
@@ -35,6 +36,7 @@ pub(crate) fn judge(
     since: usize,
 ) -> Learned {
     let context = || format!("{name:?}, expected {expected:?}, in {:?}", shared.shape);
+    let seen = &shared.complaints.seen;
     match answer {
         Ok(Some(got)) => {
             match expected {
@@ -43,11 +45,13 @@ pub(crate) fn judge(
                     assert!(*got == page(number), "wrong bytes: {}", context());
                 }
             }
+            one_more(&seen.hits);
             Learned::Hit
         }
         Ok(None) => {
             let lost = matches!(expected, Expected::Page(_));
             assert!(!lost, "a page is lost without a word: {}", context());
+            one_more(&seen.misses);
             Learned::Miss
         }
         Err(error) => {
@@ -63,6 +67,7 @@ pub(crate) fn judge(
                 "no fault explains {error:?}: {}",
                 context()
             );
+            one_more(&seen.unreadable);
             Learned::Unreadable
         }
     }

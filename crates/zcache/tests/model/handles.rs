@@ -32,7 +32,10 @@ impl Client<'_> {
                 });
             }
             Some(Err(Rejected::NoSuchPool)) => panic!("a handle has no pool"),
-            Some(Err(_)) => {
+            Some(Err(refused)) => {
+                if refused == Rejected::PoolFull {
+                    self.shared.refused_as_full();
+                }
                 self.shared.call(|store| store.reclaim(128 << 10));
             }
             None => {}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use zcache::{Key, LoadError, ObjectId, PAGE_SIZE, Page, PoolId, PoolKind, Rejected};
 
 use crate::client::Client;
+use crate::complaints::one_more;
 use crate::expect::{Expected, Learned, judge};
 use crate::support::pages::page;
 
@@ -15,7 +16,7 @@ pub(crate) type Name = (u32, u64, u32);
 const RUN_PAGES: u64 = 150;
 
 /// Pages of one word that come at once.
-const BURST_PAGES: u32 = 1500;
+const BURST_PAGES: u32 = 800;
 
 /// The object of a number: ids use all of their words.
 fn object(number: u64) -> ObjectId {
@@ -120,7 +121,11 @@ impl Client<'_> {
                 self.keys.remove(&name);
             }
             Some(Err(refused)) => {
+                one_more(&self.shared.complaints.seen.refusals);
                 self.keys.remove(&name);
+                if refused == Rejected::PoolFull {
+                    self.shared.refused_as_full();
+                }
                 if room {
                     let what = format!("{refused}; {:?}", self.shared.shape);
                     let kind = "a persistent page is refused although the tier has room";

@@ -1,12 +1,15 @@
 //! What holds while nobody uses the store.
 
+use std::sync::Arc;
+
 use zcache::tier::Tier;
 use zcache::tier::memory::MemoryTier;
 use zcache::{Key, ObjectId, PoolId, PoolKind, Store};
 
 use crate::client::Client;
-use crate::shared::{Shape, Shared};
+use crate::shared::{RETRY, Shape, Shared};
 use crate::support::counts::broken;
+use crate::support::faulty::FaultyTier;
 use crate::support::pages::noise;
 
 /// RAM that an empty store may hold beyond what a fresh one does, for each shard
@@ -44,8 +47,9 @@ pub(crate) fn check(shared: &Shared<'_>, clients: &[Client<'_>]) {
 }
 
 /// Faults are over: what was never lost can be read, and an empty store is as
-/// good as a fresh one.
-pub(crate) fn finish(shared: &Shared<'_>, clients: &mut [Client<'_>]) {
+/// good as a fresh one. Whether it takes as many pages is seen only if it is not
+/// too long to wait for a tier that failed.
+pub(crate) fn finish(shared: &Shared<'_>, clients: &mut [Client<'_>], patient: bool) {
     if let Some(tier) = &shared.tier {
         tier.heal();
         tier.forget_past();
@@ -83,7 +87,9 @@ pub(crate) fn finish(shared: &Shared<'_>, clients: &mut [Client<'_>]) {
     let boxed = || Box::new(MemoryTier::new(1)) as Box<dyn Tier>;
     let fresh = shared.shape.open(shared.tier.as_ref().map(|_| boxed()));
     ram_is_given_back(shared, &fresh);
-    takes_as_much(shared, &fresh);
+    if patient {
+        takes_as_much(shared, &fresh);
+    }
 }
 
 fn ram_is_given_back(shared: &Shared<'_>, fresh: &Store) {
@@ -115,8 +121,9 @@ fn ram_is_given_back(shared: &Shared<'_>, fresh: &Store) {
 fn takes_as_much(shared: &Shared<'_>, fresh: &Store) {
     let attempts = attempts(shared.shape, shared.tier.is_some());
     // Where the tier failed it is tried again after a second at most.
-    if shared.tier.as_ref().is_some_and(|tier| tier.writes() > 0) {
-        std::thread::sleep(std::time::Duration::from_millis(1100));
+    let failed = |tier: &Arc<FaultyTier>| tier.write_failed_within(RETRY);
+    if shared.tier.as_ref().is_some_and(failed) {
+        std::thread::sleep(RETRY);
     }
     let again = taken(&shared.store, attempts);
     let before = taken(fresh, attempts);
@@ -128,9 +135,9 @@ fn takes_as_much(shared: &Shared<'_>, fresh: &Store) {
         let kind = "an empty store takes fewer pages than a fresh one";
         shared.complaints.add(kind, what);
     }
-    if shared.store.swap_trouble() != fresh.swap_trouble() {
-        let what = format!("{:?} in {:?}", shared.store.swap_trouble(), shared.shape);
-        let kind = "a store tells of trouble that a fresh one has not";
+    if let Some(trouble) = shared.store.swap_trouble() {
+        let what = format!("{trouble:?} in {:?}", shared.shape);
+        let kind = "an empty store over a tier that works tells of trouble";
         shared.complaints.add(kind, what);
     }
 }

@@ -11,8 +11,8 @@ use crate::rest;
 use crate::shared::{Shape, Shared};
 use crate::support::random::Random;
 
-/// Operations of one thread between two rests.
-const STEPS: u64 = 250;
+/// Operations between two rests, of all threads together.
+const STEPS: u64 = 400;
 
 /// Rests of one store.
 const ROUNDS: u64 = 3;
@@ -25,6 +25,7 @@ pub(crate) fn run(random: &mut Random, threads: u64, complaints: &Complaints) {
     let tier = shape.tier(random);
     let mut before = Vec::new();
     let restarts = random.below(3);
+    let patient = random.one_in(3);
     for life in 0..=restarts {
         let shared = Shared::new(&shape, tier.clone(), complaints);
         let client = |number| Client::new(&shared, number, Random(random.next()));
@@ -38,7 +39,7 @@ pub(crate) fn run(random: &mut Random, threads: u64, complaints: &Complaints) {
             rest::check(&shared, &clients);
         }
         if life == restarts {
-            rest::finish(&shared, &mut clients);
+            rest::finish(&shared, &mut clients, patient);
         } else {
             before = clients.iter().map(Names::of).collect();
         }
@@ -47,12 +48,13 @@ pub(crate) fn run(random: &mut Random, threads: u64, complaints: &Complaints) {
 
 /// Every client does its operations, each in a thread if there are several.
 fn round(clients: &mut [Client<'_>]) {
+    let steps = STEPS / clients.len() as u64;
     if let [client] = clients {
-        return (0..STEPS).for_each(|_| client.step());
+        return (0..steps).for_each(|_| client.step());
     }
     std::thread::scope(|scope| {
         for client in clients {
-            scope.spawn(|| (0..STEPS).for_each(|_| client.step()));
+            scope.spawn(move || (0..steps).for_each(|_| client.step()));
         }
     });
 }

@@ -11,7 +11,7 @@ use zcache::tier::memory::MemoryTier;
 use zcache::tier::{DiskTier, Tier};
 use zcache::{Allocator, CodecChoice, Store, StoreConfig};
 
-use crate::complaints::Complaints;
+use crate::complaints::{Complaints, one_more};
 use crate::support::faulty::{Asked, Damage, Faults, FaultyTier, ReadFault, WriteFault};
 use crate::support::random::Random;
 
@@ -20,11 +20,15 @@ const TRAINS_BYTES: u64 = 48 << 20;
 
 /// The longest time that a store waits after a failed write before it tries
 /// again, and a little.
-const RETRY: Duration = Duration::from_millis(1200);
+pub(crate) const RETRY: Duration = Duration::from_millis(1200);
 
 /// RAM that a store may take beyond its limit: dictionaries' samples, transfer
 /// buffers, contexts of the threads of this process.
 const OVERHEAD_BYTES_MAX: u64 = 24 << 20;
+
+/// RAM that may be free in a store that is full: runs of frames are as long as 32
+/// KiB, and a page may need a table too.
+const FREE_BYTES: u64 = 256 << 10;
 
 /// What kind of store a run has.
 #[derive(Clone, Debug)]
@@ -146,6 +150,7 @@ impl<'a> Shared<'a> {
         match catch_unwind(AssertUnwindSafe(|| call(&self.store))) {
             Ok(result) => Some(result),
             Err(payload) if payload.is::<Asked>() => {
+                one_more(&self.complaints.seen.panics);
                 self.panicked.store(true, Relaxed);
                 None
             }
@@ -193,6 +198,17 @@ impl<'a> Shared<'a> {
         if overhead > self.overhead_bytes_first + OVERHEAD_BYTES_MAX {
             let what = format_args!("{} MiB in {:?}", overhead >> 20, self.shape);
             self.complaints.add("RAM grows beyond the limit", what);
+        }
+    }
+
+    /// A page was refused because the store is full: complains if it is not. Only
+    /// while nobody else acts.
+    pub(crate) fn refused_as_full(&self) {
+        let (used, limit) = (self.used_bytes(), self.limit_bytes.load(Relaxed));
+        if self.alone() && used + FREE_BYTES < limit {
+            let what = format!("{used} B of {limit} in {:?}", self.shape);
+            let kind = "a page is refused although RAM is free";
+            self.complaints.add(kind, what);
         }
     }
 

@@ -87,7 +87,7 @@ enum Cause {
 type Past = (Range<u64>, Cause);
 
 /// How long a slow transfer takes.
-const SLOW: Duration = Duration::from_millis(2);
+const SLOW: Duration = Duration::from_millis(1);
 
 /// Sectors that the bytes of one page touch at most.
 const PAGE_SECTORS: u64 = 2;

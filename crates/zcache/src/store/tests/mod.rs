@@ -4,7 +4,6 @@ mod codecs;
 mod cold;
 mod dictionaries;
 mod limits;
-mod model;
 mod stress;
 mod tiers;
 
