@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zcache::tier::memory::MemoryTier;
 use zcache::{Allocator, PAGE_SIZE, PoolId, PoolKind, Store, StoreConfig};
 
-use crate::support::counts::{broken, gone, rejected};
+use crate::support::counts::{broken, gone, rejected, undisturbed};
 use crate::support::faulty::{Faults, FaultyTier, ReadFault};
 use crate::support::pages::{noise, page, record, same};
 use crate::{get, key, plain};
@@ -103,10 +103,11 @@ fn both_figures_of_memory_are_equal() {
             };
             let pool = store.create_pool(PoolKind::Persistent);
             let equal = |after: &str| {
-                let stats = store.stats();
+                let both = || (store.stats(), store.ram_bytes());
+                let (stats, ram_bytes) = undisturbed(&store, both);
                 assert_eq!(
                     stats.pool_bytes + stats.metadata_bytes,
-                    store.ram_bytes(),
+                    ram_bytes,
                     "{allocator:?}, tier: {tier}, after {after}"
                 );
             };

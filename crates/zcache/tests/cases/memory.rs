@@ -4,6 +4,7 @@
 
 use zcache::{Allocator, Codec, Key, ObjectId, PoolId, PoolKind, Rejected, Store, StoreConfig};
 
+use crate::support::counts::used_bytes;
 use crate::support::pages::{noise, record, same};
 use crate::{child, get, key, plain, swapping};
 
@@ -73,7 +74,7 @@ fn ephemeral_pages_that_need_no_frame_age() {
     assert!(store.stats().evicted_ephemeral_pages > 0);
     let last = get(&store, &spread(pool, 149_999));
     assert_eq!(last, Ok(Some(same(149_999))));
-    assert!(store.ram_bytes() - store.overhead_bytes() <= 1 << 20);
+    assert!(used_bytes(&store) <= 1 << 20);
 }
 
 #[test]
@@ -84,15 +85,15 @@ fn tables_give_their_memory_back() {
             ..plain(8 << 20)
         };
         let store = Store::open(config).unwrap();
-        let fresh = store.ram_bytes() - store.overhead_bytes();
+        let fresh = used_bytes(&store);
         let pool = store.create_pool(PoolKind::Persistent);
         fill_with_same(&store, pool, 100_000);
-        let full = store.ram_bytes() - store.overhead_bytes();
+        let full = used_bytes(&store);
         assert!(full > 2 << 20, "tables of 100,000 pages: {full} B");
         store.flush_pool(pool);
         store.reclaim(u64::MAX);
         store.compact(usize::MAX);
-        let after = store.ram_bytes() - store.overhead_bytes();
+        let after = used_bytes(&store);
         assert!(
             after <= fresh + (128 << 10),
             "{allocator:?}: an empty store holds {} KiB, a fresh one {}",
@@ -105,14 +106,14 @@ fn tables_give_their_memory_back() {
 #[test]
 fn tables_of_handles_give_their_memory_back() {
     let store = Store::open(plain(8 << 20)).unwrap();
-    let fresh = store.ram_bytes() - store.overhead_bytes();
+    let fresh = used_bytes(&store);
     let insert = |number| store.insert(&same(number)).unwrap();
     let handles: Vec<_> = (0..100_000).map(insert).collect();
     for handle in handles {
         store.release(handle);
     }
     store.reclaim(u64::MAX);
-    let after = store.ram_bytes() - store.overhead_bytes();
+    let after = used_bytes(&store);
     assert!(
         after <= fresh + (128 << 10),
         "an empty store holds {} KiB, a fresh one {}",
@@ -210,7 +211,7 @@ fn the_limit_holds_for_every_kind_of_page() {
             store
                 .put(&key(pools[number as usize % 2], number % 7, number), &page)
                 .ok();
-            let used = store.ram_bytes() - store.overhead_bytes();
+            let used = used_bytes(&store);
             assert!(used <= 1 << 20, "{allocator:?}: {used} B");
         }
     }

@@ -11,6 +11,7 @@ use crate::complaints::one_more;
 use crate::expect::Expected;
 use crate::keys::Name;
 use crate::shared::Shared;
+use crate::support::counts::undisturbed;
 use crate::support::pages::DICTIONARIES;
 use crate::support::random::Random;
 
@@ -224,7 +225,9 @@ impl<'a> Client<'a> {
         let store = &self.shared.store;
         let _stats = store.stats();
         if self.shared.alone() {
-            assert!(store.unwritable_bytes() <= store.ram_bytes());
+            let both = || (store.unwritable_bytes(), store.ram_bytes());
+            let (unwritable, ram) = undisturbed(store, both);
+            assert!(unwritable <= ram);
         }
         let _trouble = store.swap_trouble();
         if self.random.one_in(4) {

@@ -8,7 +8,7 @@ use zcache::{Key, ObjectId, PoolId, PoolKind, Store};
 
 use crate::client::Client;
 use crate::shared::{RETRY, Shape, Shared};
-use crate::support::counts::broken;
+use crate::support::counts::{broken, undisturbed};
 use crate::support::faulty::FaultyTier;
 use crate::support::pages::noise;
 
@@ -94,7 +94,9 @@ pub(crate) fn finish(shared: &Shared<'_>, clients: &mut [Client<'_>], patient: b
 
 fn ram_is_given_back(shared: &Shared<'_>, fresh: &Store) {
     let stats = shared.store.stats();
-    let may = fresh.ram_bytes()
+    let both = || (shared.store.ram_bytes(), fresh.ram_bytes());
+    let (ram, ram_fresh) = undisturbed(fresh, both);
+    let may = ram_fresh
         + stats.dictionary_bytes
         + STORE_BYTES
         + SHARD_BYTES * shared.shape.config.shards as u64
@@ -102,14 +104,13 @@ fn ram_is_given_back(shared: &Shared<'_>, fresh: &Store) {
             true => TRAINING_BYTES,
             false => 0,
         };
-    let ram = shared.store.ram_bytes();
     if ram > may {
         let what = format!(
             "{} KiB of which {} overhead and {} dictionaries, a fresh one {} of which {} overhead, in {:?}",
             ram >> 10,
             shared.store.overhead_bytes() >> 10,
             stats.dictionary_bytes >> 10,
-            fresh.ram_bytes() >> 10,
+            ram_fresh >> 10,
             fresh.overhead_bytes() >> 10,
             shared.shape
         );

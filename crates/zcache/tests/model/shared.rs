@@ -12,6 +12,7 @@ use zcache::tier::{DiskTier, Tier};
 use zcache::{Allocator, CodecChoice, Store, StoreConfig};
 
 use crate::complaints::{Complaints, one_more};
+use crate::support::counts::used_bytes;
 use crate::support::faulty::{Asked, Damage, Faults, FaultyTier, ReadFault, WriteFault};
 use crate::support::random::Random;
 
@@ -180,7 +181,7 @@ impl<'a> Shared<'a> {
 
     /// RAM that the limit bounds.
     fn used_bytes(&self) -> u64 {
-        self.store.ram_bytes() - self.store.overhead_bytes()
+        used_bytes(&self.store)
     }
 
     /// Complains about RAM beyond what may be used. Only while nobody else acts.
