@@ -7,7 +7,6 @@ mod dictionaries;
 mod inside;
 mod leaving;
 mod limits;
-mod model;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod stress;
