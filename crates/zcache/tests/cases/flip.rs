@@ -283,6 +283,10 @@ impl Trial {
                 }
                 return;
             }
+            Some(Found::Damaged) => {
+                found.noticed += 1;
+                return;
+            }
             Some(Found::InRam {
                 bytes,
                 codec,
