@@ -5,7 +5,7 @@
 //! every lock, placed by the core of one shard, aged there with its block,
 //! written back by [`Store::reclaim`] and read by [`Store::load`].
 //!
-//! - `accepted + sum(rejected_*) == attempts`
+//! - `accepted + sum(rejected_*) == attempts`, a reason each
 //! - A page whose last acknowledged copy is in RAM is never dropped, unless it
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
@@ -315,7 +315,8 @@ impl Store {
     }
 
     /// Calls `hook` for what operators should hear of, in the thread where it
-    /// happens and without locks held. Only the first hook is kept; false when
+    /// happens and without locks held. It may call this store, and is not called
+    /// for what it brings about itself. Only the first hook is kept; false when
     /// there was one.
     pub fn on_event(&self, hook: impl Fn(&Event) + Send + Sync + 'static) -> bool {
         self.events.set_hook(Box::new(hook))
