@@ -78,17 +78,36 @@
 //! [`Rejected`]. Address space is reserved as frames are needed, at most a quarter
 //! more than these, so that a store lives under a limit on it.
 //!
-//! # Threads
-//! A store is shared by reference. It is split into shards with a lock each;
-//! compression, decompression and transfers run outside the locks. It starts no
-//! threads: [`Store::reclaim`] works in the thread that calls it,
+//! # Threads, forks, destructors, hooks
+//! **Threads.** A store is shared by reference. It is split into shards with a
+//! lock each; compression, decompression and transfers run outside the locks. It
+//! starts no threads: [`Store::reclaim`] works in the thread that calls it,
 //! [`Store::train`] learns dictionaries in a thread of the client's, and a
 //! [`Chooser`] there chooses between [`Codec::DENSE`] and [`Codec::FAST`] for
-//! [`CodecChoice::Auto`].
+//! [`CodecChoice::Auto`]. A [`put`](Store::put) of a persistent page into a full store writes blocks to
+//! the tier, and waits for those that other threads write, for seconds if the
+//! tier takes so long. An [`insert`](Store::insert), a put of an ephemeral page
+//! and everything that frees pages never wait for a tier. A load waits for its
+//! own read only.
 //!
-//! A store keeps nothing for a thread. The destructor of a thread-local, an event's
-//! hook ([`Store::on_event`]) and what takes a zpage from [`codec::encode`] may use
-//! any store, and a [tier](tier::Tier) any other one.
+//! **Forks.** After a fork, parent and child have a store each. A store without a
+//! tier goes on in both. With one, the parent goes on as before; the child reads
+//! what was in the tier at that time, until the parent writes there again, which
+//! it learns as a [`LoadError`] and never by other bytes. It writes nothing: what
+//! would have to leave its RAM is refused with [`Rejected::Forked`], and
+//! [`Event::Forked`] is said once. What it frees is free for itself only. A store
+//! that is opened in the child swaps. As with any lock, only the thread that
+//! forked goes on in the child, so fork while no other thread is inside the store
+//! or use it in the child no more.
+//!
+//! **Destructors.** A store may be used from destructors, those of thread-local
+//! values included, and while a panic unwinds. A [tier](tier::Tier) that panics
+//! leaves the store whole; the panic goes on to whoever called.
+//!
+//! **Hooks.** The hook of [`Store::on_event`] runs with no lock held, in the
+//! thread where the event happened, and may call the store that it listens to. It
+//! is not called for what it brings about itself. What a tier may do is said
+//! [there](tier::Tier).
 //!
 //! # What it does not do
 //! It does not survive the process: the swap file has no name and is gone with

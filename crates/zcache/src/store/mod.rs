@@ -327,8 +327,8 @@ impl Store {
     /// Calls `hook` for what operators should hear of, in the thread where it
     /// happens, before the operation that it happens in goes on. No lock is held
     /// and nothing that it borrowed is in the way: the hook may use this store and
-    /// any other, and is called anew for what happens then. Only the first hook is
-    /// kept; false when there was one.
+    /// any other. It is not called for what it brings about itself. Only the first
+    /// hook is kept; false when there was one.
     pub fn on_event(&self, hook: impl Fn(&Event) + Send + Sync + 'static) -> bool {
         let bytes = size_of_val(&hook) as u64;
         let kept = self.events.set_hook(Box::new(hook));
