@@ -63,8 +63,7 @@ impl Drop for Locked<'_> {
 impl Part {
     fn walk_in_turn(&mut self) {
         self.walks.operations += 1;
-        // Records that were made and are free are walked as well.
-        let every = self.core.entries_made().max(WALK_EVERY_MIN);
+        let every = self.core.usage().entries.max(WALK_EVERY_MIN);
         if self.walks.operations >= every {
             self.walks.operations = 0;
             self.assert_valid();

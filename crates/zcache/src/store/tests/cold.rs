@@ -234,7 +234,7 @@ fn threads_load_store_and_free_while_blocks_are_recompressed() {
 
 /// A store over a tier with a cold block for each of its shards, and its pages.
 fn with_cold_blocks() -> (Arc<Store>, Vec<Page>, Vec<Handle>) {
-    let (store, _) = swapping(0, 1, None, config(Codec::Lz4, Allocator::Block));
+    let (store, _) = swapping(256 << 10, 1, None, config(Codec::FAST, Allocator::Block));
     store.set_pool_bytes_max(16 << 20);
     store.use_dictionary(None, trained()).unwrap();
     let pages = texts(600);

@@ -77,7 +77,7 @@ fn an_older_page_is_overwritten_or_flushed_by_what_became_of_the_put() {
     store.set_pool_bytes_max(1 << 20);
     while store.insert(&noise(999)).is_ok() {}
     let put = || store.put(&key(pool, last), &noise(7));
-    assert_eq!(put(), Err(Rejected::PoolFull));
+    assert_eq!(put(), Err(Rejected::TierFailing));
     let stats = store.stats();
     assert_eq!(stats.put_to_flush_pages, before.put_to_flush_pages + 1);
     assert_eq!(stats.overwritten_pages, before.overwritten_pages);

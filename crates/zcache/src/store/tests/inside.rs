@@ -78,7 +78,7 @@ fn a_hook_may_use_the_store_out_of_whose_put_it_is_called() {
         assert!(calls.load(Relaxed) > 0, "{codec}: the tier was never full");
         assert!(accepted > 300, "{codec}: {accepted}");
         let stats = store.stats();
-        assert_eq!(stats.attempts, stats.accepted + stats.rejected_pool_full);
+        assert_eq!(stats.attempts, stats.accepted + stats.rejected());
         assert_eq!(store.validate(), Ok(()));
     }
 }

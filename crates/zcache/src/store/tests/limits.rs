@@ -202,7 +202,7 @@ fn at_the_least_limit_no_page_is_refused_for_the_order_in_which_pages_come() {
             let mut config = StoreConfig {
                 shards: 4,
                 allocator,
-                codec: Codec::Lz4.into(),
+                codec: Codec::FAST.into(),
                 ..StoreConfig::default()
             };
             config.pool_bytes_max = config.pool_bytes_min() * shards as u64;
@@ -248,7 +248,7 @@ fn by_key(pool: PoolId, index: u32) -> Key {
 #[test]
 fn tables_in_ram_address_as_many_pages_in_the_tier_as_is_told() {
     let config = StoreConfig {
-        codec: Codec::Lz4.into(),
+        codec: Codec::FAST.into(),
         ..StoreConfig::default()
     };
     let (store, _) = swapping(512 << 10, 1, None, config.clone());

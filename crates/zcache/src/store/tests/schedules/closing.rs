@@ -5,7 +5,7 @@ use super::*;
 fn config(shards: usize) -> StoreConfig {
     StoreConfig {
         pool_bytes_max: 1 << 20,
-        codec: Codec::Raw.into(),
+        codec: Codec::PLAIN.into(),
         shards,
         ..StoreConfig::default()
     }

@@ -55,7 +55,7 @@ fn scenario() {
     let config = StoreConfig {
         // So much that it trains, too.
         pool_bytes_max: 64 << 20,
-        codec: Codec::Zstd.into(),
+        codec: Codec::DENSE.into(),
         shards: 1,
         ..StoreConfig::default()
     };

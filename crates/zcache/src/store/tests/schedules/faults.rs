@@ -43,7 +43,7 @@ fn fixture(panics: &Arc<AtomicBool>, count: u32) -> (Arc<Witness>, Arc<MemoryTie
     let memory = Arc::new(MemoryTier::new(drawn().next()));
     let config = StoreConfig {
         pool_bytes_max: 1 << 20,
-        codec: Codec::Raw.into(),
+        codec: Codec::PLAIN.into(),
         shards: 1,
         ..StoreConfig::default()
     };

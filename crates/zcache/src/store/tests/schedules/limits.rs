@@ -83,7 +83,7 @@ fn scenario() {
     let mut rng = drawn();
     let config = StoreConfig {
         pool_bytes_max: 1 << 20,
-        codec: Codec::Zstd.into(),
+        codec: Codec::DENSE.into(),
         shards: 1,
         ..StoreConfig::default()
     };

@@ -10,7 +10,7 @@ fn scenario() {
     let mut rng = drawn();
     let config = StoreConfig {
         pool_bytes_max: 1 << 20,
-        codec: Codec::Raw.into(),
+        codec: Codec::PLAIN.into(),
         shards: 1,
         ..StoreConfig::default()
     };
