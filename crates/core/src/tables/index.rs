@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - a record is in the chain of `bucket(hash(record))` and in no other
-//! - `records <= 5/4 * buckets`, unless growth failed; `records >= 1/2 * buckets` or there is one bucket
+//! - `records <= 5/4 * buckets`, unless growth failed; `records >= 1/2 * buckets` or there is one bucket, or none
 //!
 //! Does not: compare keys; the caller does.
 
@@ -178,8 +178,25 @@ impl Index {
             records.set_link(frames, at, behind)?;
         }
         self.records = self.records.checked_sub(1).ok_or(Damaged::New)?;
-        if self.buckets > 1 && u64::from(self.records) * 2 < u64::from(self.buckets) {
-            self.merge(frames, records)?;
+        // Two at a time, so that there are few when there are few records.
+        for _ in 0..2 {
+            if self.buckets > 1 && u64::from(self.records) * 2 < u64::from(self.buckets) {
+                self.merge(frames, records)?;
+            }
+        }
+        if self.buckets == 1 && self.records == 0 {
+            self.forget_last_bucket::<F, C::Token>(frames)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the only bucket back, unless it has a mark to keep.
+    fn forget_last_bucket<F: Frames, T: Link>(&mut self, frames: &mut F) -> Checked<()> {
+        let (head, marked) = self.head::<F, T>(frames, 0)?;
+        ensure(head.is_none())?;
+        if !marked {
+            self.buckets = 0;
+            self.heads.remove(frames, 0)?;
         }
         Ok(())
     }

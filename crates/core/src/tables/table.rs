@@ -250,9 +250,10 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
             let mut next = read_half(bytes, FIRST_FREE);
             open += u32::from(next != 0);
             while next != 0 {
-                let at = HEAD + (next - 1) as usize * SIZE;
                 threaded += 1;
-                ensure(threaded <= Self::PER_FRAME && T::is_free(&bytes[at..at + SIZE]))?;
+                ensure(threaded <= Self::PER_FRAME && next <= Self::PER_FRAME)?;
+                let at = HEAD + (next - 1) as usize * SIZE;
+                ensure(T::is_free(&bytes[at..at + SIZE]))?;
                 next = read_word(bytes, at);
             }
             for position in 0..Self::PER_FRAME as usize {

@@ -13,7 +13,7 @@ use crate::sync::{Arc, Instant, PoisonError};
 use std::cell::Cell;
 use std::time::Duration;
 
-use zcache_core::{Key, Kind as PoolKind, ObjectId, PoolId, TierRange, Zpage};
+use zcache_core::{Flushed, Key, Kind as PoolKind, ObjectId, PoolId, Shard, TierRange, Zpage};
 
 use super::coding::dictionaries::Scope;
 use super::counts::add;
@@ -22,6 +22,7 @@ use super::pools::Owner;
 use super::reclaim::Stop;
 use super::{Part, Store};
 use crate::error::{LoadError, PageName, Rejected};
+use crate::frames::ShardFrames;
 use crate::lend;
 use crate::page::Page;
 
@@ -31,6 +32,9 @@ const SHARD_RUN_BITS: u32 = 6;
 
 /// These pages, of which the first has an index that is a multiple.
 pub(super) const RUN_PAGES: u32 = 1 << SHARD_RUN_BITS;
+
+/// Pages that a flush frees under one holding of a lock: some 100 µs.
+const FLUSH_PART_PAGES: u32 = 256;
 
 /// RAM that a put into a full store asks to be reclaimed before it tries again.
 const PUT_RECLAIM_BYTES: u64 = 1 << 20;
@@ -286,26 +290,45 @@ impl Store {
         flushed
     }
 
-    /// Frees every page of an object and returns how many there were.
+    /// Frees every page of an object and returns how many there were. Takes time by
+    /// what it frees, and no lock for long.
     pub fn flush_object(&self, pool: PoolId, object: ObjectId) -> u64 {
-        self.flush_everywhere(|Part { core, frames, .. }| core.flush_object(frames, pool, object))
+        self.flush_everywhere(|core, frames| {
+            core.flush_object_part(frames, pool, object, FLUSH_PART_PAGES)
+        })
     }
 
     /// Frees every page of a pool, which stays open, and returns how many there
-    /// were.
+    /// were. Takes time by what it frees, and no lock for long.
     pub fn flush_pool(&self, pool: PoolId) -> u64 {
-        self.flush_everywhere(|Part { core, frames, .. }| core.flush_pool(frames, pool))
+        self.flush_everywhere(|core, frames| core.flush_pool_part(frames, pool, FLUSH_PART_PAGES))
     }
 
-    fn flush_everywhere(&self, flush: impl Fn(&mut Part) -> u64) -> u64 {
-        (0..self.shards.len())
-            .map(|number| {
+    /// Frees pages of every shard, a part under each holding of its lock.
+    fn flush_everywhere(
+        &self,
+        flush_part: impl Fn(&mut Shard, &mut ShardFrames) -> Flushed,
+    ) -> u64 {
+        let mut pages = 0;
+        for number in 0..self.shards.len() {
+            loop {
                 let mut part = self.part(number);
-                let flushed = flush(&mut part);
+                let Part { core, frames, .. } = &mut *part;
+                let flushed = flush_part(core, frames);
                 self.free_slots(&mut part);
-                flushed
-            })
-            .sum()
+                if part.core.usage().entries == 0 {
+                    part.frames.trim();
+                }
+                drop(part);
+                pages += u64::from(flushed.pages);
+                if flushed.is_whole {
+                    break;
+                }
+                // Whoever waits for the lock has it now.
+                std::thread::yield_now();
+            }
+        }
+        pages
     }
 
     /// The shard of a key's neighbourhood.

@@ -152,7 +152,8 @@ fn pages_until_full(store: &Store, pool: PoolId) -> u64 {
     count
 }
 
-/// An incompressible page costs 101% of its size, all tables included.
+/// Four pages that do not shrink fill a block of four frames, and the tables of a
+/// page with a key take 1.4% more.
 #[test]
 fn a_page_that_does_not_shrink_costs_little_more_than_itself() {
     for codec in [Codec::Lz4, Codec::Raw] {
@@ -166,7 +167,7 @@ fn a_page_that_does_not_shrink_costs_little_more_than_itself() {
         let count = pages_until_full(&store, pool);
         let percent = limit as f64 * 100.0 / (count * 4096) as f64;
         assert!(
-            percent <= 101.0,
+            percent <= 101.6,
             "{codec}: {count} random pages fill 64 MiB, {percent:.1}% of their size each"
         );
         assert_eq!(store.stats().incompressible_pages, count);

@@ -113,6 +113,10 @@ impl<'a> Batch<'a> {
             };
             if growth == Growth::OneBlock && !was_backed {
                 growth = Growth::None;
+                if !self.swap.try_growth() {
+                    lock(&self.swap.slots).free(slot, run);
+                    continue;
+                }
             }
             // It is the one that was next, unless damage was met and repaired between.
             let plan = core.begin_writeback(frames);

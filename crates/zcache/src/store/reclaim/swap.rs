@@ -196,17 +196,25 @@ impl Swap {
         failing.is_none_or(|hold| Instant::now() >= hold.not_before)
     }
 
-    /// Whether the next batch may have the tier grow. Of those that ask while it
-    /// cannot, one after each wait may try.
+    /// Whether the next batch may have the tier grow.
     pub(super) fn growth(&self) -> Growth {
-        let mut health = lock(&self.health);
-        match &mut health.stuck {
+        match &lock(&self.health).stuck {
             None => Growth::Free,
+            Some(hold) if Instant::now() >= hold.not_before => Growth::OneBlock,
+            Some(_) => Growth::None,
+        }
+    }
+
+    /// Takes the right to try one block at a place that was not written before,
+    /// which one batch has after each wait.
+    pub(super) fn try_growth(&self) -> bool {
+        match &mut lock(&self.health).stuck {
+            None => true,
             Some(hold) if Instant::now() >= hold.not_before => {
                 hold.not_before = Instant::now() + hold.wait;
-                Growth::OneBlock
+                true
             }
-            Some(_) => Growth::None,
+            Some(_) => false,
         }
     }
 
