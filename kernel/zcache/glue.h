@@ -52,6 +52,7 @@ void zc_kick_writeback(void);
 void zc_kick_stock(void);
 int zc_write_page(u32 type, u64 offset);
 void zc_write_wait(void);
+bool zc_swap_in_use(void);
 bool zc_wants_zstd(void);
 bool zc_admits_all(void);
 u64 zc_limit_frames(void);
