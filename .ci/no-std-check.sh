@@ -68,8 +68,8 @@ pub extern "C" fn probe(len: usize, choice: u32) -> u64 {
         sum += shard.readmit_good(home, &from, &bytes, |zpage| zpage.tags.is_some()).is_ok() as u64;
         shard.put_aside(home, &from);
     }
-    if let Some(plan) = shard.begin_recompression(home) {
-        shard.finish_recompression(home, plan.block, &[]);
+    if let Some(plan) = shard.begin_recompress(home, Kind::Persistent) {
+        shard.finish_recompress(home, plan.block, core::iter::empty());
     }
     shard.take_freed_slot(home);
     shard.evacuate(home, choice);
