@@ -39,7 +39,6 @@ extern "C" {
     fn zc_kick_stock();
     fn zc_write_page(kind: u32, offset: u64) -> c_int;
     fn zc_write_wait();
-    fn zc_swap_in_use() -> bool;
     fn zc_wants_zstd() -> bool;
     fn zc_admits_all() -> bool;
     fn zc_limit_frames() -> u64;
@@ -210,12 +209,6 @@ pub(crate) fn write_page(device: u32, offset: u32) -> Result {
 pub(crate) fn write_wait() {
     // SAFETY: the caller may sleep.
     unsafe { zc_write_wait() }
-}
-
-/// Whether there is any swap device.
-pub(crate) fn swap_in_use() -> bool {
-    // SAFETY: reads a counter.
-    unsafe { zc_swap_in_use() }
 }
 
 pub(crate) fn wants_zstd() -> bool {

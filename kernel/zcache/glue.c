@@ -328,24 +328,19 @@ static void zc_invalidate(swp_entry_t entry)
 	zcache_swap_invalidate(swp_type(entry), swp_offset(entry));
 }
 
-/* Swap devices in use while we are registered; swap_store serializes changes */
+/* Swap devices in use; 0 while we are not registered. swap_store serializes */
 static unsigned int zc_swap_devices;
 
 static int zc_swapon(int type, unsigned long nr_pages)
 {
-	WRITE_ONCE(zc_swap_devices, zc_swap_devices + 1);
+	zc_swap_devices++;
 	return 0;
 }
 
 static void zc_swapoff(int type)
 {
-	zcache_swap_off(type);
-	WRITE_ONCE(zc_swap_devices, zc_swap_devices - 1);
-}
-
-bool zc_swap_in_use(void)
-{
-	return READ_ONCE(zc_swap_devices);
+	zc_swap_devices--;
+	zcache_swap_off(type, !zc_swap_devices);
 }
 
 static const struct swap_store_ops zc_swap_ops = {

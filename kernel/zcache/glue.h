@@ -52,7 +52,6 @@ void zc_kick_writeback(void);
 void zc_kick_stock(void);
 int zc_write_page(u32 type, u64 offset);
 void zc_write_wait(void);
-bool zc_swap_in_use(void);
 bool zc_wants_zstd(void);
 bool zc_admits_all(void);
 u64 zc_limit_frames(void);
@@ -68,7 +67,7 @@ bool zcache_swap_store(const u8 *page, u32 type, u64 offset);
 int zcache_swap_load(u8 *page, u32 type, u64 offset, bool keep);
 bool zcache_swap_has(u32 type, u64 offset);
 void zcache_swap_invalidate(u32 type, u64 offset);
-void zcache_swap_off(u32 type);
+void zcache_swap_off(u32 type, bool last);
 void zcache_clean_put(u32 pool, u64 inode, u64 index, const u8 *page,
 		      bool was_active);
 bool zcache_clean_get(u32 pool, u64 inode, u64 index, u8 *page);

@@ -12,6 +12,7 @@ use crate::counters::EVENTS;
 use crate::ffi::{self, Page};
 use crate::frames::{self, PageFrames};
 use crate::store::{self, Got, PART};
+use crate::writeback;
 
 #[no_mangle]
 extern "C" fn zcache_swap_store(page: *const Page, device: u32, offset: u64) -> bool {
@@ -74,7 +75,7 @@ extern "C" fn zcache_swap_invalidate(device: u32, offset: u64) {
 
 /// No entry of the device is used any more, so there is nothing; if there is, it must not meet the next device.
 #[no_mangle]
-extern "C" fn zcache_swap_off(device: u32) {
+extern "C" fn zcache_swap_off(device: u32, is_last: bool) {
     let Some(key) = store::swap_key(device, 0) else {
         return;
     };
@@ -86,5 +87,8 @@ extern "C" fn zcache_swap_off(device: u32) {
     }
     if left != 0 {
         pr_warn!("{left} pages of swap device {device} were left after swapoff\n");
+    }
+    if is_last {
+        writeback::forgive();
     }
 }

@@ -118,19 +118,24 @@ extern "C" fn zcache_drain() -> u64 {
     least
 }
 
-/// Pages that damage had taken with their names when no swap device was in use.
+/// Pages that damage had taken with their names when the last swap device went: nobody asks for them any more.
 static VOID: AtomicU64 = AtomicU64::new(0);
+
+fn lost() -> u64 {
+    (0..store::shards())
+        .map(|number| store::with(number, PageFrames::existing, |shard, _| shard.counters().lost_pages))
+        .sum()
+}
+
+/// There is no swap device.
+pub(crate) fn forgive() {
+    VOID.store(lost(), Ordering::Relaxed);
+}
 
 /// Pages that damage took with their names and that somebody may still ask for. Whoever does gets an error here, and
 /// would get what the device has in their place if nobody were here.
 fn nameless() -> u64 {
-    let lost = (0..store::shards())
-        .map(|number| store::with(number, PageFrames::existing, |shard, _| shard.counters().lost_pages))
-        .sum::<u64>();
-    if !ffi::swap_in_use() {
-        VOID.store(lost, Ordering::Relaxed);
-    }
-    let nameless = lost.saturating_sub(VOID.load(Ordering::Relaxed));
+    let nameless = lost().saturating_sub(VOID.load(Ordering::Relaxed));
     if nameless != 0 {
         pr_err!("damage took {nameless} pages with their names: before this can end, swapoff must\n");
     }
