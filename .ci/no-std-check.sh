@@ -50,7 +50,7 @@ impl Frames for Home {
 pub extern "C" fn probe(len: usize, choice: u32) -> u64 {
     let mut home = Home { memory: [0; 1 << 20], used: 0 };
     let home = core::hint::black_box(&mut home);
-    let mut shard = Shard::new(Allocator::ALL[choice as usize % Allocator::ALL.len()]);
+    let mut shard = Shard::with_seed(Allocator::ALL[choice as usize % Allocator::ALL.len()], [len as u64, 1]);
     let bytes = [choice as u8; 4096];
     let page = Zpage::Bytes { bytes: &bytes[..len], codec: CodecId::new(1), checksum: choice };
     let key = Key { pool: PoolId::new(1, Kind::Ephemeral), object: ObjectId([len as u64; 3]), index: choice };
@@ -61,14 +61,22 @@ pub extern "C" fn probe(len: usize, choice: u32) -> u64 {
         shard.release(home, token);
     }
     if let Some(plan) = shard.begin_writeback(home) {
+        sum += shard.live_zpages(home, plan.block).count() as u64;
         shard.finish_writeback(home, plan.block, Ok(Slot(choice)));
     }
     if let Some(from) = shard.sparsest_tier_block(home) {
-        sum += shard.readmit(home, &from, &bytes).is_ok() as u64;
+        sum += shard.readmit_good(home, &from, &bytes, |zpage| zpage.tags.is_some()).is_ok() as u64;
+        shard.put_aside(home, &from);
+    }
+    if let Some(plan) = shard.begin_recompress(home, Kind::Persistent) {
+        shard.finish_recompress(home, plan.block, core::iter::empty());
     }
     shard.take_freed_slot(home);
     shard.evacuate(home, choice);
-    sum += shard.get(home, &key).is_some() as u64 + shard.flush_object(home, key.pool, key.object);
+    sum += shard.get(home, &key).is_some() as u64;
+    shard.get_run(home, &key, choice, |_, _| true);
+    sum += shard.flush_range(home, key.pool, key.object, 0, choice);
+    sum += shard.flush_object_part(home, key.pool, key.object, choice).pages as u64;
     sum += shard.flush_pool(home, key.pool) + shard.validate(home).is_ok() as u64;
     shard.destroy(home);
     sum

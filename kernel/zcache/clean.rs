@@ -6,18 +6,16 @@
 
 use core::sync::atomic::Ordering;
 
-use zcache_core::{EntryToken, Key, Kind, ObjectId};
+use zcache_core::{Key, ObjectId, PoolId};
 
 use crate::counters::EVENTS;
 use crate::ffi::{self, Page};
 use crate::frames::PageFrames;
-use crate::store::{self, Got};
+use crate::store::{self, Got, GROUP_BITS, PART};
 
-/// Longer ranges forget the whole file: that is allowed, and takes one look a shard.
-const RANGE_MAX: u64 = 256;
-
-/// Entries that are looked at under one holding of a lock.
-const CHUNK: u32 = 1024;
+/// Parts of a range that are looked through one by one, in a file with more pages than one part; a longer range forgets
+/// all of the file, which is allowed.
+const RANGE_PARTS_MAX: u32 = 64;
 
 #[no_mangle]
 extern "C" fn zcache_clean_put(pool: u32, inode: u64, index: u64, page: *const Page, was_active: bool) {
@@ -52,70 +50,101 @@ extern "C" fn zcache_clean_get(pool: u32, inode: u64, index: u64, page: *mut Pag
         Got::Damaged => {
             // The file system has it.
             store::flush(&key);
-            &EVENTS.damaged
+            &EVENTS.clean_missed
         }
     };
     event.fetch_add(1, Ordering::Relaxed);
     got == Got::Page
 }
 
-#[no_mangle]
-extern "C" fn zcache_clean_invalidate(pool: u32, inode: u64, first: u64, last: u64) {
-    if last.wrapping_sub(first) < RANGE_MAX {
-        for index in first..=last {
-            if let Some(key) = store::clean_key(pool, inode, index) {
-                if store::flush(&key) {
-                    EVENTS.clean_invalidated.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        return;
-    }
-    let object = ObjectId([inode, 0, 0]);
-    let pool = store::clean_pool(pool);
-    for number in 0..store::shards() {
-        let flushed = store::with(number, PageFrames::existing, |shard, frames| {
-            if shard.object_pages(frames, pool, object) == 0 {
-                Some(0)
-            } else if shard.entries_made() <= CHUNK {
-                Some(shard.flush_object(frames, pool, object))
-            } else {
-                None
-            }
-        });
-        let flushed = flushed
-            .unwrap_or_else(|| flush_where(number, |key| key.pool == pool && key.object == object));
-        EVENTS.clean_invalidated.fetch_add(flushed, Ordering::Relaxed);
-    }
+/// Pages of a file, both ends included.
+#[derive(Clone, Copy)]
+struct Range {
+    pool: PoolId,
+    object: ObjectId,
+    first: u32,
+    last: u32,
 }
 
-/// Forgets the pages of a shard that `goes` chooses, a part under each holding of the lock, which interrupts wait for;
-/// how many. Pages that are put meanwhile may stay.
-fn flush_where(number: u32, goes: impl Fn(&Key) -> bool) -> u64 {
-    let mut from = 0;
-    let mut flushed = 0;
-    loop {
-        let more = store::with(number, PageFrames::existing, |shard, frames| {
-            let end = shard.entries_made().min(from + CHUNK);
-            for token in from..end {
-                if let Some(key) = shard.key(&*frames, EntryToken(token)).filter(&goes) {
-                    flushed += u64::from(shard.flush_page(frames, &key));
-                }
-            }
-            from = end;
-            end < shard.entries_made()
-        });
-        if !more {
-            return flushed;
-        }
+#[no_mangle]
+extern "C" fn zcache_clean_invalidate(pool: u32, inode: u64, first: u64, last: u64) {
+    // Pages beyond 2^32 have no key.
+    let Ok(first) = u32::try_from(first) else {
+        return;
+    };
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
+    if last < first {
+        return;
     }
+    let range = Range {
+        pool: store::clean_pool(pool),
+        object: store::clean_object(inode),
+        first,
+        last,
+    };
+    let groups = (first >> GROUP_BITS)..=(last >> GROUP_BITS);
+    let flushed: u64 = if groups.end() - groups.start() < store::shards() {
+        groups.map(|group| flush_group(range, group)).sum()
+    } else {
+        (0..store::shards()).map(|number| flush_in(range, number)).sum()
+    };
+    EVENTS.clean_invalidated.fetch_add(flushed, Ordering::Relaxed);
+}
+
+/// Forgets the pages of a range that lie side by side in one shard.
+fn flush_group(range: Range, group: u32) -> u64 {
+    let first = range.first.max(group << GROUP_BITS);
+    let last = range.last.min(group << GROUP_BITS | ((1 << GROUP_BITS) - 1));
+    let key = Key {
+        pool: range.pool,
+        object: range.object,
+        index: first,
+    };
+    store::with(store::shard_of(&key), PageFrames::existing, |shard, frames| {
+        shard.flush_range(frames, range.pool, range.object, first, last)
+    })
+}
+
+/// Forgets the pages of a range that lie in a shard, a part under each holding of its lock.
+fn flush_in(range: Range, number: u32) -> u64 {
+    let Range {
+        pool,
+        object,
+        first,
+        last,
+    } = range;
+    let is_whole_file = first == 0 && last == u32::MAX;
+    let at_once = store::with(number, PageFrames::existing, |shard, frames| {
+        // It looks at no more pages than there are. Records that are damaged count none, and are repaired by it.
+        let is_short = !is_whole_file && shard.object_pages(&*frames, pool, object) <= PART;
+        is_short.then(|| shard.flush_range(frames, pool, object, first, last))
+    });
+    if let Some(flushed) = at_once {
+        return flushed;
+    }
+    if last - first >= PART * RANGE_PARTS_MAX {
+        return store::flush_parts(number, |shard, frames| {
+            shard.flush_object_part(frames, pool, object, PART)
+        });
+    }
+    (first..=last)
+        .step_by(PART as usize)
+        .map(|from| {
+            let to = last.min(from.saturating_add(PART - 1));
+            store::with(number, PageFrames::existing, |shard, frames| {
+                shard.flush_range(frames, pool, object, from, to)
+            })
+        })
+        .sum()
 }
 
 #[no_mangle]
 extern "C" fn zcache_clean_invalidate_fs(pool: u32) {
     let pool = store::clean_pool(pool);
     for number in 0..store::shards() {
-        let flushed = flush_where(number, |key| key.pool == pool);
+        let flushed = store::flush_parts(number, |shard, frames| {
+            shard.flush_pool_part(frames, pool, PART)
+        });
         EVENTS.clean_invalidated.fetch_add(flushed, Ordering::Relaxed);
     }
 }
@@ -124,7 +153,8 @@ extern "C" fn zcache_clean_invalidate_fs(pool: u32) {
 #[no_mangle]
 extern "C" fn zcache_clean_drop_all() {
     for number in 0..store::shards() {
-        flush_where(number, |key| key.pool.kind() == Kind::Ephemeral);
+        // All of them lie in blocks.
+        while drop_oldest(number).is_some() {}
     }
 }
 

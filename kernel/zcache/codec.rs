@@ -66,7 +66,8 @@ impl Encoded {
 
 /// Fills a page from the first `len` bytes of the CPU's input; false where they are damaged.
 pub(crate) fn decode(cpu: &mut Cpu, len: usize, codec: CodecId, checksum: u32, page: &mut Page) -> bool {
-    if ffi::checksum(&cpu.input()[..len]) != checksum {
+    let zpage = cpu.input().get(..len);
+    if zpage.map(ffi::checksum) != Some(checksum) {
         return false;
     }
     match codec {

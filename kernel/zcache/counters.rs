@@ -3,9 +3,9 @@
 //! Counters for debugfs: the core's, summed over the shards, and the doors' own.
 //!
 //! Equations, at rest:
-//! - `stored == entries + overwritten + put_to_flush + flushed + evicted_eph_zpages`
-//! - `entries == same_filled_pages + pers_zpages + eph_zpages`
-//! - `puts == stored + rejected_no_frames + rejected_no_metadata`
+//! - `stored == entries + overwritten + put_to_flush + flushed + evicted_eph_zpages + lost_pages`
+//! - `entries == same_filled_pages + pers_zpages + eph_zpages + lost_entries`
+//! - `puts == stored + rejected_no_frames + rejected_no_metadata + rejected_damaged`
 //! - `swap_stored + clean_kept == stored`
 //! - `frames_in_use == block_frames + metadata_frames + stock_frames`
 
@@ -47,7 +47,7 @@ events! {
     swap_invalidated,
     /// Pages that compress by less than an eighth.
     incompressible,
-    /// Pages whose checksum was wrong.
+    /// Looks at pages that are damaged, or may have been there and be lost.
     damaged,
     /// File pages kept.
     clean_kept,
@@ -97,12 +97,21 @@ impl Sum {
             });
             add!(sum.counters, counters,
                 puts stored rejected_no_frames rejected_no_metadata overwritten put_to_flush flushed evicted_eph_blocks
-                evicted_eph_zpages pers_ate_eph compactions);
-            add!(sum.usage, usage, entries same_filled_pages objects block_frames metadata_frames writing_blocks);
+                evicted_eph_zpages pers_ate_eph compactions rejected_damaged repairs lost_pages lost_blocks
+                lost_frames);
+            add!(sum.usage, usage, entries lost_pages objects block_frames metadata_frames writing_blocks);
             add!(sum.usage.persistent, usage.persistent, blocks zpages zbytes);
             add!(sum.usage.ephemeral, usage.ephemeral, blocks zpages zbytes);
         }
         sum
+    }
+
+    /// Pages that are one word and take an entry only, as anonymous ones do. Those of files, which the core counts among
+    /// them, are zpages of a word.
+    fn same_filled_pages(&self) -> u64 {
+        let usage = &self.usage;
+        let others = usage.persistent.zpages + usage.ephemeral.zpages + usage.lost_pages;
+        usage.entries.saturating_sub(others).into()
     }
 }
 
@@ -113,6 +122,7 @@ const SUM_TABLE: &[(&str, Reader)] = &[
     ("stored\0", |sum| sum.counters.stored),
     ("rejected_no_frames\0", |sum| sum.counters.rejected_no_frames),
     ("rejected_no_metadata\0", |sum| sum.counters.rejected_no_metadata),
+    ("rejected_damaged\0", |sum| sum.counters.rejected_damaged),
     ("overwritten\0", |sum| sum.counters.overwritten),
     ("put_to_flush\0", |sum| sum.counters.put_to_flush),
     ("flushed\0", |sum| sum.counters.flushed),
@@ -120,8 +130,13 @@ const SUM_TABLE: &[(&str, Reader)] = &[
     ("evicted_eph_zpages\0", |sum| sum.counters.evicted_eph_zpages),
     ("pers_ate_eph\0", |sum| sum.counters.pers_ate_eph),
     ("compactions\0", |sum| sum.counters.compactions),
+    ("repairs\0", |sum| sum.counters.repairs),
+    ("lost_pages\0", |sum| sum.counters.lost_pages),
+    ("lost_blocks\0", |sum| sum.counters.lost_blocks),
+    ("lost_frames\0", |sum| sum.counters.lost_frames),
     ("entries\0", |sum| sum.usage.entries.into()),
-    ("same_filled_pages\0", |sum| sum.usage.same_filled_pages.into()),
+    ("same_filled_pages\0", Sum::same_filled_pages),
+    ("lost_entries\0", |sum| sum.usage.lost_pages.into()),
     ("objects\0", |sum| sum.usage.objects.into()),
     ("pers_blocks\0", |sum| sum.usage.persistent.blocks.into()),
     ("pers_zpages\0", |sum| sum.usage.persistent.zpages.into()),
@@ -138,9 +153,11 @@ const SUM_TABLE: &[(&str, Reader)] = &[
 ];
 
 fn read(sum: &Sum, number: usize) -> u64 {
-    match number.checked_sub(SUM_TABLE.len()) {
-        None => SUM_TABLE[number].1(sum),
-        Some(event) => EVENT_TABLE.get(event).map_or(0, |(_, read)| read()),
+    match (SUM_TABLE.get(number), number.checked_sub(SUM_TABLE.len())) {
+        (Some((_, read)), _) => read(sum),
+        (None, event) => event
+            .and_then(|event| EVENT_TABLE.get(event))
+            .map_or(0, |(_, read)| read()),
     }
 }
 
@@ -152,10 +169,9 @@ extern "C" fn zcache_counters() -> u32 {
 #[no_mangle]
 extern "C" fn zcache_counter_name(number: u32) -> *const c_char {
     let number = number as usize;
-    let name = match number.checked_sub(SUM_TABLE.len()) {
-        None => SUM_TABLE[number].0,
-        Some(event) => EVENT_TABLE.get(event).map_or("\0", |(name, _)| name),
-    };
+    let sums = SUM_TABLE.iter().map(|(name, _)| *name);
+    let events = EVENT_TABLE.iter().map(|(name, _)| *name);
+    let name = sums.chain(events).nth(number).unwrap_or("\0");
     name.as_ptr().cast()
 }
 

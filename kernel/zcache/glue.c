@@ -328,9 +328,19 @@ static void zc_invalidate(swp_entry_t entry)
 	zcache_swap_invalidate(swp_type(entry), swp_offset(entry));
 }
 
+/* Swap devices in use; 0 while we are not registered. swap_store serializes */
+static unsigned int zc_swap_devices;
+
+static int zc_swapon(int type, unsigned long nr_pages)
+{
+	zc_swap_devices++;
+	return 0;
+}
+
 static void zc_swapoff(int type)
 {
-	zcache_swap_off(type);
+	zc_swap_devices--;
+	zcache_swap_off(type, !zc_swap_devices);
 }
 
 static const struct swap_store_ops zc_swap_ops = {
@@ -339,6 +349,7 @@ static const struct swap_store_ops zc_swap_ops = {
 	.store		= zc_store,
 	.load		= zc_load,
 	.invalidate	= zc_invalidate,
+	.swapon		= zc_swapon,
 	.swapoff	= zc_swapoff,
 };
 
@@ -570,7 +581,7 @@ static int zc_front_ends_leave(void)
 	zc_write_wait();
 	mutex_unlock(&zc_write_mutex);
 	if (zc_left) {
-		pr_err("zcache: %llu pages cannot be written to their swap device; still active\n",
+		pr_err("zcache: %llu pages are not on their swap device and cannot be written; still active\n",
 		       zc_left);
 		swap_store_resume(&zc_swap_ops);
 		return -EBUSY;

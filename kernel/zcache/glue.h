@@ -67,7 +67,7 @@ bool zcache_swap_store(const u8 *page, u32 type, u64 offset);
 int zcache_swap_load(u8 *page, u32 type, u64 offset, bool keep);
 bool zcache_swap_has(u32 type, u64 offset);
 void zcache_swap_invalidate(u32 type, u64 offset);
-void zcache_swap_off(u32 type);
+void zcache_swap_off(u32 type, bool last);
 void zcache_clean_put(u32 pool, u64 inode, u64 index, const u8 *page,
 		      bool was_active);
 bool zcache_clean_get(u32 pool, u64 inode, u64 index, u8 *page);

@@ -41,13 +41,13 @@ impl Stock {
 
     /// Takes from any but the first slots.
     fn take(&self, left_alone: usize) -> Option<u32> {
-        let slots = self.slots[left_alone..].iter();
+        let slots = self.slots.iter().skip(left_alone);
         let mut taken = slots.map(|slot| slot.swap(EMPTY, Ordering::Acquire));
         taken.find(|pfn| *pfn != EMPTY)
     }
 
     fn fill(&self) {
-        for slot in &self.slots[..wanted()] {
+        for slot in self.slots.iter().take(wanted()) {
             if slot.load(Ordering::Relaxed) != EMPTY {
                 continue;
             }

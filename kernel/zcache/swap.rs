@@ -11,7 +11,8 @@ use kernel::prelude::*;
 use crate::counters::EVENTS;
 use crate::ffi::{self, Page};
 use crate::frames::{self, PageFrames};
-use crate::store::{self, Got};
+use crate::store::{self, Got, PART};
+use crate::writeback;
 
 #[no_mangle]
 extern "C" fn zcache_swap_store(page: *const Page, device: u32, offset: u64) -> bool {
@@ -48,11 +49,8 @@ extern "C" fn zcache_swap_load(page: *mut Page, device: u32, offset: u64, keep: 
             EVENTS.swap_loaded.fetch_add(1, Ordering::Relaxed);
             1
         }
-        Got::Damaged => {
-            EVENTS.damaged.fetch_add(1, Ordering::Relaxed);
-            pr_err!("page {offset} of swap device {device} is damaged in memory; its reader gets an error\n");
-            -1
-        }
+        // It stays: the device has an older page, or none.
+        Got::Damaged => -1,
     }
 }
 
@@ -60,6 +58,7 @@ extern "C" fn zcache_swap_load(page: *mut Page, device: u32, offset: u64, keep: 
 extern "C" fn zcache_swap_has(device: u32, offset: u64) -> bool {
     store::swap_key(device, offset).is_some_and(|key| {
         store::with(store::shard_of(&key), PageFrames::existing, |shard, frames| {
+            // Also one that is damaged, or that may have been there.
             shard.get(&*frames, &key).is_some()
         })
     })
@@ -76,17 +75,20 @@ extern "C" fn zcache_swap_invalidate(device: u32, offset: u64) {
 
 /// No entry of the device is used any more, so there is nothing; if there is, it must not meet the next device.
 #[no_mangle]
-extern "C" fn zcache_swap_off(device: u32) {
+extern "C" fn zcache_swap_off(device: u32, is_last: bool) {
     let Some(key) = store::swap_key(device, 0) else {
         return;
     };
     let mut left = 0;
     for number in 0..store::shards() {
-        left += store::with(number, PageFrames::existing, |shard, frames| {
-            shard.flush_object(frames, key.pool, key.object)
+        left += store::flush_parts(number, |shard, frames| {
+            shard.flush_object_part(frames, key.pool, key.object, PART)
         });
     }
     if left != 0 {
         pr_warn!("{left} pages of swap device {device} were left after swapoff\n");
+    }
+    if is_last {
+        writeback::forgive();
     }
 }

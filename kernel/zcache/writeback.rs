@@ -4,11 +4,15 @@
 //!
 //! It begins above the high watermark and ends at the low one. Pages that may be dropped go first. One worker runs, and
 //! a bounded number of its writes are under way; they go through the swap cache, which keeps faults and swapoff right.
+//!
+//! Keys are copied out under the lock and written afterwards. By then a key may name no page or another one: what is
+//! written to its place is what it names once its folio is in the swap cache, locked (see `store::get`), so that is
+//! right for either. The block that the keys were of is handed out, so its token names no other until it is given back.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kernel::prelude::*;
-use zcache_core::{BlockToken, EntryToken, Frames, Key, Kind, WriteFailed, WritebackEnd};
+use zcache_core::{BlockToken, EntryToken, Found, Key, Kind, Shard, WriteFailed, WritebackEnd};
 
 use crate::counters::EVENTS;
 use crate::frames::{self, PageFrames};
@@ -49,7 +53,8 @@ fn write_block(number: u32) -> bool {
         }
     }
     let end = store::with(number, PageFrames::existing, |shard, frames| {
-        // No tier has the block: it is empty now, or what is left of it is young again.
+        // No tier has the block: it is empty now, or what is left of it is young again, or it is damaged and its pages
+        // are lost.
         shard.finish_writeback(frames, block, Err(WriteFailed))
     });
     if matches!(end, WritebackEnd::Empty { .. }) {
@@ -63,8 +68,7 @@ fn begin(number: u32, keys: &mut [[u32; 2]]) -> Option<(BlockToken, usize)> {
     store::with(number, PageFrames::existing, |shard, frames| {
         let plan = shard.begin_writeback(frames)?;
         let frames = &*frames;
-        let bytes = frames.bytes(plan.frame, plan.run);
-        let live = shard.live_zpages(frames, plan.block, bytes);
+        let live = shard.live_zpages(frames, plan.block);
         let found = live.filter_map(|zpage| shard.key(frames, zpage.entry));
         Some((plan.block, fill(keys, found)))
     })
@@ -101,7 +105,7 @@ extern "C" fn zcache_drain() -> u64 {
         let left: u64 = (0..store::shards()).map(drain_shard).sum();
         ffi::write_wait();
         if left == 0 {
-            return 0;
+            return nameless();
         }
         if left < least {
             least = left;
@@ -114,6 +118,30 @@ extern "C" fn zcache_drain() -> u64 {
     least
 }
 
+/// Pages that damage had taken with their names when the last swap device went: nobody asks for them any more.
+static VOID: AtomicU64 = AtomicU64::new(0);
+
+fn lost() -> u64 {
+    (0..store::shards())
+        .map(|number| store::with(number, PageFrames::existing, |shard, _| shard.counters().lost_pages))
+        .sum()
+}
+
+/// There is no swap device.
+pub(crate) fn forgive() {
+    VOID.store(lost(), Ordering::Relaxed);
+}
+
+/// Pages that damage took with their names and that somebody may still ask for. Whoever does gets an error here, and
+/// would get what the device has in their place if nobody were here.
+fn nameless() -> u64 {
+    let nameless = lost().saturating_sub(VOID.load(Ordering::Relaxed));
+    if nameless != 0 {
+        pr_err!("damage took {nameless} pages with their names: before this can end, swapoff must\n");
+    }
+    nameless
+}
+
 /// Writes the pages of a shard; how many there still are, those included that were written just now.
 fn drain_shard(number: u32) -> u64 {
     let keys = store::keys();
@@ -122,6 +150,7 @@ fn drain_shard(number: u32) -> u64 {
     loop {
         let (count, next) = store::with(number, PageFrames::existing, |shard, frames| {
             let end = shard.entries_made().min(from + store::KEYS_MAX as u32);
+            forget_lost(shard, frames, from..end);
             let found = (from..end)
                 .filter_map(|token| shard.key(&*frames, EntryToken(token)))
                 .filter(|key| key.pool.kind() == Kind::Persistent);
@@ -135,7 +164,30 @@ fn drain_shard(number: u32) -> u64 {
         ffi::relax();
         match next {
             Some(next) => from = next,
-            None => return seen,
+            None => return seen.max(kept(number)),
+        }
+    }
+}
+
+/// Pages of a shard that must be kept, by what it counts: records that are damaged show no key.
+fn kept(number: u32) -> u64 {
+    store::with(number, PageFrames::existing, |shard, _| {
+        let usage = shard.usage();
+        u64::from(usage.entries.saturating_sub(usage.ephemeral.zpages))
+    })
+}
+
+/// Forgets file pages that damage has taken: they lie in no block, so nothing else would drop them.
+fn forget_lost(shard: &mut Shard, frames: &mut PageFrames, tokens: core::ops::Range<u32>) {
+    if shard.usage().lost_pages == 0 {
+        return;
+    }
+    for token in tokens {
+        let key = shard.key(&*frames, EntryToken(token));
+        if let Some(key) = key.filter(|key| key.pool.kind() == Kind::Ephemeral) {
+            if matches!(shard.get(&*frames, &key), Some(Found::Damaged)) {
+                shard.flush_page(frames, &key);
+            }
         }
     }
 }

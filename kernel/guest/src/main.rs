@@ -7,6 +7,8 @@
 
 mod anon;
 mod bench;
+mod damage;
+mod dropped;
 mod files;
 mod module;
 mod pages;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::anon::{self, Torture};
 use crate::files::{self, Tree};
-use crate::{Outcome, bench, module, sys};
+use crate::{Outcome, bench, damage, dropped, module, sys};
 
 /// Runs one line of the plan: a name, and words that the scenario understands.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -20,6 +20,9 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         "remount" => remount(rest),
         "refuse" => refuse(),
         "zswap" => zswap(),
+        "sparse" => sparse(rest),
+        "removal" => removal(rest),
+        "damage" => damage(rest),
         "bench" => bench::run(rest),
         _ => Err(format!("there is no scenario {name:?}")),
     }
@@ -49,6 +52,15 @@ pub(crate) fn work(words: &[String]) -> Outcome {
                 seed: number(seed)?,
             })?;
             println!("{reads} reads");
+            Ok(())
+        }
+        ["damage", what, pages] => {
+            let errors = damage::suffer(what, number(pages)? as usize)?;
+            let counters = module::counters()?;
+            // Links alone are made good.
+            if counters["damaged"] + counters["repairs"] == 0 || errors > counters["damaged"] {
+                return Err(format!("{errors} errors: {counters:?}"));
+            }
             Ok(())
         }
         ["devour"] => {
@@ -291,6 +303,70 @@ fn remount(words: &[&str]) -> Outcome {
         }
         Ok(())
     })
+}
+
+/// `sparse MIB`: a file of holes costs nothing on its disk, and no more in the store than what may be dropped.
+fn sparse(words: &[&str]) -> Outcome {
+    let mib = number(words.first().ok_or("MIB")?)?;
+    let path = format!("{}/holes", sys::TREE);
+    with_module("max_pool_percent=1 admit=all", || {
+        dropped::read_holes(&path, mib)?;
+        dropped::tables_are_small("after holes were read")?;
+        let before = module::counters()?;
+        used(&before, &["clean_kept", "eph_zpages"])?;
+        ended(spawn(&["torture", "120", "1", "3", "none", "12"])?, false)?;
+        dropped::tables_are_small("after pressure")?;
+        let after = module::counters()?;
+        used(&after, &["swap_stored", "evicted_eph_zpages"])?;
+        std::fs::remove_file(&path).map_err(|error| format!("{path}: {error}"))?;
+        let left = module::counters()?["eph_zpages"];
+        if left != 0 {
+            return Err(format!("{left} pages of a removed file are left"));
+        }
+        Ok(())
+    })
+}
+
+/// `removal FILES PAGES`: what the removal of a cached file costs, alone and beside that many pages.
+fn removal(words: &[&str]) -> Outcome {
+    let [files, beside] = words else {
+        return Err("FILES PAGES".into());
+    };
+    let (files, beside) = (number(files)?, number(beside)?);
+    with_module("admit=all max_pool_percent=60", || {
+        dropped::removal(files, beside)
+    })
+}
+
+/// `damage records|zpages PAGES`: bits of what is stored flip. Where names of pages are lost the module stays until no
+/// swap device may have older ones.
+fn damage(words: &[&str]) -> Outcome {
+    let [what, pages] = words else {
+        return Err("records|zpages PAGES".into());
+    };
+    module::load("max_pool_percent=60")?;
+    let result = ended(spawn(&["damage", what, pages])?, false).and_then(|()| {
+        let c = module::counters()?;
+        println!(
+            "damaged {} repairs {} lost {} and {} entries, {} blocks, {} frames",
+            c["damaged"],
+            c["repairs"],
+            c["lost_pages"],
+            c["lost_entries"],
+            c["lost_blocks"],
+            c["lost_frames"]
+        );
+        module::check_sums()?;
+        if (c["lost_pages"] != 0) != module::set("active", "N").is_err() {
+            return Err(format!("active=N with lost pages: {c:?}"));
+        }
+        if c["lost_pages"] != 0 {
+            sys::swapoff(sys::SWAP)?;
+            sys::swapon(sys::SWAP)?;
+        }
+        Ok(())
+    });
+    result.and(module::unload())
 }
 
 /// `refuse`: bad parameters are refused with a message, and nothing stays behind.

@@ -148,6 +148,31 @@ impl Region {
         unsafe { &mut *at.cast::<[u64; 512]>() }
     }
 
+    /// Keeps all pages in RAM.
+    pub(crate) fn lock(&self) -> Result<(), String> {
+        // SAFETY: pins the mapping; no byte changes.
+        let result = unsafe { libc::mlock(self.start.cast(), self.pages * 4096) };
+        check("mlock", result.into())
+    }
+
+    /// A word of the first page that somebody outside changes.
+    pub(crate) fn volatile_word(&self, number: usize) -> u64 {
+        assert!(number < 512);
+        // SAFETY: inside the mapping.
+        let at = unsafe { self.start.cast::<u64>().add(number) };
+        // SAFETY: mapped and aligned; any bytes are a word.
+        unsafe { at.read_volatile() }
+    }
+
+    /// Writes a page to the start of a file; false where the page cannot be read.
+    pub(crate) fn write_page(&self, number: usize, file: i32) -> bool {
+        assert!(number < self.pages);
+        // SAFETY: inside the mapping.
+        let at = unsafe { self.start.add(number * 4096) };
+        // SAFETY: the kernel reads the page, or says that it cannot.
+        unsafe { libc::pwrite(file, at.cast(), 4096, 0) == 4096 }
+    }
+
     /// Gives advice about some pages.
     pub(crate) fn advise(&self, first: usize, pages: usize, advice: i32) -> Result<(), String> {
         assert!(first + pages <= self.pages);
@@ -227,6 +252,30 @@ pub(crate) fn unlock_all_memory() -> Result<(), String> {
     // SAFETY: as above.
     let result = unsafe { libc::munlockall() };
     check("munlockall", result.into())
+}
+
+/// Has reclaim drop a file's pages: they are read, and paged out by a mapping.
+pub(crate) fn page_out(file: &std::fs::File, pages: usize) -> Result<(), String> {
+    let bytes = pages * 4096;
+    // SAFETY: asks for a new mapping.
+    let map = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if map == libc::MAP_FAILED {
+        return Err(format!("mmap: {}", io::Error::last_os_error()));
+    }
+    // SAFETY: mapped above; what is paged out is read again.
+    let result = unsafe { libc::madvise(map, bytes, libc::MADV_PAGEOUT) };
+    // SAFETY: mapped above, and nothing refers to it.
+    unsafe { libc::munmap(map, bytes) };
+    check("madvise", result.into())
 }
 
 /// Gives advice about all of a file.

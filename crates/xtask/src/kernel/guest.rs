@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::plans::{CpusRun, Plan};
 use super::verdict::Verdict;
-use super::{Kind, Places, build};
+use super::{Kind, Places, build, flips};
 use crate::command;
 
 /// Bytes of the swap disk and of the disk with the file system; they take what is written.
@@ -184,7 +184,17 @@ fn boot(places: &Places, plan: &Plan) -> Result<Verdict, String> {
         let path = root.join("plan");
         fs::write(&path, plan.lines.join("\n")).map_err(|error| said(&path, error))
     })?;
-    let mut guest = qemu(places, &folder, plan.ram_mib, plan.cpus, plan.cpus_run)
+    let ram = folder.path("ram");
+    let mut command = qemu(places, &folder, plan.ram_mib, plan.cpus, plan.cpus_run);
+    if plan.is_damaged() {
+        let backend = format!(
+            "memory-backend-file,id=ram,share=on,size={}M,mem-path={}",
+            plan.ram_mib,
+            ram.display()
+        );
+        command.args(["-object", &backend, "-machine", "memory-backend=ram"]);
+    }
+    let mut guest = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -193,7 +203,7 @@ fn boot(places: &Places, plan: &Plan) -> Result<Verdict, String> {
     let log = places.cache.join(format!("{}.log", plan.name));
     let limit = Duration::from_secs(plan.minutes * 60);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| listen(console, &log));
+        let reader = scope.spawn(|| listen(console, &log, &ram));
         wait(&mut guest, limit)?;
         reader
             .join()
@@ -202,7 +212,7 @@ fn boot(places: &Places, plan: &Plan) -> Result<Verdict, String> {
 }
 
 /// Reads the console, keeps it in a file, and shows what the tests say.
-fn listen(console: impl std::io::Read, log: &Path) -> Result<Verdict, String> {
+fn listen(console: impl std::io::Read, log: &Path, ram: &Path) -> Result<Verdict, String> {
     let mut file = File::create(log).map_err(|error| said(log, error))?;
     let mut verdict = Verdict::default();
     let mut lines = BufReader::new(console);
@@ -219,6 +229,7 @@ fn listen(console: impl std::io::Read, log: &Path) -> Result<Verdict, String> {
         let line = String::from_utf8_lossy(&bytes);
         let line = line.trim_end();
         verdict.read(line);
+        flips::answer(ram, line);
         if let Some(said) = line.strip_prefix("@@ pass ") {
             println!("  {said}");
         }

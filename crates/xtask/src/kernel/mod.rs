@@ -4,6 +4,7 @@
 //! program) → `guest` (one boot) → `verdict` (what its console says). `plans` says which guests there are.
 
 mod build;
+mod flips;
 mod guest;
 mod packages;
 mod plans;

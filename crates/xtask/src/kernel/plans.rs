@@ -48,6 +48,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether bits of its memory are to be flipped from outside.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.lines.iter().any(|line| line.starts_with("damage"))
+    }
+}
+
 const ALLOCATORS: [&str; 4] = ["block", "zbud", "ztri", "zsmalloc"];
 const COMPRESSORS: [&str; 2] = ["lz4", "zstd"];
 
@@ -81,6 +88,16 @@ pub(super) fn tests(full: bool, debug: bool) -> Vec<Plan> {
             "torture 150 2 5 none allocator=zsmalloc compressor=zstd high_percent=50 low_percent=30",
         ],
     ));
+    plans.push(Plan::new("sparse", 128, 2, &["sparse 400"]));
+    plans.push(Plan::new(
+        "damage",
+        128,
+        2,
+        &["damage zpages 12000", "damage records 12000"],
+    ));
+    let mut removal = Plan::new("removal", 256, 1, &["removal 300 16000"]);
+    removal.cpus_run = CpusRun::Counted;
+    plans.push(removal);
     if full {
         plans.extend(long());
     }

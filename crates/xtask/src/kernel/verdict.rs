@@ -19,13 +19,16 @@ const ALARMS: &[&str] = &[
     "Kernel panic",
     "frames are leaked",
     "were left after swapoff",
-    "is damaged in memory",
+    DAMAGED,
     "Bad page",
     "bad swap",
     "Bad swap",
     "EXT4-fs error",
     "Unused swap offset",
 ];
+
+/// What a kernel says whose memory was damaged on purpose.
+const DAMAGED: &str = "is damaged in memory";
 
 /// What is said in these words and is no alarm.
 const HARMLESS: &[&str] = &["Lock dependency validator"];
@@ -38,6 +41,8 @@ pub(super) struct Verdict {
     pub(super) alarms: Vec<String>,
     /// Results of measurements.
     pub(super) rows: Vec<String>,
+    /// Bits of its memory were flipped.
+    pub(super) flipped: bool,
     /// It came to its end.
     pub(super) ended: bool,
 }
@@ -52,11 +57,14 @@ impl Verdict {
                 self.failed.push(what.to_owned());
             } else if let Some(row) = said.strip_prefix("row ") {
                 self.rows.push(row.to_owned());
+            } else if said.starts_with("flip ") {
+                self.flipped = true;
             } else if said == "end" {
                 self.ended = true;
             }
         } else if ALARMS.iter().any(|alarm| line.contains(alarm))
             && !HARMLESS.iter().any(|harmless| line.contains(harmless))
+            && !(self.flipped && line.contains(DAMAGED))
         {
             self.alarms.push(line.to_owned());
         }
@@ -126,6 +134,14 @@ mod tests {
             "@@ end",
         ];
         assert!(judged(&warned, 1).unwrap_err().contains("zswap.c:1"));
+        let damaged = [
+            "[ 1.0] zcache: what is stored is damaged in memory",
+            pass,
+            "@@ end",
+        ];
+        assert!(judged(&damaged, 1).is_err());
+        let on_purpose = ["@@ flip records", damaged[0], pass, "@@ end"];
+        assert_eq!(judged(&on_purpose, 1), Ok(()));
         let leaked = ["[ 1.0] zcache: 3 frames are leaked", pass, "@@ end"];
         assert!(judged(&leaked, 1).is_err());
     }
