@@ -11,6 +11,15 @@ static HEAP: CountedHeap = CountedHeap::new();
 /// has.
 const TOLERANCE_BYTES: u64 = 4 << 10;
 
+/// What there was before a store was opened.
+#[derive(Clone, Copy)]
+struct Before {
+    heap_bytes: u64,
+    /// Of that, the working memory that is kept for the next operation of any
+    /// store, and that every store counts.
+    kept_bytes: u64,
+}
+
 fn page(number: u64) -> Page {
     let mut state = number;
     let mut page = [7; PAGE_SIZE];
@@ -25,10 +34,10 @@ fn page(number: u64) -> Page {
 }
 
 /// Compares both figures, and the two sums of the statistics.
-fn check(store: &Store, heap_before: u64, when: &str) -> Stats {
+fn check(store: &Store, before: Before, when: &str) -> Stats {
     // The store itself lies on the stack, and is counted as if it did not.
-    let heap = HEAP.bytes() - heap_before + size_of::<Store>() as u64;
-    let said = store.overhead_bytes();
+    let heap = HEAP.bytes() - before.heap_bytes + size_of::<Store>() as u64;
+    let said = store.overhead_bytes() - before.kept_bytes;
     assert!(
         heap.abs_diff(said) <= TOLERANCE_BYTES,
         "{when}: {heap} bytes of the heap, {said} counted"
@@ -60,21 +69,24 @@ fn config(shards: usize) -> StoreConfig {
     }
 }
 
-fn use_and_drop(shards: usize) {
+fn use_and_drop(shards: usize, kept_bytes: u64) {
     let mut handles: Vec<Handle> = Vec::with_capacity(20_000);
     let mut pools = Vec::with_capacity(1000);
-    let heap_before = HEAP.bytes();
+    let before = Before {
+        heap_bytes: HEAP.bytes(),
+        kept_bytes,
+    };
     let store = Store::open(config(shards)).unwrap();
-    check(&store, heap_before, "open");
+    check(&store, before, "open");
     work(|| {
         while let Ok(handle) = store.insert(&page(handles.len() as u64)) {
             handles.push(handle);
         }
     });
-    let full = check(&store, heap_before, "full");
+    let full = check(&store, before, "full");
     assert!(full.pool_bytes > 6 << 20, "{full:?}");
     handles.drain(..).for_each(|handle| store.release(handle));
-    check(&store, heap_before, "emptied");
+    check(&store, before, "emptied");
 
     pools.extend((0..1000).map(|_| store.create_pool(PoolKind::Persistent)));
     work(|| {
@@ -92,21 +104,27 @@ fn use_and_drop(shards: usize) {
     }
     let padding = [7u8; 6000];
     store.on_event(move |_| assert_eq!(padding[0], 7));
-    check(&store, heap_before, "with a hook, after a thousand pools");
+    check(&store, before, "with a hook, after a thousand pools");
     drop(store);
-    assert_eq!(HEAP.bytes(), heap_before, "{shards} shards, dropped");
+    assert_eq!(HEAP.bytes(), before.heap_bytes, "{shards} shards, dropped");
 }
 
 #[test]
 fn the_heap_that_a_store_takes_is_what_it_counts_and_goes_with_it() {
-    // What the process keeps comes with its first store and its first thread.
+    // What the process keeps comes with its first store and its first operations.
     let first = Store::open(config(1)).unwrap();
+    let none_kept = first.overhead_bytes();
     work(|| {
         let handle = first.insert(&page(0)).unwrap();
         first.load(handle, &mut [0; PAGE_SIZE]).unwrap();
     });
+    let handles: Vec<Handle> = (0..500)
+        .map_while(|n| first.insert(&page(n)).ok())
+        .collect();
+    handles.into_iter().for_each(|handle| first.release(handle));
     drop(first);
+    let kept_bytes = Store::open(config(1)).unwrap().overhead_bytes() - none_kept;
     for shards in [1, 4, 64] {
-        use_and_drop(shards);
+        use_and_drop(shards, kept_bytes);
     }
 }
