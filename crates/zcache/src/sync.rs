@@ -14,13 +14,14 @@ pub(crate) mod local;
 #[cfg(not(feature = "schedules"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
 #[cfg(not(feature = "schedules"))]
-pub(crate) use std::{thread_local, time::Instant};
+pub(crate) use std::{thread::yield_now, thread_local, time::Instant};
 
 #[cfg(feature = "schedules")]
 pub(crate) use clock::Instant;
 #[cfg(feature = "schedules")]
 pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard, RwLock, atomic},
+    thread::yield_now,
     thread_local,
 };
 

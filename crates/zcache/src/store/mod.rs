@@ -32,12 +32,13 @@ pub use coding::training::Trained;
 pub use events::Event;
 pub use reclaim::Reclaimed;
 
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 #[cfg(feature = "schedules")]
 use crate::sync::local::LocalCell;
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use crate::sync::{Arc, Instant, Mutex, MutexGuard, PoisonError, RwLock, yield_now};
 use std::cell::Cell;
-use std::time::Instant;
+use std::sync::TryLockError;
+use std::time::Duration;
 
 use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Zpage};
 
@@ -65,6 +66,10 @@ use seed::Seed;
 /// so that pages evicted together share blocks and come back by few reads.
 const SHARD_RUN_PAGES: u32 = 64;
 
+/// A thread that holds a lock again and again waits this long at most for those who
+/// want it too.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(1);
+
 /// A page has shrunk when its zpage is no larger: five of them share a block of
 /// four frames.
 const SHRUNK_BYTES: usize = 3072;
@@ -76,6 +81,8 @@ pub struct Store {
     fresh: Fresh,
     /// Cold blocks that are away refer to it.
     shards: Arc<[Mutex<Part>]>,
+    /// Threads that wait for each shard.
+    waiting: Box<[AtomicU32]>,
     shard_bits: u32,
     /// What hashes of keys depend on.
     seed: Seed,
@@ -157,11 +164,16 @@ impl Store {
             .map(|_| Mutex::new(Part::new(config, count, seed, &budget)))
             .collect();
         let name_bytes = swap_name.as_ref().map_or(0, String::capacity);
-        let own = size_of::<Store>() + size_of_val(&*shards) + size_of::<Budget>() + name_bytes;
+        let own = size_of::<Store>()
+            + size_of_val(&*shards)
+            + count * size_of::<AtomicU32>()
+            + size_of::<Budget>()
+            + name_bytes;
         budget.charge_overhead(own as u64);
         Ok(Store {
             fresh: Fresh::new(config.codec, config.pool_bytes_max, tier.is_some()),
             shards,
+            waiting: (0..count).map(|_| AtomicU32::new(0)).collect(),
             seed,
             shard_bits: count.trailing_zeros(),
             swap: tier.map(|(tier, bytes_max)| Swap::new(tier, bytes_max, config, &budget)),
@@ -378,7 +390,32 @@ impl Store {
     }
 
     fn part(&self, number: usize) -> Locked<'_> {
-        Locked::new(lock(&self.shards[number]))
+        let shard = &self.shards[number];
+        let part = match shard.try_lock() {
+            Ok(part) => part,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                let waiting = &self.waiting[number];
+                waiting.fetch_add(1, Relaxed);
+                let part = lock(shard);
+                waiting.fetch_sub(1, Relaxed);
+                part
+            }
+        };
+        Locked::new(part)
+    }
+
+    /// Lets those who wait for a shard have it, whose lock this thread is about to
+    /// take again and again.
+    fn give_way(&self, number: usize) {
+        let waiting = &self.waiting[number];
+        if waiting.load(Relaxed) == 0 {
+            return;
+        }
+        let start = Instant::now();
+        while waiting.load(Relaxed) != 0 && start.elapsed() < GIVE_WAY_MAX {
+            yield_now();
+        }
     }
 
     fn part_of(&self, handle: Handle) -> (Locked<'_>, EntryToken) {

@@ -324,8 +324,7 @@ impl Store {
                 if flushed.is_whole {
                     break;
                 }
-                // Whoever waits for the lock has it now.
-                std::thread::yield_now();
+                self.give_way(number);
             }
         }
         pages
