@@ -40,6 +40,9 @@ pub(crate) struct Counts {
     /// them.
     pub(crate) unnamed_pages: AtomicU64,
     pub(crate) writeback_pages: AtomicU64,
+    /// Blocks that were to leave and stayed without the tier having been asked: the
+    /// core counts them as failed.
+    pub(crate) blocks_not_tried: AtomicU64,
     pub(crate) writeback_retries_held_back: AtomicU64,
     pub(crate) swapin_pages: AtomicU64,
     pub(crate) swapin_reads: AtomicU64,
@@ -173,6 +176,8 @@ pub(crate) fn stats(store: &Store) -> Stats {
     stats.overwritten_pages += late;
     stats.put_to_flush_pages = stats.put_to_flush_pages.saturating_sub(late);
     stats.flushed_pages = stats.flushed_pages.saturating_sub(stats.taken_pages);
+    let not_tried = get(&counts.blocks_not_tried);
+    stats.writeback_failures = stats.writeback_failures.saturating_sub(not_tried);
     let unnamed = get(&counts.unnamed_pages);
     stats.released_pages = stats.released_pages.saturating_sub(unnamed);
     let memory = Memory::of(store);

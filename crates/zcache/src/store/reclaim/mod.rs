@@ -317,7 +317,7 @@ impl Store {
             return Step::Stopped(Stop::NoMemory);
         };
         let mut batch = Batch::begin(self, swap, number);
-        let filled = batch.fill(bytes, buffer.bytes_mut(), done);
+        let filled = batch.fill(bytes, buffer.bytes_mut());
         if batch.is_empty() {
             return match filled {
                 Ok(()) => Step::Empty,
