@@ -10,9 +10,9 @@
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
 //!
-//! Lock order: who takes a slot for a dictionary, pools, one shard, the slots of
-//! the tier or the dictionaries. No tier is called, nothing is encoded and no
-//! hook runs under any of them.
+//! Lock order: who takes a slot for a dictionary, pools, one shard, then one of the
+//! slots of the tier, its health and the dictionaries. No tier is called, nothing is
+//! encoded and no hook runs under any of them.
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
@@ -69,6 +69,11 @@ const SHARD_RUN_PAGES: u32 = 64;
 /// A thread that holds a lock again and again waits this long at most for those who
 /// want it too.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(1);
+
+/// Ephemeral blocks of any shard that are dropped for one persistent page at most.
+/// A page needs a few frames, and a block has one at least: more go only where other
+/// threads take what becomes free. Then the page is refused and counted as such.
+const DISPLACED_BLOCKS_MAX: u32 = 64;
 
 /// A page has shrunk when its zpage is no larger: five of them share a block of
 /// four frames.
@@ -200,15 +205,8 @@ impl Store {
     pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
         let number = self.shard_of_thread();
         self.encode(Some(&self.dictionaries.handles), page, |kind, zpage| {
-            let result = self.insert_encoded(number, zpage);
-            let result = match result {
-                Err(Rejected::PoolFull)
-                    if self.displace_ephemeral(number, PoolKind::Persistent) =>
-                {
-                    self.insert_encoded(number, zpage)
-                }
-                result => result,
-            };
+            let result =
+                self.store_displacing(PoolKind::Persistent, || self.insert_encoded(number, zpage));
             let result = match (result, &self.swap) {
                 (Err(Rejected::PoolFull), Some(swap)) if swap.was_forked() => Err(Rejected::Forked),
                 (result, _) => result,
@@ -438,18 +436,39 @@ impl Store {
         run as usize & (self.shards.len() - 1)
     }
 
-    /// Drops ephemeral blocks of other shards so that a page fits into this
-    /// one, whose own the core has already dropped. False when there are none.
-    fn displace_ephemeral(&self, number: usize, by: PoolKind) -> bool {
-        let mut others = (0..self.shards.len()).filter(|other| *other != number);
-        others.any(|other| {
-            let mut part = self.part(other);
+    /// Stores a page. While it finds no room, drops ephemeral blocks, which may lie in
+    /// any shard, and tries again. An ephemeral page displaces one other block at most.
+    fn store_displacing<T>(
+        &self,
+        by: PoolKind,
+        store: impl Fn() -> Result<T, Rejected>,
+    ) -> Result<T, Rejected> {
+        let blocks_max = match by {
+            PoolKind::Persistent => DISPLACED_BLOCKS_MAX,
+            PoolKind::Ephemeral => 1,
+        };
+        let mut result = store();
+        for _ in 0..blocks_max {
+            if !matches!(result, Err(Rejected::PoolFull)) || !self.displace_ephemeral(by) {
+                break;
+            }
+            result = store();
+        }
+        result
+    }
+
+    /// Drops an ephemeral block of the next shard that has one. False when none has.
+    fn displace_ephemeral(&self, by: PoolKind) -> bool {
+        self.shards_in_turn().any(|number| {
+            let mut part = self.part(number);
             let Part { core, frames, .. } = &mut *part;
             let dropped = core.drop_oldest_ephemeral(frames).is_some();
             if dropped {
                 frames.trim();
-                let eaten = u64::from(by == PoolKind::Persistent);
-                self.counts.pers_ate_eph.fetch_add(eaten, Relaxed);
+                add(
+                    &self.counts.pers_ate_eph,
+                    u64::from(by == PoolKind::Persistent),
+                );
             }
             dropped
         })

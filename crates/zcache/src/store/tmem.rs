@@ -124,12 +124,9 @@ impl Store {
         // store pages too.
         let put = || {
             self.encode(scope.as_ref(), page, |kind, zpage| {
-                let result = match self.put_encoded(number, key, zpage, &older) {
-                    Err(Rejected::PoolFull) if self.displace_ephemeral(number, key.pool.kind()) => {
-                        self.put_encoded(number, key, zpage, &older)
-                    }
-                    result => result,
-                };
+                let result = self.store_displacing(key.pool.kind(), || {
+                    self.put_encoded(number, key, zpage, &older)
+                });
                 (kind, result)
             })
         };
