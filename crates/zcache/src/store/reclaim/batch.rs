@@ -11,10 +11,13 @@
 
 use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
+use super::bounds::{WRITE_SECTORS_MAX, frame_bytes};
+use super::outcome::Reclaimed;
 use super::swap::{Growth, Swap, Verdict};
-use super::{Reclaimed, WRITE_SECTORS_MAX, frame_bytes};
+use crate::store::Store;
 use crate::store::counts::add;
-use crate::store::{Part, Store, lock};
+use crate::store::part::Part;
+use crate::sync::lock;
 use crate::tier::{Places, SECTOR_SIZE, TierError, TierWrite};
 
 /// Blocks that are passed over in one batch, because they are too long for the
