@@ -5,7 +5,7 @@
 //! every lock, placed by the core of one shard, aged there with its block,
 //! written back by [`Store::reclaim`] and read by [`Store::load`].
 //!
-//! - the equations of [`Stats::validate`]
+//! - the equations of [`Stats::validate`](crate::Stats::validate)
 //! - A page whose last acknowledged copy is in RAM is never dropped, unless it
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
@@ -327,7 +327,7 @@ impl Store {
 
     /// Walks everything and checks the core's equations. For tests: it takes time in
     /// proportion to what is stored, with each shard locked in turn.
-    /// [`Stats::validate`] checks the store's own, at rest.
+    /// [`Stats::validate`](crate::Stats::validate) checks the store's own, at rest.
     ///
     /// In builds with debug assertions this happens by itself, at intervals and
     /// when the store is dropped, and panics where an equation does not hold.
