@@ -294,3 +294,19 @@ fn entries_name_their_keys_and_a_cleared_shard_is_as_new() {
         }
     }
 }
+
+#[test]
+fn a_page_with_more_references_than_can_be_counted_stays() {
+    let mut arena = Arena::new(100);
+    let mut shard = Shard::new(Allocator::Block);
+    let token = shard.insert(&mut arena, zpage(&[1; 9])).unwrap();
+    for _ in 0..1 << 25 {
+        assert!(shard.retain(&mut arena, token));
+    }
+    assert_eq!(shard.release(&mut arena, token), Some((1 << 25) - 2));
+    for _ in 0..1 << 25 {
+        shard.release(&mut arena, token);
+    }
+    assert!(shard.load(&arena, token).is_some());
+    shard.destroy(&mut arena);
+}

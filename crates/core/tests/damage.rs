@@ -8,6 +8,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 
 use common::{Arena, Random, SeedOnPanic, seeds};
+use zcache_core::Run;
 use zcache_core::{
     Allocator, CodecId, EntryToken, Found, Frames, Key, Kind, ObjectId, PoolId, Shard, Slot,
     WriteFailed, WritebackEnd, WritebackPlan, Zpage,
@@ -222,7 +223,7 @@ impl World {
     }
 }
 
-fn run(seed: u64, allocator: Allocator, flips: u32) -> (usize, u64) {
+fn run(seed: u64, allocator: Allocator, flips: u32, longest: Run) -> (usize, u64) {
     let _seed = SeedOnPanic(seed);
     let mut world = World::new(seed, allocator);
     for _ in 0..40_000 {
@@ -231,7 +232,7 @@ fn run(seed: u64, allocator: Allocator, flips: u32) -> (usize, u64) {
     world.shard.validate(&world.arena).unwrap();
     assert_eq!(world.compare(), 0);
     for flip in 0..flips {
-        world.arena.flip_any_bit(&mut world.random);
+        world.arena.flip_any_bit(&mut world.random, longest);
         for _ in 0..100 {
             world.step();
         }
@@ -254,7 +255,7 @@ fn a_flipped_bit_anywhere_costs_what_it_says_and_never_a_panic() {
     let mut all = (0, 0);
     for allocator in Allocator::ALL {
         for seed in seeds(4) {
-            let (wrong, repairs) = run(seed, allocator, 60);
+            let (wrong, repairs) = run(seed, allocator, 60, Run::of_frames(8));
             all = (all.0 + wrong, all.1 + repairs);
         }
     }
@@ -263,4 +264,15 @@ fn a_flipped_bit_anywhere_costs_what_it_says_and_never_a_panic() {
         all.0 > 0 && all.1 > 20,
         "the test has damaged nothing: {all:?}"
     );
+}
+
+#[test]
+fn a_flipped_bit_of_a_table_is_never_believed() {
+    let mut repairs = 0;
+    for seed in seeds(12) {
+        // Blocks of this allocator are longer than a table's frame.
+        repairs += run(seed, Allocator::Block, 100, Run::FRAME).1;
+    }
+    println!("{repairs} repairs");
+    assert!(repairs > 100, "{repairs}");
 }

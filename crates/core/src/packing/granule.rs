@@ -23,7 +23,7 @@ use super::{BINS, Packing, Placed, Site};
 use crate::frames::{Frames, Run};
 use crate::tables::block::Fill;
 use crate::tables::entry::Entries;
-use crate::tables::members::Gap;
+use crate::tables::members::{Gap, walk_from};
 use crate::tables::{Checked, Damaged, ensure};
 
 /// Bytes in a granule.
@@ -199,10 +199,17 @@ fn compact<F: Frames>(
     site: Site,
     used: usize,
 ) -> Checked<Parts> {
+    // Nothing moves before it is known where everything lies.
+    let mut granules_found = 0;
+    for member in walk_from(&*frames, entries, site.block, Ok(site.first)) {
+        let (_, span) = member?;
+        ensure(span.end() <= Run::BLOCK.bytes())?;
+        granules_found += granules(span.len);
+    }
+    ensure(granules_found == used)?;
     let (mut to, mut next) = (0, site.first);
     while let Some(entry) = next {
         let (span, behind) = entries.slide(frames, entry, site.block, to * GRANULE)?;
-        ensure(span.offset >= to * GRANULE && span.end() <= Run::BLOCK.bytes())?;
         if span.offset != to * GRANULE {
             let bytes = frames.bytes_mut(site.frame, Run::BLOCK);
             bytes.copy_within(span.offset..span.end(), to * GRANULE);
@@ -210,7 +217,6 @@ fn compact<F: Frames>(
         to += granules(span.len);
         next = behind;
     }
-    ensure(to == used)?;
     Ok(Parts {
         used,
         tail: used,

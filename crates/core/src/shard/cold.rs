@@ -189,8 +189,8 @@ impl Shard {
             state: State::InRam(frame),
             ..block
         };
-        self.age_as_cold(frames, token, &block)?;
         self.bin(frames, token, &block)?;
+        self.age_as_cold(frames, token, &block)?;
         Ok(0)
     }
 
@@ -205,8 +205,8 @@ impl Shard {
             cold: true,
             ..*block
         };
-        self.blocks.write(frames, token, &block)?;
-        self.lists.cold[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token)
+        self.lists.cold[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token)?;
+        self.blocks.write(frames, token, &block)
     }
 }
 

@@ -78,16 +78,18 @@ impl Shard {
         self.unbin(frames, token, &block)?;
         let leaving = Block {
             state: State::Writing(frame),
+            evacuated: true,
             ..block
         };
         self.blocks.write(frames, token, &leaving)?;
         done.zpages += self.move_out(frames, token, frame, kind)?;
         let left = Block {
             state: State::InRam(frame),
+            evacuated: false,
             ..self.blocks.expect(frames, token)?
         };
-        self.blocks.write(frames, token, &left)?;
         self.bin(frames, token, &left)?;
+        self.blocks.write(frames, token, &left)?;
         if left.live != 0 {
             self.counters.evacuations_stuck += 1;
             return Ok(false);

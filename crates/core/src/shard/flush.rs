@@ -5,11 +5,12 @@
 //!
 //! Does not: see pages that are put between two parts of a flush as others than those that were there.
 
-use super::Shard;
+use super::{Flushing, Shard};
 use crate::frames::Frames;
 use crate::ids::{EntryToken, ObjectId, PoolId};
 use crate::tables::entry::{Entry, Owner};
-use crate::tables::object::ObjectToken;
+use crate::tables::table::is_free;
+use crate::tables::tokens::ObjectToken;
 use crate::tables::{Checked, Damaged};
 
 /// What a part of a flush came to.
@@ -41,12 +42,15 @@ impl Shard {
         object: ObjectId,
         pages_max: u32,
     ) -> Flushed {
-        self.flush_part(frames, pages_max, |shard, frames| {
-            match shard.find_object(frames, pool, object)? {
+        self.flush_part(
+            frames,
+            Flushing::Object,
+            pages_max,
+            |shard, frames| match shard.find_object(frames, pool, object)? {
                 Some(object) => shard.first_page(frames, object).map(Some),
                 None => Ok(None),
-            }
-        })
+            },
+        )
     }
 
     /// Frees every page of a pool; how many there were.
@@ -61,7 +65,7 @@ impl Shard {
         pool: PoolId,
         pages_max: u32,
     ) -> Flushed {
-        self.flush_part(frames, pages_max, |shard, frames| {
+        self.flush_part(frames, Flushing::Pool, pages_max, |shard, frames| {
             let Some(pool) = shard.find_pool(frames, pool)? else {
                 return Ok(None);
             };
@@ -152,10 +156,12 @@ impl Shard {
     fn flush_part<F: Frames>(
         &mut self,
         frames: &mut F,
+        what: Flushing,
         pages_max: u32,
         mut next: impl FnMut(&Shard, &F) -> Checked<Option<EntryToken>>,
     ) -> Flushed {
         let before = self.counters.flushed;
+        self.flushing = what;
         let is_whole = self.sound(frames, |shard, frames| {
             while shard.counters.flushed - before < u64::from(pages_max) {
                 let Some(token) = next(shard, frames)? else {
@@ -166,6 +172,7 @@ impl Shard {
             }
             Ok(false)
         });
+        self.flushing = Flushing::Pages;
         Flushed {
             pages: (self.counters.flushed - before) as u32,
             is_whole: is_whole.unwrap_or(true),
@@ -179,7 +186,7 @@ impl Shard {
     fn has_pages<F: Frames>(&self, frames: &F, object: ObjectToken) -> Checked<bool> {
         // With the last of its frame's objects the record's frame is gone.
         let record = self.objects.find(frames, object)?;
-        Ok(record.is_some() && self.objects.extent(frames, object)?.pages != 0)
+        Ok(record.is_some_and(|record| !is_free(record)))
     }
 }
 

@@ -37,17 +37,15 @@ impl Shard {
         }
     }
 
-    /// One more reference; false when there is no such handle, or it has 2^25 - 1 references already.
+    /// One more reference; false when there is no such handle. One that comes to have 2^25 - 1 keeps its page for ever.
     pub fn retain(&mut self, frames: &mut impl Frames, entry: EntryToken) -> bool {
         self.sound(frames, |shard, frames| {
             let Some((handle, references)) = shard.handle(frames, entry)? else {
                 return Ok(false);
             };
-            // Only a handle that is lost has them all.
-            if references >= REFERENCES_MAX - 1 {
-                return Ok(references == REFERENCES_MAX);
+            if references < REFERENCES_MAX {
+                shard.set_references(frames, entry, &handle, references + 1)?;
             }
-            shard.set_references(frames, entry, &handle, references + 1)?;
             Ok(true)
         })
         .unwrap_or(true)

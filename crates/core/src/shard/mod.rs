@@ -38,6 +38,7 @@ use crate::exchange::Watermarks;
 use crate::frames::Frames;
 use crate::ids::{CodecId, Kind};
 use crate::packing::{Allocator, BINS};
+use crate::tables::Checked;
 use crate::tables::bins::Bins;
 use crate::tables::block::{BlockTable, State};
 use crate::tables::entry::Entries;
@@ -64,6 +65,12 @@ pub struct Shard {
     lists: Lists,
     /// The generation of the next block.
     generation: u32,
+    /// Damage was met where nothing had to be done again for it.
+    repair_due: bool,
+    /// Damage took pools with their names, so none that is not found is told to be missing.
+    pools_lost: bool,
+    /// What is being flushed, so that its end is no loss.
+    flushing: Flushing,
     watermarks: Watermarks,
     /// Whether the high watermark was passed and the low one not yet reached.
     reclaiming: bool,
@@ -71,6 +78,14 @@ pub struct Shard {
     /// Zpages of each codec, wherever they are.
     codec_zpages: [u32; CodecId::COUNT as usize],
     counters: Counters,
+}
+
+/// What a flush is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flushing {
+    Pages,
+    Object,
+    Pool,
 }
 
 /// The lists and bins that blocks are in; each follows from the block's record.
@@ -140,6 +155,9 @@ impl Shard {
             pool_index: Index::new(seed),
             lists: Lists::new(),
             generation: 0,
+            repair_due: false,
+            pools_lost: false,
+            flushing: Flushing::Pages,
             watermarks: Watermarks::NEVER,
             reclaiming: false,
             usage: Usage::ZERO,
@@ -170,6 +188,8 @@ impl Shard {
         self.object_index.destroy(frames);
         self.pool_index.destroy(frames);
         self.lists.clear();
+        self.repair_due = false;
+        self.pools_lost = false;
         self.watermarks = Watermarks::NEVER;
         self.reclaiming = false;
         self.usage = Usage::ZERO;
@@ -228,6 +248,12 @@ impl Shard {
             + self.page_index.frames()
             + self.object_index.frames()
             + self.pool_index.frames()
+    }
+
+    /// Takes note of how a record was given back that is free already: damage in its table's lists is no reason to do the
+    /// operation again.
+    fn given_back(&mut self, done: Checked<()>) {
+        self.repair_due |= done.is_err();
     }
 
     fn kind_usage(&mut self, kind: Kind) -> &mut KindUsage {

@@ -122,7 +122,8 @@ impl Shard {
             }),
         };
         let Some(owner) = owner else {
-            self.entries.release(frames, token)?;
+            let done = self.entries.give_back(frames, token);
+            self.given_back(done);
             return Ok(Err(Refused::NoMetadata));
         };
         match self.place_content(frames, address.kind(), token, page)? {
@@ -134,7 +135,8 @@ impl Shard {
                 if let Owner::Key { object, .. } = owner {
                     self.free_object_if_empty(frames, object)?;
                 }
-                self.entries.release(frames, token)?;
+                let done = self.entries.give_back(frames, token);
+                self.given_back(done);
                 Ok(Err(refused))
             }
         }
@@ -227,13 +229,16 @@ impl Shard {
                 self.usage.tmem_pages -= 1;
             }
         }
+        self.entries.clear(frames, token)?;
         match entry.content {
             Content::Same { .. } | Content::Word { .. } => self.usage.same_filled_pages -= 1,
             Content::Bytes { codec, .. } => self.codec_zpages[usize::from(codec.get())] -= 1,
             Content::Lost => self.usage.lost_pages -= 1,
         }
         self.usage.entries -= 1;
-        self.entries.release(frames, token)
+        let done = self.entries.give_back(frames, token);
+        self.given_back(done);
+        Ok(())
     }
 
     /// Where an entry's page is.

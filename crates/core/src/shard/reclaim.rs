@@ -175,9 +175,8 @@ impl Shard {
         let ended = self.sound(frames, |shard, frames| {
             let block = shard.blocks.expect(frames, token)?;
             let State::Writing(frame) = block.state else {
-                // What was done before the damage was met has made it so; a home that is wrong has met none.
                 assert!(
-                    shard.counters.repairs > 0,
+                    block.state == State::Dead,
                     "a block was given back that was not handed out: {block:?}"
                 );
                 return Err(Damaged::Known);
@@ -213,7 +212,9 @@ impl Shard {
             };
             let freed = &mut shard.lists.freed;
             freed.remove(frames, &mut shard.blocks, AGE_LINKS, token)?;
-            shard.blocks.release(frames, token)?;
+            shard.blocks.clear(frames, token)?;
+            let done = shard.blocks.free(frames, token);
+            shard.given_back(done);
             Ok(Some((slot, shard.allocator.run(block.fill))))
         });
         taken.ok().flatten()
@@ -255,8 +256,8 @@ impl Shard {
             state: State::InTier(slot),
             ..*block
         };
-        self.blocks.write(frames, token, &in_tier)?;
         self.bin_tier(frames, token, &in_tier)?;
+        self.blocks.write(frames, token, &in_tier)?;
         let usage = self.kind_usage(block.kind);
         usage.zpages -= u32::from(block.live);
         usage.zbytes -= zbytes;
@@ -279,9 +280,9 @@ impl Shard {
             state: State::InRam(frame),
             ..*block
         };
-        self.blocks.write(frames, token, &block)?;
         self.lists.ages[block.kind as usize].push(frames, &mut self.blocks, AGE_LINKS, token)?;
         self.bin(frames, token, &block)?;
+        self.blocks.write(frames, token, &block)?;
         Ok(WritebackEnd::BackInRam)
     }
 }

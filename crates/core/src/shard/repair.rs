@@ -6,9 +6,9 @@
 //! A repair believes sound records and nothing else: links, lists, bins, chains and counts are made anew from them. A
 //! record that is not sound is given up, and so is what cannot be told without it:
 //!
-//! - an entry: the page. That of a handle stays as lost; of a key, nobody knows which it was, so looks in the chain that it
-//!   was in do not say "missing" from then on
-//! - an object or a pool: the pages in it, likewise
+//! - an entry: the page. That of a handle stays as lost. Of a key, nobody knows which it was: an object or a pool that has
+//!   less in it than it says, or lost its record, remembers that, and what is not found in it is not told to be missing until
+//!   it is flushed
 //! - a block: its pages, which stay as lost under their handles and keys, and its frames or its slot, which are not used
 //!   again
 //!
@@ -24,8 +24,14 @@ use crate::frames::Frames;
 use crate::ids::{BlockToken, CodecId, EntryToken, Kind};
 use crate::tables::block::{AGE_LINKS, Block, State};
 use crate::tables::entry::{Content, Entry, Owner};
-use crate::tables::object::ObjectToken;
+use crate::tables::table::is_free;
+use crate::tables::tokens::ObjectToken;
 use crate::tables::{Checked, Damaged, ensure, members};
+
+/// Whether there is a record, and it is not free.
+fn is_in_use(record: Checked<Option<&[u8]>>) -> bool {
+    matches!(record, Ok(Some(record)) if !is_free(record))
+}
 
 impl Shard {
     /// Runs an operation; where it meets damage, repairs the shard and runs it once more.
@@ -34,21 +40,24 @@ impl Shard {
         frames: &mut F,
         mut operation: impl FnMut(&mut Shard, &mut F) -> Checked<T>,
     ) -> Checked<T> {
-        match operation(self, frames) {
-            Err(Damaged::New) => {}
-            done => return done,
+        let mut done = operation(self, frames);
+        if let Err(Damaged::New) = done {
+            self.repair(frames);
+            done = operation(self, frames);
+            self.rebalance();
         }
-        self.repair(frames);
-        let done = operation(self, frames);
-        self.rebalance();
+        if self.repair_due {
+            self.repair(frames);
+        }
         done
     }
 
     fn repair<F: Frames>(&mut self, frames: &mut F) {
         self.counters.repairs += 1;
-        self.page_index.forget_records(frames, &self.entries);
-        self.object_index.forget_records(frames, &self.objects);
-        self.pool_index.forget_records(frames, &self.pools);
+        self.repair_due = false;
+        self.page_index.forget_records(frames);
+        self.object_index.forget_records(frames);
+        self.pool_index.forget_records(frames);
         self.lists.clear();
         self.usage = Usage::ZERO;
         self.codec_zpages = [0; CodecId::COUNT as usize];
@@ -65,11 +74,12 @@ impl Shard {
             if let Ok(Some(block)) = self.blocks.read(frames, token) {
                 // A block that contradicts itself after all that is given up with its frames.
                 if self.take_in_block(frames, token, &block).is_err() {
-                    let _ = self.blocks.mark_free(frames, token);
+                    let _ = self.blocks.bury(frames, token);
                     self.counters.lost_blocks += 1;
                 }
             }
         }
+        self.end_recount(frames);
         self.count_contents(frames);
         let forgotten = self.entries.rebuild(frames)
             + self.objects.rebuild(frames)
@@ -92,8 +102,18 @@ impl Shard {
         for token in self.blocks.tokens() {
             match self.blocks.read(frames, token) {
                 Ok(None) => {}
+                Ok(Some(Block {
+                    state: State::Dead, ..
+                })) => {}
                 Ok(Some(block)) => {
+                    // An evacuation that met damage has ended.
+                    let state = match block.state {
+                        State::Writing(frame) if block.evacuated => State::InRam(frame),
+                        state => state,
+                    };
                     let empty = Block {
+                        state,
+                        evacuated: false,
                         live: 0,
                         fill: self.allocator.emptied(block.fill),
                         cold: false,
@@ -104,20 +124,66 @@ impl Shard {
                     let _ = self.blocks.init(frames, token, &empty);
                 }
                 Err(_) => {
-                    let _ = self.blocks.mark_free(frames, token);
+                    let _ = self.blocks.bury(frames, token);
                     self.counters.lost_blocks += 1;
                 }
             }
         }
     }
 
-    /// Leaves every object without pages and every pool without objects, so that those that have any can be told.
+    /// Leaves every object without pages and every pool without objects, so that both can be counted anew.
     fn forget_owners<F: Frames>(&mut self, frames: &mut F) {
+        for token in self.pools.tokens() {
+            if is_in_use(
+                self.pools
+                    .find(&*frames, token)
+                    .map(|record| record.map(|r| &r[..])),
+            ) && self.pools.begin_recount(frames, token) != Ok(true)
+            {
+                self.pools_lost = true;
+            }
+        }
         for token in self.objects.tokens() {
-            let _ = self.objects.forget_pages(frames, token);
+            if is_in_use(
+                self.objects
+                    .find(&*frames, token)
+                    .map(|record| record.map(|r| &r[..])),
+            ) {
+                // The pool of one whose name is lost has one less than it says.
+                let _ = self.objects.begin_recount(frames, token);
+            }
+        }
+    }
+
+    /// Frees objects and pools that have nothing in them any more, and has the others remember what they miss.
+    fn end_recount<F: Frames>(&mut self, frames: &mut F) {
+        for token in self.objects.tokens() {
+            let Ok((pool, _)) = self.objects.name(&*frames, token) else {
+                continue;
+            };
+            let is_short = self.objects.end_recount(frames, token).unwrap_or(true);
+            if self
+                .objects
+                .extent(&*frames, token)
+                .is_ok_and(|extent| extent.pages > 0)
+            {
+                continue;
+            }
+            if is_short {
+                let _ = self.pools.set_incomplete(frames, pool);
+            }
+            let _ = self.objects.clear(frames, token);
         }
         for token in self.pools.tokens() {
-            let _ = self.pools.set_objects(frames, token, 0, None);
+            if self.pools.id(&*frames, token).is_err() {
+                continue;
+            }
+            let is_short = self.pools.end_recount(frames, token).unwrap_or(true);
+            let is_complete = self.pools.is_complete(&*frames, token).unwrap_or(false);
+            if self.pools.objects(&*frames, token) == Ok(0) {
+                self.pools_lost |= is_short || !is_complete;
+                let _ = self.pools.clear(frames, token);
+            }
         }
     }
 
@@ -161,6 +227,7 @@ impl Shard {
             // A key has one page.
             _ => return Err(Damaged::New),
         }
+        ensure(self.page_index.prepare(frames)?)?;
         self.add_to_object(frames, token, object, index)?;
         self.page_index.insert(frames, &mut self.entries, token)?;
         Ok(kind)
@@ -173,6 +240,7 @@ impl Shard {
         if self.objects.extent(frames, object)?.pages != 0 {
             return Ok(kind);
         }
+        ensure(self.object_index.prepare(frames)? && self.pool_index.prepare(frames)?)?;
         if self.pools.objects(frames, pool)? == 0 {
             self.pool_index.insert(frames, &mut self.pools, pool)?;
         }
@@ -230,44 +298,64 @@ impl Shard {
             }
         }
         self.blocks.write(frames, token, &block)?;
+        self.enlist(frames, token, &block)?;
         let run = self.allocator.run(block.fill).frames();
         let live = u32::from(block.live);
         match block.state {
-            State::InRam(frame) | State::Writing(frame) => {
+            State::InRam(_) | State::Writing(_) => {
                 let usage = self.kind_usage(block.kind);
                 usage.blocks += 1;
                 usage.zpages += live;
                 usage.zbytes += zbytes;
                 self.usage.block_frames += run;
-                if matches!(block.state, State::Writing(_)) {
-                    self.usage.writing_blocks += 1;
-                    self.usage.writing_frames += run;
-                } else if live == 0 {
-                    self.blocks.mark_free(frames, token)?;
-                    self.give_frames(frames, &block, frame);
-                } else {
-                    let ages = &mut self.lists.ages[block.kind as usize];
-                    ages.push(frames, &mut self.blocks, AGE_LINKS, token)?;
-                    self.bin(frames, token, &block)?;
-                }
             }
-            State::InTier(slot) => {
-                ensure(block.kind == Kind::Persistent)?;
+            State::InTier(_) => {
                 self.usage.tier_zpages += live;
                 self.usage.tier_zbytes += zbytes;
-                if live == 0 {
-                    self.queue_slot(frames, token, &block, slot)?;
-                } else {
-                    self.bin_tier(frames, token, &block)?;
-                }
+            }
+            State::SlotFreed(_) | State::Dead => {}
+        }
+        match block.state {
+            State::Writing(_) => {
+                self.usage.writing_blocks += 1;
+                self.usage.writing_frames += run;
+            }
+            State::InRam(frame) if live == 0 => {
+                self.blocks.clear(frames, token)?;
+                self.give_frames(frames, &block, frame);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts a block into the lists of its state.
+    fn enlist<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        block: &Block,
+    ) -> Checked<()> {
+        let live = block.live;
+        match block.state {
+            State::InRam(_) if live == 0 => Ok(()),
+            State::InRam(_) => {
+                let ages = &mut self.lists.ages[block.kind as usize];
+                ages.push(frames, &mut self.blocks, AGE_LINKS, token)?;
+                self.bin(frames, token, block)
+            }
+            State::InTier(slot) if live == 0 => self.queue_slot(frames, token, block, slot),
+            State::InTier(_) => {
+                ensure(block.kind == Kind::Persistent)?;
+                self.bin_tier(frames, token, block)
             }
             State::SlotFreed(_) => {
                 ensure(live == 0)?;
                 let freed = &mut self.lists.freed;
-                freed.push(frames, &mut self.blocks, AGE_LINKS, token)?;
+                freed.push(frames, &mut self.blocks, AGE_LINKS, token)
             }
+            State::Writing(_) | State::Dead => Ok(()),
         }
-        Ok(())
     }
 
     /// Counts the contents of all entries, once the blocks are settled.

@@ -3,7 +3,8 @@
 //! Stage on the data path: under `place`.
 //!
 //! Invariants:
-//! - a block is in the lists and bins that its record says, and in no others
+//! - a block is in the lists and bins that its record says, and in no others; where both change, the record does last, so
+//!   that what ended half way is found as it was
 //!
 //! - an entry is a member of one block: one that moves is given room, leaves, and is attached
 //!
@@ -156,6 +157,7 @@ impl Shard {
             kind,
             cold: false,
             aside: false,
+            evacuated: false,
             live: 0,
             fill,
             generation: self.next_generation(),
@@ -216,7 +218,7 @@ impl Shard {
                     self.bin_tier(frames, span.block, &after)?;
                 }
             }
-            State::SlotFreed(_) => return Err(Damaged::New),
+            State::SlotFreed(_) | State::Dead => return Err(Damaged::New),
         }
         Ok(())
     }
@@ -280,8 +282,10 @@ impl Shard {
         block: &Block,
         frame: FrameId,
     ) -> Checked<()> {
-        self.blocks.release(frames, token)?;
+        self.blocks.clear(frames, token)?;
         self.give_frames(frames, block, frame);
+        let done = self.blocks.free(frames, token);
+        self.given_back(done);
         Ok(())
     }
 
@@ -393,10 +397,10 @@ impl Shard {
             state: State::SlotFreed(slot),
             ..*block
         };
-        self.blocks.write(frames, token, &block)?;
         self.lists
             .freed
             .push(frames, &mut self.blocks, AGE_LINKS, token)?;
+        self.blocks.write(frames, token, &block)?;
         self.counters.slots_freed += 1;
         Ok(())
     }

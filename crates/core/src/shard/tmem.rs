@@ -9,16 +9,15 @@
 //!
 //! Does not: remove on get. An exclusive get is a get, and a flush of the page under the same lock.
 
-use super::Shard;
 use super::place::Address;
 use super::room::tier_range;
+use super::{Flushing, Shard};
 use crate::exchange::{Found, Refused, TierRange, Zpage};
 use crate::frames::Frames;
 use crate::ids::{EntryToken, Key, Kind, ObjectId, PoolId};
 use crate::tables::block::State;
 use crate::tables::entry::{Entry, Owner};
-use crate::tables::object::ObjectToken;
-use crate::tables::pool::PoolToken;
+use crate::tables::tokens::{ObjectToken, PoolToken};
 use crate::tables::{Checked, Damaged, ensure};
 
 impl Shard {
@@ -221,9 +220,13 @@ impl Shard {
         pool: PoolId,
     ) -> Checked<Option<PoolToken>> {
         let hash = self.pool_index.seed().pool(pool);
-        self.pool_index.find(frames, &self.pools, hash, |token| {
+        let found = self.pool_index.find(frames, &self.pools, hash, |token| {
             Ok(self.pools.id(frames, token)? == pool)
-        })
+        })?;
+        if found.is_none() && self.pools_lost {
+            return Err(Damaged::Known);
+        }
+        Ok(found)
     }
 
     pub(super) fn find_object<F: Frames>(
@@ -291,13 +294,11 @@ impl Shard {
         let Some(pool) = self.pool_for(frames, key.pool)? else {
             return Ok(None);
         };
+        if let Some(object) = self.find_object_in(frames, pool, key.object)? {
+            return Ok(Some(object));
+        }
         // What takes the place of one that may have been lost is not complete.
-        let is_complete = match self.find_object_in(frames, pool, key.object) {
-            Ok(Some(object)) => return Ok(Some(object)),
-            Ok(None) => self.pools.is_complete(frames, pool)?,
-            Err(Damaged::Known) => false,
-            Err(damaged) => return Err(damaged),
-        };
+        let is_complete = self.pools.is_complete(frames, pool)?;
         let made = self.make_object(frames, pool, key.object, is_complete)?;
         if made.is_none() {
             self.free_pool_if_empty(frames, pool)?;
@@ -334,19 +335,21 @@ impl Shard {
     }
 
     fn pool_for<F: Frames>(&mut self, frames: &mut F, pool: PoolId) -> Checked<Option<PoolToken>> {
-        let is_complete = match self.find_pool(frames, pool) {
+        match self.find_pool(frames, pool) {
             Ok(Some(token)) => return Ok(Some(token)),
-            Ok(None) => true,
-            Err(Damaged::Known) => false,
+            Ok(None) | Err(Damaged::Known) => {}
             Err(damaged) => return Err(damaged),
-        };
+        }
         if !self.pool_index.prepare(frames)? {
             return Ok(None);
         }
         let Some(token) = self.pools.alloc(frames)? else {
             return Ok(None);
         };
-        self.pools.init(frames, token, pool, is_complete)?;
+        self.pools.init(frames, token, pool)?;
+        if self.pools_lost {
+            self.pools.set_incomplete(frames, token)?;
+        }
         let grew = self.pool_index.insert(frames, &mut self.pools, token)?;
         self.counters.index_growth_failed += u64::from(!grew);
         Ok(Some(token))
@@ -410,14 +413,18 @@ impl Shard {
         }
         ensure(self.objects.head(frames, object)?.is_none())?;
         let (pool, _) = self.objects.name(frames, object)?;
+        // Its lost pages have not been flushed with those that were there, unless all of it is.
+        if !self.objects.is_complete(frames, object)? && self.flushing == Flushing::Pages {
+            self.pools.set_incomplete(frames, pool)?;
+        }
         self.object_index
             .remove(frames, &mut self.objects, object)?;
         let [previous, next] = self.objects.pool_links(frames, object)?;
-        let objects = self.pools.remove_object(frames, pool)?;
+        self.pools.remove_object(frames, pool)?;
         match previous {
             None => {
                 ensure(self.pools.head(frames, pool)? == Some(object))?;
-                self.pools.set_objects(frames, pool, objects, next)?;
+                self.pools.set_head(frames, pool, next)?;
             }
             Some(other) => {
                 let [before, behind] = self.objects.pool_links(frames, other)?;
@@ -431,8 +438,11 @@ impl Shard {
             self.objects
                 .set_pool_links(frames, other, [previous, behind])?;
         }
-        self.objects.free(frames, object)?;
-        self.free_pool_if_empty(frames, pool)
+        self.free_pool_if_empty(frames, pool)?;
+        self.objects.clear(frames, object)?;
+        let done = self.objects.free(frames, object);
+        self.given_back(done);
+        Ok(())
     }
 
     fn free_pool_if_empty<F: Frames>(&mut self, frames: &mut F, pool: PoolToken) -> Checked<()> {
@@ -440,7 +450,13 @@ impl Shard {
             return Ok(());
         }
         ensure(self.pools.head(frames, pool)?.is_none())?;
+        if !self.pools.is_complete(frames, pool)? && self.flushing != Flushing::Pool {
+            self.pools_lost = true;
+        }
         self.pool_index.remove(frames, &mut self.pools, pool)?;
-        self.pools.free(frames, pool)
+        self.pools.clear(frames, pool)?;
+        let done = self.pools.free(frames, pool);
+        self.given_back(done);
+        Ok(())
     }
 }

@@ -13,8 +13,8 @@ use crate::packing::BINS;
 use crate::tables::block::{AGE_LINKS, BIN_LINKS, Block, State};
 use crate::tables::entry::{Content, Entry, Owner};
 use crate::tables::list::List;
-use crate::tables::object::ObjectToken;
-use crate::tables::table::Token;
+use crate::tables::table::is_free;
+use crate::tables::tokens::ObjectToken;
 use crate::tables::{Checked, members};
 
 /// An equation of the core that does not hold.
@@ -95,7 +95,9 @@ impl Shard {
             let Some(span) = entry.span() else { continue };
             zpages += 1;
             let block = sound("a block is sound", self.blocks.read(frames, span.block))?;
-            let holds = block.is_some_and(|block| !matches!(block.state, State::SlotFreed(_)));
+            let holds = block.is_some_and(|block| {
+                !matches!(block.state, State::SlotFreed(_) | State::Dead) && !block.evacuated
+            });
             check("the block of a zpage holds bytes", holds, true)?;
             let same_kind = block.is_some_and(|block| block.kind == kind);
             check("kind of the block == kind of its zpages", same_kind, true)?;
@@ -142,7 +144,7 @@ impl Shard {
         let (mut objects, mut pages) = (0u32, 0u32);
         for token in self.objects.tokens() {
             let record = sound("objects are there", self.objects.find(frames, token))?;
-            if record.is_none_or(|record| ObjectToken::is_free(record)) {
+            if record.is_none_or(|record| is_free(record)) {
                 continue;
             }
             let extent = sound("an object is sound", self.objects.extent(frames, token))?;
@@ -196,13 +198,11 @@ impl Shard {
     fn walk_pools<F: Frames>(&self, frames: &F, objects: u32) -> Result<(), Broken> {
         let (mut pools, mut sum) = (0u32, 0u32);
         for token in self.pools.tokens() {
-            if sound("pools are there", self.pools.find(frames, token))?.is_none() {
+            let record = sound("pools are there", self.pools.find(frames, token))?;
+            if record.is_none_or(|record| is_free(record)) {
                 continue;
             }
             let count = sound("a pool is there", self.pools.objects(frames, token))?;
-            if count == 0 {
-                continue;
-            }
             pools += 1;
             sum += count;
             let pool = sound("a pool is sound", self.pools.id(frames, token))?;
@@ -256,6 +256,7 @@ impl Shard {
                     walked.tier_zpages += live;
                     walked.tier_zbytes += zbytes;
                 }
+                State::Dead => {}
                 State::SlotFreed(_) => {
                     states.freed += 1;
                     check("a freed slot holds nothing", block.live, 0u16)?;

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! byte 0  place     frame (InRam, Writing), slot (InTier, SlotFreed), free list (Free)
-//!      4  state     Free, InRam, Writing, InTier, SlotFreed
-//!      5  flags     bit 0: ephemeral; bit 1: cold; bit 2: put aside
+//!      4  state     InRam, Writing, InTier, SlotFreed, Dead
+//!      5  flags     bit 0: ephemeral; bit 1: cold; bit 2: put aside; bit 3: being evacuated
 //!      6  live      zpages, u16
 //!      8  fill      64 bits that only the packing interprets
 //!     16  generation
@@ -23,7 +23,8 @@
 //! Does not: keep lists; see `list`, `bins` and `members`.
 
 use super::hash::seal;
-use super::table::{Table, Token, read_word, write_word};
+use super::table::{Table, is_free};
+use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::{FrameId, Frames};
 use crate::ids::{BlockToken, Generation, Kind, NONE, Slot};
@@ -56,23 +57,10 @@ const _: () = assert!(
 const EPHEMERAL: u8 = 1;
 const COLD: u8 = 2;
 const ASIDE: u8 = 4;
+const EVACUATED: u8 = 8;
 
 /// The table of block records.
 pub(crate) type BlockTable = Table<BlockToken, SIZE>;
-
-impl Token for BlockToken {
-    fn of(number: u32) -> Self {
-        BlockToken(number)
-    }
-
-    fn number(self) -> u32 {
-        self.0
-    }
-
-    fn is_free(record: &[u8]) -> bool {
-        record[STATE] == 0
-    }
-}
 
 /// How full a block is, and what kind of block: 64 bits that only the packing interprets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +77,8 @@ pub(crate) enum State {
     InTier(Slot),
     /// Empty; its slot waits for the home to take it.
     SlotFreed(Slot),
+    /// Damage took the record. It is never used again, for somebody may have been handed the block.
+    Dead,
 }
 
 /// A block record in use, without its links.
@@ -100,6 +90,8 @@ pub(crate) struct Block {
     pub(crate) cold: bool,
     /// In a tier, and could not be read whole.
     pub(crate) aside: bool,
+    /// Written by nobody: its zpages are on their way to other blocks.
+    pub(crate) evacuated: bool,
     pub(crate) live: u16,
     pub(crate) fill: Fill,
     pub(crate) generation: Generation,
@@ -123,7 +115,7 @@ impl BlockTable {
         let Some(record) = self.find(frames, token)? else {
             return Ok(None);
         };
-        if record[STATE] == 0 {
+        if is_free(record) {
             return Ok(None);
         }
         ensure(read_word(record, SEAL) == seal_of(record))?;
@@ -132,7 +124,9 @@ impl BlockTable {
             1 => State::InRam(FrameId(place)),
             2 => State::Writing(FrameId(place)),
             3 => State::InTier(Slot(place)),
-            _ => State::SlotFreed(Slot(place)),
+            4 => State::SlotFreed(Slot(place)),
+            5 => State::Dead,
+            _ => return Err(Damaged::New),
         };
         let low = u64::from(read_word(record, FILL));
         Ok(Some(Block {
@@ -143,6 +137,7 @@ impl BlockTable {
             },
             cold: record[FLAGS] & COLD != 0,
             aside: record[FLAGS] & ASIDE != 0,
+            evacuated: record[FLAGS] & EVACUATED != 0,
             live: u16::from_le_bytes([record[LIVE], record[LIVE + 1]]),
             fill: Fill(low | u64::from(read_word(record, FILL + 4)) << 32),
             generation: Generation(read_word(record, GENERATION)),
@@ -166,13 +161,15 @@ impl BlockTable {
             State::Writing(frame) => (2, frame.0),
             State::InTier(slot) => (3, slot.0),
             State::SlotFreed(slot) => (4, slot.0),
+            State::Dead => (5, 0),
         };
         let record = self.record_mut(frames, token)?;
         record[STATE] = state;
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         record[FLAGS] = flag(block.kind == Kind::Ephemeral, EPHEMERAL)
             | flag(block.cold, COLD)
-            | flag(block.aside, ASIDE);
+            | flag(block.aside, ASIDE)
+            | flag(block.evacuated, EVACUATED);
         record[LIVE..LIVE + 2].copy_from_slice(&block.live.to_le_bytes());
         record[FILL..FILL + 8].copy_from_slice(&block.fill.0.to_le_bytes());
         write_word(record, PLACE, place);
@@ -194,19 +191,19 @@ impl BlockTable {
         self.write(frames, token, block)
     }
 
-    /// Marks a record free and takes it back.
-    pub(crate) fn release<F: Frames>(&mut self, frames: &mut F, token: BlockToken) -> Checked<()> {
-        self.mark_free(frames, token)?;
-        self.free(frames, token)
-    }
-
-    /// Marks a record free, for `rebuild` to take it back.
-    pub(crate) fn mark_free<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        token: BlockToken,
-    ) -> Checked<()> {
-        self.record_mut(frames, token)?[STATE] = 0;
-        Ok(())
+    /// Leaves a record that is not sound, or contradicts others, to nobody.
+    pub(crate) fn bury<F: Frames>(&mut self, frames: &mut F, token: BlockToken) -> Checked<()> {
+        self.record_mut(frames, token)?.fill(0);
+        let dead = Block {
+            state: State::Dead,
+            kind: Kind::Persistent,
+            cold: false,
+            aside: false,
+            evacuated: false,
+            live: 0,
+            fill: Fill(0),
+            generation: Generation(0),
+        };
+        self.init(frames, token, &dead)
     }
 }

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Invariants:
-//! - `content == Free` exactly for records that are not in use
+//! - a record that is not in use is zeros, but for the word that threads it; content 0 is none
 //! - the seal is that of references or object and index, block, packed and checksum; links are not in it
 //!
 //! Does not: say whether a block is in RAM or in a tier; the block record does, for all its zpages at once.
@@ -22,11 +22,12 @@
 use super::frame_map::FRAMES_MAX;
 use super::hash::{Seed, seal};
 use super::index::Chained;
-use super::table::{Table, Token, read_word, write_word};
+use super::table::{Table, Token, is_free};
+use super::tokens::{HandleNumber, KeyedNumber, ObjectToken};
+use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::{FRAME_SIZE, Frames, Run};
 use crate::ids::{BlockToken, CodecId, EntryToken, NONE};
-use crate::tables::object::ObjectToken;
 
 const HANDLE_SIZE: usize = 24;
 const KEYED_SIZE: usize = 40;
@@ -60,35 +61,6 @@ const _: () = assert!(
     FRAMES_MAX as u64 * HANDLES_PER_FRAME as u64 * 2 < 1 << 31,
     "a token is told from none, and from the flag of a bucket"
 );
-
-/// The number of a page with a handle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct HandleNumber(u32);
-
-/// The number of a page with a key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct KeyedNumber(u32);
-
-macro_rules! number {
-    ($name:ident) => {
-        impl Token for $name {
-            fn of(number: u32) -> Self {
-                $name(number)
-            }
-
-            fn number(self) -> u32 {
-                self.0
-            }
-
-            fn is_free(record: &[u8]) -> bool {
-                read_word(record, PACKED) >> 30 == CONTENT_FREE
-            }
-        }
-    };
-}
-
-number!(HandleNumber);
-number!(KeyedNumber);
 
 type Handles = Table<HandleNumber, HANDLE_SIZE>;
 type Keyed = Table<KeyedNumber, KEYED_SIZE>;
@@ -140,7 +112,6 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
 }
 
-const CONTENT_FREE: u32 = 0;
 const CONTENT_HERE: u32 = 1;
 const CONTENT_BYTES: u32 = 2;
 const CONTENT_WORD: u32 = 3;
@@ -318,7 +289,7 @@ impl Entries {
         let Some(record) = self.find(frames, token)? else {
             return Ok(None);
         };
-        if read_word(record, PACKED) >> 30 == CONTENT_FREE {
+        if is_free(record) {
             return Ok(None);
         }
         let fields = sound_fields(record, is_handle(token))?;
@@ -420,9 +391,18 @@ impl Entries {
         self.write(frames, token, &Entry { content, ..entry })
     }
 
-    /// Marks an entry free and takes its record back.
-    pub(crate) fn release<F: Frames>(&mut self, frames: &mut F, token: EntryToken) -> Checked<()> {
-        write_word(self.record_mut(frames, token)?, PACKED, CONTENT_FREE << 30);
+    /// Makes the record of an entry free, for `give_back`.
+    pub(crate) fn clear<F: Frames>(&mut self, frames: &mut F, token: EntryToken) -> Checked<()> {
+        self.record_mut(frames, token)?[4..].fill(0);
+        Ok(())
+    }
+
+    /// Takes a record back that is free.
+    pub(crate) fn give_back<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: EntryToken,
+    ) -> Checked<()> {
         match is_handle(token) {
             true => self.handles.free(frames, HandleNumber(number_of(token))),
             false => self.keyed.free(frames, KeyedNumber(number_of(token))),
@@ -537,8 +517,7 @@ impl Entries {
             let content = Content::Lost;
             return self.write(frames, token, &Entry { owner, content });
         }
-        write_word(self.record_mut(frames, token)?, PACKED, CONTENT_FREE << 30);
-        Ok(())
+        self.clear(frames, token)
     }
 
     pub(crate) fn destroy<F: Frames>(&mut self, frames: &mut F) {
@@ -587,7 +566,7 @@ fn owner_at(token: EntryToken) -> usize {
 }
 
 fn links(record: &[u8], at: usize) -> Checked<[Option<EntryToken>; 2]> {
-    ensure(read_word(record, PACKED) >> 30 != CONTENT_FREE)?;
+    ensure(!is_free(record))?;
     Ok([at, at + 4].map(|at| match read_word(record, at) {
         NONE => None,
         token => Some(EntryToken(token)),
@@ -611,7 +590,7 @@ fn sound_fields(record: &[u8], is_handle: bool) -> Checked<Fields> {
         checksum: read_word(record, CHECKSUM),
     };
     let sealed = block >> LOW_BITS | owner >> LOW_BITS << 7;
-    ensure(fields.seal(is_handle) == sealed)?;
+    ensure(fields.packed >> 30 != 0 && fields.seal(is_handle) == sealed)?;
     Ok(fields)
 }
 

@@ -10,7 +10,7 @@
 //!
 //! Does not: know what is in a data frame.
 
-use super::table::{read_word, write_word};
+use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
 use crate::ids::NONE;
@@ -126,15 +126,22 @@ impl FrameMap {
         Ok(())
     }
 
-    /// Forgets a number whose name is damaged; its frame is not used again. Whether there was any.
-    pub(crate) fn forget_damaged<F: Frames>(&mut self, frames: &mut F, place: u32) -> bool {
-        let damaged = self.get(frames, place).is_err();
-        if damaged {
-            self.set(frames, place, NONE);
-            self.present = self.present.saturating_sub(1);
-            self.first_free = self.first_free.min(place);
+    /// Forgets names that are damaged, whose frames are not used again, and counts the others anew. How many there were.
+    pub(crate) fn forget_damaged<F: Frames>(&mut self, frames: &mut F) -> u32 {
+        let mut forgotten = 0;
+        self.present = 0;
+        for place in 0..self.places {
+            match self.get(frames, place) {
+                Ok(Some(_)) => self.present += 1,
+                Ok(None) => {}
+                Err(_) => {
+                    forgotten += 1;
+                    self.set(frames, place, NONE);
+                }
+            }
         }
-        damaged
+        self.first_free = 0;
+        forgotten
     }
 
     /// Gives every frame back whose name is sound.

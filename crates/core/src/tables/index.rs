@@ -4,9 +4,6 @@
 //! bytes. The table grows and shrinks by one bucket at a time (Litwin 1980: split the next bucket in order), so no put ever
 //! waits for a rehash, and where no frame is to be had it simply does not grow.
 //!
-//! A bucket whose chain was found damaged keeps a mark: a record may have been lost from it, so what is not found there is
-//! not told to be missing.
-//!
 //! Invariants:
 //! - a record is in the chain of `bucket(hash(record))` and in no other
 //! - `records <= 5/4 * buckets`, unless growth failed; `records >= 1/2 * buckets` or there is one bucket, or none
@@ -15,42 +12,14 @@
 
 use super::frame_map::FrameMap;
 use super::hash::Seed;
-use super::object::ObjectToken;
-use super::pool::PoolToken;
-use super::table::{read_word, write_word};
+use super::tokens::Link;
+use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::{FRAME_SIZE, Frames, Run};
 use crate::ids::{EntryToken, NONE};
 
 /// Buckets of a data frame.
 const PER_FRAME: u32 = (FRAME_SIZE / 4) as u32;
-/// In a bucket: a record may have been lost from its chain.
-const MARK: u32 = 1 << 31;
-/// In a bucket: the chain is empty.
-const EMPTY: u32 = MARK - 1;
-
-/// A token as a bucket and a chain keep it, below 2^31 - 1.
-pub(crate) trait Link: Copy + Eq {
-    fn from_link(link: u32) -> Self;
-    fn to_link(self) -> u32;
-}
-
-macro_rules! link {
-    ($($name:ident)*) => {
-        $(impl Link for $name {
-            fn from_link(link: u32) -> Self {
-                $name(link)
-            }
-
-            fn to_link(self) -> u32 {
-                self.0
-            }
-        })*
-    };
-}
-
-link!(EntryToken ObjectToken PoolToken);
-
 /// Records that can be chained: each knows its link and its hash.
 pub(crate) trait Chained {
     type Token: Link;
@@ -97,7 +66,7 @@ impl Index {
         self.records
     }
 
-    /// The record with this hash that `is` says yes to; `None` when there is none, which a marked bucket cannot say.
+    /// The record with this hash that `is` says yes to; `None` when there is none.
     pub(crate) fn find<F: Frames, C: Chained>(
         &self,
         frames: &F,
@@ -108,8 +77,7 @@ impl Index {
         let Some(bucket) = self.bucket(hash) else {
             return Ok(None);
         };
-        let (first, marked) = self.head(frames, bucket)?;
-        let (mut next, mut left) = (first, self.records);
+        let (mut next, mut left) = (self.head(frames, bucket)?, self.records);
         while let Some(token) = next {
             left = left.checked_sub(1).ok_or(Damaged::New)?;
             let belongs = self.bucket(records.hash(frames, token, self.seed)?) == Some(bucket);
@@ -119,11 +87,7 @@ impl Index {
             }
             next = link(records.link(frames, token)?);
         }
-        if marked {
-            Err(Damaged::Known)
-        } else {
-            Ok(None)
-        }
+        Ok(None)
     }
 
     /// Makes sure that there is a bucket to insert into; false when there is no frame for it.
@@ -141,9 +105,9 @@ impl Index {
     ) -> Checked<bool> {
         let hash = records.hash(frames, token, self.seed)?;
         let bucket = self.bucket(hash).ok_or(Damaged::New)?;
-        let (head, marked) = self.head::<F, C::Token>(frames, bucket)?;
+        let head = self.head::<F, C::Token>(frames, bucket)?;
         records.set_link(frames, token, head.map_or(NONE, Link::to_link))?;
-        self.set_head(frames, bucket, Some(token), marked)?;
+        self.set_head(frames, bucket, Some(token))?;
         self.records += 1;
         // Compared in u64: five times the bound of a table does not fit 32 bits.
         if u64::from(self.records) * 4 <= u64::from(self.buckets) * 5 {
@@ -162,9 +126,9 @@ impl Index {
         let hash = records.hash(frames, token, self.seed)?;
         let bucket = self.bucket(hash).ok_or(Damaged::New)?;
         let behind = records.link(frames, token)?;
-        let (head, marked) = self.head(frames, bucket)?;
+        let head = self.head(frames, bucket)?;
         if head == Some(token) {
-            self.set_head::<F, C::Token>(frames, bucket, link(behind), marked)?;
+            self.set_head::<F, C::Token>(frames, bucket, link(behind))?;
         } else {
             let (mut at, mut left) = (head.ok_or(Damaged::New)?, self.records);
             loop {
@@ -190,25 +154,24 @@ impl Index {
         Ok(())
     }
 
-    /// Gives the only bucket back, unless it has a mark to keep.
+    /// Gives the only bucket back.
     fn forget_last_bucket<F: Frames, T: Link>(&mut self, frames: &mut F) -> Checked<()> {
-        let (head, marked) = self.head::<F, T>(frames, 0)?;
-        ensure(head.is_none())?;
-        if !marked {
-            self.buckets = 0;
-            self.heads.remove(frames, 0)?;
-        }
-        Ok(())
+        ensure(self.head::<F, T>(frames, 0)?.is_none())?;
+        self.buckets = 0;
+        self.heads.remove(frames, 0)
     }
 
-    /// Marks every bucket whose chain is damaged and empties all, for sound records to be inserted again.
-    pub(crate) fn forget_records<F: Frames, C: Chained>(&mut self, frames: &mut F, records: &C) {
-        for bucket in 0..self.buckets {
-            let is_damaged = self.check_chain(frames, records, bucket).is_err();
-            self.set_head::<F, C::Token>(frames, bucket, None, is_damaged)
-                .ok();
-        }
+    /// Empties every chain, for sound records to be inserted again.
+    pub(crate) fn forget_records<F: Frames>(&mut self, frames: &mut F) {
         self.records = 0;
+        if self.heads.forget_damaged(frames) > 0 {
+            self.heads.destroy(frames);
+            self.buckets = 0;
+        }
+        for bucket in 0..self.buckets {
+            // All frames are there.
+            let _ = self.set_head::<F, EntryToken>(frames, bucket, None);
+        }
     }
 
     /// Gives every frame back.
@@ -216,22 +179,6 @@ impl Index {
         self.heads.destroy(frames);
         self.buckets = 0;
         self.records = 0;
-    }
-
-    fn check_chain<F: Frames, C: Chained>(
-        &self,
-        frames: &F,
-        records: &C,
-        bucket: u32,
-    ) -> Checked<()> {
-        let (head, marked) = self.head::<F, C::Token>(frames, bucket)?;
-        let (mut next, mut left) = (head, self.records);
-        while let Some(token) = next {
-            left = left.checked_sub(1).ok_or(Damaged::New)?;
-            ensure(self.bucket(records.hash(frames, token, self.seed)?) == Some(bucket))?;
-            next = link(records.link(frames, token)?);
-        }
-        ensure(!marked)
     }
 
     fn bucket(&self, hash: u32) -> Option<u32> {
@@ -248,19 +195,14 @@ impl Index {
         })
     }
 
-    /// The first record of a chain, and the bucket's mark.
-    fn head<F: Frames, T: Link>(&self, frames: &F, bucket: u32) -> Checked<(Option<T>, bool)> {
+    /// The first record of a chain.
+    fn head<F: Frames, T: Link>(&self, frames: &F, bucket: u32) -> Checked<Option<T>> {
         let frame = self
             .heads
             .get(frames, bucket / PER_FRAME)?
             .ok_or(Damaged::New)?;
         let bytes = frames.bytes(frame, Run::FRAME);
-        let word = read_word(bytes, (bucket % PER_FRAME) as usize * 4);
-        let head = match word & !MARK {
-            EMPTY => None,
-            head => Some(T::from_link(head)),
-        };
-        Ok((head, word & MARK != 0))
+        Ok(link(read_word(bytes, (bucket % PER_FRAME) as usize * 4)))
     }
 
     fn set_head<F: Frames, T: Link>(
@@ -268,14 +210,13 @@ impl Index {
         frames: &mut F,
         bucket: u32,
         head: Option<T>,
-        marked: bool,
     ) -> Checked<()> {
         let frame = self
             .heads
             .get(frames, bucket / PER_FRAME)?
             .ok_or(Damaged::New)?;
-        let word = head.map_or(EMPTY, Link::to_link) | if marked { MARK } else { 0 };
         let at = (bucket % PER_FRAME) as usize * 4;
+        let word = head.map_or(NONE, Link::to_link);
         write_word(frames.bytes_mut(frame, Run::FRAME), at, word);
         Ok(())
     }
@@ -287,7 +228,7 @@ impl Index {
             return Ok(None);
         }
         self.buckets += 1;
-        self.set_head::<F, EntryToken>(frames, new, None, false)?;
+        self.set_head::<F, EntryToken>(frames, new, None)?;
         Ok(Some(new))
     }
 
@@ -297,7 +238,7 @@ impl Index {
             return Ok(false);
         };
         let old = buddy(new);
-        let (mut at, marked) = self.head(frames, old)?;
+        let mut at = self.head(frames, old)?;
         let (mut stay, mut go) = (None, None);
         let mut left = self.records;
         while let Some(token) = at {
@@ -313,8 +254,8 @@ impl Index {
             records.set_link(frames, token, chain.map_or(NONE, Link::to_link))?;
             *chain = Some(token);
         }
-        self.set_head(frames, old, stay, marked)?;
-        self.set_head(frames, new, go, marked)?;
+        self.set_head(frames, old, stay)?;
+        self.set_head(frames, new, go)?;
         Ok(true)
     }
 
@@ -322,16 +263,18 @@ impl Index {
     fn merge<F: Frames, C: Chained>(&mut self, frames: &mut F, records: &mut C) -> Checked<()> {
         let last = self.buckets - 1;
         let old = buddy(last);
-        let (mut at, last_marked) = self.head(frames, last)?;
-        let (mut head, marked) = self.head(frames, old)?;
+        let mut at = self.head(frames, last)?;
+        let mut head = self.head(frames, old)?;
         let mut left = self.records;
         while let Some(token) = at {
             left = left.checked_sub(1).ok_or(Damaged::New)?;
+            let hash = records.hash(frames, token, self.seed)?;
+            ensure(self.bucket(hash) == Some(last))?;
             at = link(records.link(frames, token)?);
             records.set_link(frames, token, head.map_or(NONE, Link::to_link))?;
             head = Some(token);
         }
-        self.set_head(frames, old, head, marked || last_marked)?;
+        self.set_head(frames, old, head)?;
         self.buckets = last;
         if last.is_multiple_of(PER_FRAME) {
             self.heads.remove(frames, last / PER_FRAME)?;

@@ -24,6 +24,8 @@ pub(crate) mod members;
 pub(crate) mod object;
 pub(crate) mod pool;
 pub(crate) mod table;
+pub(crate) mod tokens;
+mod words;
 
 pub use entry::ENTRIES_MAX;
 

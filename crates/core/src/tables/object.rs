@@ -1,4 +1,4 @@
-//! Objects: the 64-byte records of tmem objects that have pages here.
+//! Objects: the 68-byte records of tmem objects that have pages here.
 //!
 //! Stage on the data path: a key's pool and 192-bit id are looked up once and from then on are a 4-byte token in each of
 //! the object's entries.
@@ -7,13 +7,14 @@
 //! byte 0  link    hash chain, free list
 //!      4  pool    token; bit 31: pages of it may have been lost
 //!      8  id      three u64
-//!     32  pages   entries that name this object; 0 for a free record
+//!     32  pages   entries that name this object
 //!     36  first   no page has a lower index
 //!     40  last    no page has a higher index
 //!     44  head    the first of its pages
 //!     48  previous and next object of the pool
 //!     56  seal of pool and id
 //!     60  seal of pages, first and last
+//!     64  while pages are counted anew: how many there were
 //! ```
 //!
 //! Invariants:
@@ -24,13 +25,14 @@
 
 use super::hash::{Seed, seal};
 use super::index::Chained;
-use super::pool::PoolToken;
-use super::table::{Table, Token, read_word, write_word};
+use super::table::Table;
+use super::tokens::{ObjectToken, PoolToken};
+use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::Frames;
 use crate::ids::{EntryToken, NONE, ObjectId};
 
-const SIZE: usize = 64;
+const SIZE: usize = 68;
 const LINK: usize = 0;
 const POOL: usize = 4;
 const ID: usize = 8;
@@ -41,6 +43,7 @@ const HEAD: usize = 44;
 const POOL_LINKS: usize = 48;
 const SEAL: usize = 56;
 const EXTENT_SEAL: usize = 60;
+const EXPECTED: usize = 64;
 
 /// In the pool's word: pages of the object may have been lost, so none is told to be missing.
 const INCOMPLETE: u32 = 1 << 31;
@@ -51,24 +54,6 @@ const _: () = assert!(
     super::frame_map::FRAMES_MAX as u64 * OBJECTS_PER_FRAME as u64 <= 1 << 25,
     "an entry names an object in 25 bits"
 );
-
-/// Names an object.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ObjectToken(pub(crate) u32);
-
-impl Token for ObjectToken {
-    fn of(number: u32) -> Self {
-        ObjectToken(number)
-    }
-
-    fn number(self) -> u32 {
-        self.0
-    }
-
-    fn is_free(record: &[u8]) -> bool {
-        read_word(record, PAGES) == 0
-    }
-}
 
 /// The table of objects.
 pub(crate) type Objects = Table<ObjectToken, SIZE>;
@@ -168,12 +153,7 @@ impl Objects {
         self.set_pool_links(frames, token, [None, None])
     }
 
-    /// Leaves the record without pages.
-    pub(crate) fn forget_pages<F: Frames>(
-        &mut self,
-        frames: &mut F,
-        token: ObjectToken,
-    ) -> Checked<()> {
+    fn forget_pages<F: Frames>(&mut self, frames: &mut F, token: ObjectToken) -> Checked<()> {
         let none = Extent {
             pages: 0,
             first: u32::MAX,
@@ -181,6 +161,44 @@ impl Objects {
         };
         self.set_extent(frames, token, none)?;
         self.set_head(frames, token, None)
+    }
+
+    /// Begins to count the pages of an object anew, with what it says itself kept for the end. False for a record that is
+    /// not sound, which is free then.
+    pub(crate) fn begin_recount<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: ObjectToken,
+    ) -> Checked<bool> {
+        if self.name(frames, token).is_err() {
+            self.clear(frames, token)?;
+            return Ok(false);
+        }
+        // Of a count that is not sound, nobody knows that it is reached.
+        let expected = self.extent(frames, token);
+        let expected = expected.map_or(u32::MAX, |extent| extent.pages);
+        self.forget_pages(frames, token)?;
+        self.set_word(frames, token, EXPECTED, expected)
+            .map(|()| true)
+    }
+
+    /// Ends that: whether pages are missing, which the record remembers.
+    pub(crate) fn end_recount<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: ObjectToken,
+    ) -> Checked<bool> {
+        let expected = self.word(frames, token, EXPECTED)?;
+        self.set_word(frames, token, EXPECTED, 0)?;
+        let is_short = self.extent(frames, token)?.pages < expected;
+        if is_short {
+            let record = self.record_mut(frames, token)?;
+            let pool = read_word(record, POOL) | INCOMPLETE;
+            write_word(record, POOL, pool);
+            let seal = seal_of(record);
+            write_word(record, SEAL, seal);
+        }
+        Ok(is_short)
     }
 
     /// Counts a page in, which is now the first of the list.

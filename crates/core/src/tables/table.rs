@@ -18,6 +18,7 @@
 use core::marker::PhantomData;
 
 use super::frame_map::FrameMap;
+use super::words::{read_half, read_word, write_half, write_word};
 use super::{Checked, Damaged, ensure};
 use crate::frames::{FRAME_SIZE, FrameId, Frames, Run};
 use crate::ids::NONE;
@@ -33,8 +34,11 @@ const NEXT: usize = 12;
 pub(crate) trait Token: Copy + Eq {
     fn of(number: u32) -> Self;
     fn number(self) -> u32;
-    /// Whether the bytes of a record say that it is free. Zeros do. The first word is not asked.
-    fn is_free(record: &[u8]) -> bool;
+}
+
+/// Whether a record is free: zeros, but for the word that threads it. No single bit makes one free that is in use.
+pub(crate) fn is_free(record: &[u8]) -> bool {
+    record[4..].iter().all(|byte| *byte == 0)
 }
 
 /// An array of records of `SIZE` bytes.
@@ -87,7 +91,7 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         ensure((1..=Self::PER_FRAME).contains(&free))?;
         let at = HEAD + (free - 1) as usize * SIZE;
         let next = read_word(bytes, at);
-        ensure(next <= Self::PER_FRAME && T::is_free(&bytes[at..at + SIZE]))?;
+        ensure(next <= Self::PER_FRAME && is_free(&bytes[at..at + SIZE]))?;
         write_half(bytes, FIRST_FREE, next);
         let in_use = read_half(bytes, IN_USE) + 1;
         ensure(in_use <= Self::PER_FRAME)?;
@@ -99,7 +103,13 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         Ok(Some(T::of(place * Self::PER_FRAME + free - 1)))
     }
 
-    /// Takes a record back that says it is free.
+    /// Makes a record free, for `free` to take it back.
+    pub(crate) fn clear<F: Frames>(&mut self, frames: &mut F, token: T) -> Checked<()> {
+        self.record_mut(frames, token)?[4..].fill(0);
+        Ok(())
+    }
+
+    /// Takes a record back that is free.
     pub(crate) fn free<F: Frames>(&mut self, frames: &mut F, token: T) -> Checked<()> {
         let (place, position) = Self::split(token);
         let frame = self.data_frame(frames, place)?;
@@ -113,7 +123,7 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         let was_open = free != 0;
         if in_use == 1 {
             let mut records = bytes[HEAD..].chunks_exact(SIZE);
-            ensure(records.all(T::is_free))?;
+            ensure(records.all(is_free))?;
             if was_open {
                 self.close(frames, place)?;
             }
@@ -193,17 +203,12 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
     /// Makes free lists and counts anew from what records say of themselves, and gives back frames without a record in
     /// use. Frames whose number is damaged are forgotten; how many.
     pub(crate) fn rebuild<F: Frames>(&mut self, frames: &mut F) -> u32 {
-        let mut forgotten = 0;
+        let forgotten = self.map.forget_damaged(frames);
         self.open = NONE;
         self.live = 0;
         for place in (0..self.map.places()).rev() {
-            let frame = match self.map.get(frames, place) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => continue,
-                Err(_) => {
-                    forgotten += u32::from(self.map.forget_damaged(frames, place));
-                    continue;
-                }
+            let Ok(Some(frame)) = self.map.get(frames, place) else {
+                continue;
             };
             let (in_use, is_open) = Self::rethread(frames.bytes_mut(frame, Run::FRAME), place);
             self.live += in_use;
@@ -223,7 +228,7 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         let (mut in_use, mut first) = (0, 0);
         for position in (0..Self::PER_FRAME).rev() {
             let at = HEAD + position as usize * SIZE;
-            if T::is_free(&bytes[at..at + SIZE]) {
+            if is_free(&bytes[at..at + SIZE]) {
                 write_word(bytes, at, first);
                 first = position + 1;
             } else {
@@ -253,12 +258,12 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
                 threaded += 1;
                 ensure(threaded <= Self::PER_FRAME && next <= Self::PER_FRAME)?;
                 let at = HEAD + (next - 1) as usize * SIZE;
-                ensure(T::is_free(&bytes[at..at + SIZE]))?;
+                ensure(is_free(&bytes[at..at + SIZE]))?;
                 next = read_word(bytes, at);
             }
             for position in 0..Self::PER_FRAME as usize {
                 let at = HEAD + position * SIZE;
-                free += u32::from(T::is_free(&bytes[at..at + SIZE]));
+                free += u32::from(is_free(&bytes[at..at + SIZE]));
             }
             ensure(in_use > 0 && free == threaded && in_use + free == Self::PER_FRAME)?;
             all_in_use += in_use;
@@ -349,24 +354,4 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         write_word(frames.bytes_mut(frame, Run::FRAME), at, value);
         Ok(())
     }
-}
-
-/// The little-endian word at a byte offset.
-#[inline]
-pub(crate) fn read_word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes were sliced"))
-}
-
-/// Writes the little-endian word at a byte offset.
-#[inline]
-pub(crate) fn write_word(bytes: &mut [u8], at: usize, value: u32) {
-    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-fn read_half(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
-}
-
-fn write_half(bytes: &mut [u8], at: usize, value: u32) {
-    bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes());
 }

@@ -45,12 +45,13 @@ impl Arena {
         arena
     }
 
-    /// Flips one bit of one of the runs that are handed out.
-    pub(crate) fn flip_any_bit(&mut self, random: &mut Random) {
+    /// Flips one bit of one of the runs that are handed out, or of one of no more frames than this.
+    pub(crate) fn flip_any_bit(&mut self, random: &mut Random, longest: Run) {
         let mut runs: Vec<_> = self
             .handed_out
             .iter()
             .map(|(frame, run)| (*frame, *run))
+            .filter(|(_, run)| *run <= longest)
             .collect();
         runs.sort_unstable();
         let (frame, run) = runs[random.below(runs.len() as u64) as usize];

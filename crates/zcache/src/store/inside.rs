@@ -17,7 +17,7 @@ use shuttle::thread_local;
 
 /// What a thread is inside of at once: stores over stores, each as a reclaim and
 /// a transfer, and lookups from within transfers.
-const DEPTH_MAX: usize = 8;
+const DEPTH_MAX: usize = 32;
 
 /// The addresses of what a thread is inside of; zero for none.
 type Stack = [usize; DEPTH_MAX];

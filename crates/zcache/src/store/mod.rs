@@ -274,7 +274,8 @@ impl Store {
         Ok(Handle::from_bits(handle as u32))
     }
 
-    /// Adds a reference, as when a process that shares the page forks.
+    /// Adds a reference, as when a process that shares the page forks. A page that
+    /// comes to have 2^25 - 1 of them stays for ever.
     ///
     /// # Panics
     /// When the handle names no page.

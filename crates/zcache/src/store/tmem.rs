@@ -46,6 +46,10 @@ const PUT_ROOM_TIME_MAX: Duration = Duration::from_secs(10);
 /// that what became free is not enough, before it is refused.
 const PUT_LOOKS_IN_VAIN_MAX: u32 = 3;
 
+/// How often a put has sparse blocks of the tier packed anew, which takes RAM first,
+/// before it is refused.
+const PUT_PACKINGS_MAX: u32 = 8;
+
 impl Store {
     /// Opens a pool. Numbers are not used again.
     ///
@@ -154,7 +158,7 @@ impl Store {
         put: impl Fn() -> (T, Result<(), Rejected>),
     ) -> (T, Result<(), Rejected>) {
         let start = Instant::now();
-        let mut in_vain = 0;
+        let (mut in_vain, mut packings) = (0, 0);
         loop {
             let accepted = self.counts.accepted.load(Relaxed);
             let (done, stop) = self.make_room(PUT_RECLAIM_BYTES);
@@ -172,13 +176,14 @@ impl Store {
             // Others may have taken what became free. Without them, it is not
             // enough and will not be.
             let others_stored = self.counts.accepted.load(Relaxed) != accepted;
+            packings += u32::from(has_places && !others_stored);
             let has_changed = has_places || stop == Stop::Changed;
             if !has_changed && (done.bytes == 0 || !others_stored) {
                 in_vain += 1;
             }
             let is_late = start.elapsed() > PUT_ROOM_TIME_MAX;
             add(&self.counts.room_rounds_lost, 1);
-            if in_vain >= PUT_LOOKS_IN_VAIN_MAX || is_late {
+            if in_vain >= PUT_LOOKS_IN_VAIN_MAX || packings >= PUT_PACKINGS_MAX || is_late {
                 add(&self.counts.room_time_exceeded, is_late.into());
                 return (coding, Err(refusal));
             }

@@ -149,7 +149,7 @@ pub struct TierRead<'a> {
 /// - **Panics.** A tier may panic. Its transfers have failed then: blocks are
 ///   back in RAM, their places are free, and the panic goes on to whoever called
 ///   the store.
-/// - **Stores.** A tier may use other stores as it likes. From within a transfer
+/// - **Stores.** A tier may use other stores, and their tiers others, a dozen deep. From within a transfer
 ///   it may also use the store that it belongs to: lookups and flushes work. A
 ///   put is refused where it would need a transfer to make room, and a reclaim
 ///   only drops and merges, so that no transfer waits for itself. It must not

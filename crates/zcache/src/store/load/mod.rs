@@ -190,9 +190,16 @@ impl Store {
     pub(in crate::store) fn look(&self, name: PageName, copy: &mut Page) -> Seen {
         match name {
             PageName::Handle(handle) => {
-                let (part, token) = self.part_of(handle);
-                let found = part.core.load(&part.frames, token);
-                seen(found, &self.dictionaries, copy)
+                let (mut part, token) = self.part_of(handle);
+                let Part { core, frames, .. } = &mut *part;
+                match seen(core.load(frames, token), &self.dictionaries, copy) {
+                    Seen::Damaged => {
+                        // What the records can tell, they tell after a repair.
+                        core.touch(frames, token);
+                        seen(core.load(frames, token), &self.dictionaries, copy)
+                    }
+                    seen => seen,
+                }
             }
             PageName::Key(key) => {
                 let mut part = self.part(self.shard_of_key(&key));
@@ -282,11 +289,19 @@ impl Part {
         dictionaries: &Dictionaries,
         copy: &mut Page,
     ) -> Seen {
-        let seen = seen(self.core.get(&self.frames, key), dictionaries, copy);
-        if matches!(seen, Seen::Copied { .. }) {
-            self.core.touch_page(&mut self.frames, key);
+        let first = seen(self.core.get(&self.frames, key), dictionaries, copy);
+        match first {
+            Seen::Gone | Seen::Same { .. } | Seen::InTier { .. } => first,
+            Seen::Copied { .. } => {
+                self.core.touch_page(&mut self.frames, key);
+                first
+            }
+            Seen::Damaged => {
+                // What the records can tell, they tell after a repair.
+                self.core.touch_page(&mut self.frames, key);
+                seen(self.core.get(&self.frames, key), dictionaries, copy)
+            }
         }
-        seen
     }
 }
 

@@ -28,8 +28,14 @@ pub(super) struct Samples {
 impl Samples {
     /// For `wanted` pages, drawn from the next `offered_last`.
     pub(super) fn new(wanted: usize, offered_last: u64, charge: Charge) -> Samples {
+        let mut pages = Vec::new();
+        // Without memory the round ends without a dictionary.
+        let wanted = match pages.try_reserve_exact(wanted) {
+            Ok(()) => wanted,
+            Err(_) => 0,
+        };
         Samples {
-            pages: Vec::with_capacity(wanted),
+            pages,
             wanted,
             offered: 0,
             offered_last,
