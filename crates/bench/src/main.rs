@@ -2,8 +2,8 @@
 //!
 //! `workload` is the measured program, `compare` runs it under every contender, `corpus` makes pages of
 //! live programs, `density` writes them into every contender, `allocators` packs them by every allocator,
-//! `mount` reads files again and again, and `cleanup` undoes what an interrupted `compare`, `density` or
-//! `mount` left behind. The folders follow the way of a
+//! `pages` says what a page of each kind costs, `mount` reads files again and again, and `cleanup` undoes what
+//! an interrupted `compare`, `density` or `mount` left behind. The folders follow the way of a
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
@@ -12,6 +12,7 @@ mod compare;
 mod corpus;
 mod density;
 mod host;
+mod pages;
 mod reread;
 mod size;
 mod workload;
@@ -40,6 +41,8 @@ enum Command {
     Density(density::Options),
     /// Pack a corpus by every allocator and compare density, eviction and CPU time
     Allocators(allocators::Options),
+    /// Say how much RAM a page takes in a store, by kind of page and by how it is addressed
+    Pages(pages::Options),
     /// Compare re-reads of files with and without `zcache mount`; needs root
     Mount(reread::Options),
     /// What `mount` runs to read
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Corpus(options) => corpus::run(&options),
         Command::Density(options) => density::run(&options),
         Command::Allocators(options) => allocators::run(&options),
+        Command::Pages(options) => pages::run(&options),
         Command::Mount(options) => reread::run(&options),
         Command::Read(options) => reread::read(&options),
         Command::Hold(options) => density::hold(&options),

@@ -49,6 +49,69 @@ fn a_missing_zcache_is_named_with_the_way_out() {
     );
 }
 
+/// The numbers of a row of a table in markdown whose first cell is this one.
+fn row<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+    let head = format!("| {first} |");
+    let row = table.lines().find(|line| line.starts_with(&head));
+    let row = row.unwrap_or_else(|| panic!("no row {first} in {table}"));
+    row.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// The percent of a page that ends a cell of costs.
+fn percent(cell: &str) -> f64 {
+    let inside = cell
+        .rsplit_once('(')
+        .and_then(|(_, rest)| rest.split_once("%)"));
+    inside
+        .and_then(|(percent, _)| percent.parse().ok())
+        .unwrap_or_else(|| panic!("{cell}"))
+}
+
+#[test]
+fn pages_cost_what_the_engine_says_they_do() {
+    let output = bench(&["pages", "--pages", "1024"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        text.starts_with("- machine: ") && text.contains("\n- commit: "),
+        "{text}"
+    );
+    // Tables of 36 or 56 bytes, and no packing loss.
+    let raw = row(&text, "incompressible");
+    assert_eq!(raw.len(), 6, "{text}");
+    assert_eq!(raw[1], "1.00");
+    for cell in &raw[2..4] {
+        assert!((100.5..101.6).contains(&percent(cell)), "{text}");
+    }
+    // An object has a record of 64 bytes, and a pool one of 24.
+    assert!((102.5..104.0).contains(&percent(raw[4])), "{text}");
+    assert!((103.5..105.5).contains(&percent(raw[5])), "{text}");
+    // An entry by handle has 24 bytes; an ephemeral page has no handle.
+    assert!(
+        (0.5..0.8).contains(&percent(row(&text, "same-filled")[2])),
+        "{text}"
+    );
+    assert_eq!(row(&text, "same-filled, ephemeral")[2], "–");
+    // What is in the tier takes tables and no frames.
+    let away = row(&text, "mixed, in the tier only");
+    assert!(
+        away[1] == "–" && (0.6..0.9).contains(&percent(away[2])),
+        "{text}"
+    );
+    // The second table: the bound that tables set.
+    let bound = text.split("MiB of pages").nth(1).expect("a second table");
+    let mixed = row(bound, "mixed");
+    let mib: Vec<f64> = mixed[1..]
+        .iter()
+        .map(|cell| cell.parse().expect("a number"))
+        .collect();
+    assert!(
+        (130.0..146.0).contains(&mib[0]) && mib[0] > mib[1] && mib[1] > mib[2],
+        "{text}"
+    );
+}
+
 /// A folder that is removed at the end, whatever the end is.
 struct Folder(std::path::PathBuf);
 

@@ -50,6 +50,6 @@ mod tree;
 pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
 pub use need::Need;
-pub use report::{CodecNumbers, Rejections, RunStats};
+pub use report::{CodecNumbers, Passage, Rejections, RunStats};
 pub use run::run;
 pub use zcache::{Allocator, Codec, CodecChoice, SwapConfig};

@@ -104,6 +104,91 @@ pub struct RunStats {
     pub mapping_calls: u64,
     /// Pages that the store refused, by reason.
     pub rejected: Rejections,
+    /// Where the pages of the store came from and went.
+    #[serde(flatten)]
+    pub passage: Passage,
+}
+
+/// The engine's account of pages and loads, under the names of [`zcache::Stats`]. At rest its equations hold:
+/// see [`zcache::Stats::validate`].
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Passage {
+    /// Pages that came to the store.
+    pub attempts: u64,
+    /// Of these, pages that it took.
+    pub accepted: u64,
+    /// Pages given up by the release of their last reference.
+    pub released_pages: u64,
+    /// Older pages that went with an accepted put of their key.
+    pub overwritten_pages: u64,
+    /// Older pages that went although the put of their key was refused.
+    pub put_to_flush_pages: u64,
+    /// Pages that went by a flush.
+    pub flushed_pages: u64,
+    /// Pages that went by an exclusive get.
+    pub taken_pages: u64,
+    /// Ephemeral pages dropped to make room.
+    pub evicted_ephemeral_pages: u64,
+    /// Pages that damage of RAM took with their names.
+    pub store_lost_pages: u64,
+    /// How often records were damaged and made good.
+    pub repairs: u64,
+    /// Pages that the store was asked for.
+    pub load_attempts: u64,
+    /// Of these, pages that it gave back.
+    pub loads: u64,
+    /// Of these, pages that there were not.
+    pub load_misses: u64,
+    /// Of these, pages that moved each time they were read.
+    pub busy_errors: u64,
+    /// Of these, pages whose bytes or records were damaged.
+    pub checksum_errors: u64,
+    /// Of these, pages that the swap file failed to read.
+    pub read_errors: u64,
+    /// Block writes that the swap file refused.
+    pub writeback_failures: u64,
+    /// Reclaims that left the swap file alone because it had just failed.
+    pub writeback_retries_held_back: u64,
+    /// Reclaims that waited for blocks that other threads wrote.
+    pub room_waits: u64,
+    /// Of these, waits that the swap file did not answer.
+    pub room_waits_in_vain: u64,
+    /// How often room that was made was gone or not enough.
+    pub room_rounds_lost: u64,
+    /// Puts refused because others took all room for too long.
+    pub room_time_exceeded: u64,
+    /// Times that too few pages came to train a dictionary on.
+    pub dictionary_rounds_given_up: u64,
+}
+
+impl Passage {
+    fn of(store: &zcache::Stats) -> Passage {
+        Passage {
+            attempts: store.attempts,
+            accepted: store.accepted,
+            released_pages: store.released_pages,
+            overwritten_pages: store.overwritten_pages,
+            put_to_flush_pages: store.put_to_flush_pages,
+            flushed_pages: store.flushed_pages,
+            taken_pages: store.taken_pages,
+            evicted_ephemeral_pages: store.evicted_ephemeral_pages,
+            store_lost_pages: store.lost_pages,
+            repairs: store.repairs,
+            load_attempts: store.load_attempts,
+            loads: store.loads,
+            load_misses: store.load_misses,
+            busy_errors: store.busy_errors,
+            checksum_errors: store.checksum_errors,
+            read_errors: store.read_errors,
+            writeback_failures: store.writeback_failures,
+            writeback_retries_held_back: store.writeback_retries_held_back,
+            room_waits: store.room_waits,
+            room_waits_in_vain: store.room_waits_in_vain,
+            room_rounds_lost: store.room_rounds_lost,
+            room_time_exceeded: store.room_time_exceeded,
+            dictionary_rounds_given_up: store.dictionary_rounds_given_up,
+        }
+    }
 }
 
 /// What each codec that shrinks pages holds and costs. Each number has a name that
@@ -140,10 +225,37 @@ impl Serialize for CodecNumbers {
 /// Pages that the store refused, by reason.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Rejections {
-    /// The pool was at its limit.
+    /// The pool was at its limit, and nothing could leave.
     pub pool_full: u64,
+    /// And the swap file was full.
+    pub tier_full: u64,
+    /// And the swap file failed.
+    pub tier_failing: u64,
+    /// And the swap file was another process's.
+    pub forked: u64,
     /// No frame could be had.
     pub no_memory: u64,
+    /// No entry number was left.
+    pub handles_exhausted: u64,
+    /// The pool was not open.
+    pub no_such_pool: u64,
+    /// Records were damaged.
+    pub damaged: u64,
+}
+
+impl Rejections {
+    fn of(store: &zcache::Stats) -> Rejections {
+        Rejections {
+            pool_full: store.rejected_pool_full,
+            tier_full: store.rejected_tier_full,
+            tier_failing: store.rejected_tier_failing,
+            forked: store.rejected_forked,
+            no_memory: store.rejected_no_memory,
+            handles_exhausted: store.rejected_handles_exhausted,
+            no_such_pool: store.rejected_no_such_pool,
+            damaged: store.rejected_damaged,
+        }
+    }
 }
 
 impl Pager {
@@ -195,10 +307,8 @@ impl Pager {
             spaces: c.spaces.get(),
             forks: c.forks.get(),
             mapping_calls: c.mapping_calls.get(),
-            rejected: Rejections {
-                pool_full: store.rejected_pool_full,
-                no_memory: store.rejected_no_memory,
-            },
+            rejected: Rejections::of(&store),
+            passage: Passage::of(&store),
         }
     }
 }
@@ -290,6 +400,65 @@ pub(crate) fn write(pager: &Pager) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    /// The whole numbers of a snapshot by the names of their fields.
+    fn fields(stats: &zcache::Stats) -> BTreeMap<String, u64> {
+        let text = format!("{stats:#?}");
+        let fields = text.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("    ")?.split_once(": ")?;
+            Some((name.to_owned(), value.trim_end_matches(',').parse().ok()?))
+        });
+        fields.collect()
+    }
+
+    #[test]
+    fn every_reason_to_refuse_a_page_is_reported() {
+        let stats = zcache::Stats {
+            rejected_pool_full: 1,
+            rejected_tier_full: 2,
+            rejected_tier_failing: 3,
+            rejected_forked: 4,
+            rejected_no_memory: 5,
+            rejected_handles_exhausted: 6,
+            rejected_no_such_pool: 7,
+            rejected_damaged: 8,
+            ..zcache::Stats::default()
+        };
+        let reported = serde_json::to_value(Rejections::of(&stats)).unwrap();
+        let reported = reported.as_object().unwrap();
+        let reasons: Vec<_> = fields(&stats)
+            .into_iter()
+            .filter_map(|(name, count)| Some((name.strip_prefix("rejected_")?.to_owned(), count)))
+            .collect();
+        assert_eq!(reasons.len(), reported.len(), "{reported:?}");
+        for (reason, count) in reasons {
+            assert_eq!(reported.get(&reason), Some(&count.into()), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_account_of_pages_has_the_names_of_the_engine() {
+        let stats = zcache::Stats {
+            attempts: 1,
+            accepted: 2,
+            released_pages: 3,
+            taken_pages: 4,
+            load_attempts: 5,
+            load_misses: 6,
+            room_waits: 7,
+            repairs: 8,
+            lost_pages: 9,
+            ..zcache::Stats::default()
+        };
+        let fields = fields(&stats);
+        let reported = serde_json::to_value(Passage::of(&stats)).unwrap();
+        for (name, count) in reported.as_object().unwrap() {
+            // The pager has lost pages of its own.
+            let name = name.strip_prefix("store_").unwrap_or(name);
+            assert_eq!(fields.get(name), count.as_u64().as_ref(), "{name}");
+        }
+    }
 
     #[test]
     fn numbers_of_codecs_keep_their_names() {

@@ -89,14 +89,18 @@ impl std::fmt::Display for CodecChoice {
 /// How zpages are packed into frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Allocator {
-    /// Blocks of 16 KiB filled best-fit in granules of 16 bytes: 10 to 15
-    /// zpages a block at about 98% density.
+    /// Blocks of 16 KiB filled best-fit in granules of 16 bytes. Zpages of real
+    /// programs fill 98% of what is possible, 12 a block with the fast codec and 19
+    /// with the dense one; pages that do not shrink fill it whole, four a block;
+    /// pages that all shrink alike may leave up to a fifth of it empty.
     #[default]
     Block,
     /// At most two zpages in a frame of 4 KiB, the design of 2013. It is the
-    /// reference that the block allocator is compared with.
+    /// reference that the block allocator is compared with. An ephemeral
+    /// same-filled page takes one of the two places.
     Zbud,
-    /// At most three zpages in a frame of 4 KiB.
+    /// At most three zpages in a frame of 4 KiB. An ephemeral same-filled page
+    /// takes one of the three places.
     Ztri,
     /// Size classes, each cut from runs of 1 to 8 frames.
     Zsmalloc,
@@ -160,18 +164,20 @@ pub struct SwapConfig {
     /// the filesystem.
     ///
     /// The tables in RAM set another limit: they take [`HANDLE_PAGE_BYTES`] for
-    /// each page, wherever it is, so that no more than `pool_bytes_max / 28` pages
-    /// can be in the store: 4096 / 28 = 146 bytes of pages for each byte of RAM.
-    /// See [`StoreConfig::handle_pages_max`].
+    /// each page, wherever it is, so that about `pool_bytes_max / 28` pages can be
+    /// in the store: 146 bytes of pages for each byte of RAM, and 110 where no page
+    /// shrinks. See [`StoreConfig::handle_pages_max`], and docs/engine.md for what
+    /// was measured.
     pub bytes_max: Option<u64>,
 }
 
 /// RAM in bytes that tables take for a page by handle, in RAM or in the tier: 24
-/// for the page, and its share of the 44 for a block of 10 to 15.
+/// for the page, and its share of the 48 for a block. It is 36 where pages do not
+/// shrink, since only four of these share a block.
 pub const HANDLE_PAGE_BYTES: u64 = 28;
 
 /// The same for a page by key: 40 for the page, about 4 in the index, and its share
-/// of the block. Each object takes 48 more.
+/// of the block. Each object takes 68 more, and a pool that has pages 45.
 pub const KEY_PAGE_BYTES: u64 = 48;
 
 /// What [`Store::open`](crate::Store::open) needs to know.

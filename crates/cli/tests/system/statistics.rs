@@ -68,6 +68,18 @@ fn the_statistics_file_has_the_documented_names_and_right_numbers() {
         number(&text, "ram_bytes_peak").is_some_and(|n| n > 0.0 && n <= f64::from(32 << 20) * 1.02),
         "{text}"
     );
+    let sum = |names: &[&str]| -> f64 {
+        let of = |name: &&str| number(&text, name).unwrap_or_else(|| panic!("{name} in {text}"));
+        names.iter().map(of).sum()
+    };
+    let refused = ["pool_full", "tier_full", "tier_failing", "forked"];
+    let refused_besides = ["no_memory", "handles_exhausted", "no_such_pool", "damaged"];
+    assert_eq!(
+        sum(&["attempts"]),
+        sum(&["accepted"]) + sum(&refused) + sum(&refused_besides),
+        "{text}"
+    );
+    assert!(sum(&["loads"]) > 1000.0, "{text}");
     let p50 = number(&text, "fault_ns_p50").unwrap_or(0.0);
     let p99 = number(&text, "fault_ns_p99").unwrap_or(0.0);
     assert!(p50 > 0.0 && p50 <= p99, "{text}");
