@@ -119,12 +119,18 @@ impl Store {
         let number = self.shard_of_key(key);
         let older = Cell::new(Older::Kept);
         // Room is made outside of this, so that whoever is called for it may
-        // store pages too.
+        // store pages too. A stored page counts at once: the tier, which is
+        // tidied after this, may panic.
         let put = || {
             self.encode(scope.as_ref(), page, |kind, zpage| {
                 let result = self.store_displacing(key.pool.kind(), || {
                     self.put_encoded(number, key, zpage, &older)
                 });
+                if result.is_ok() {
+                    let is_late = older.get() == Older::Flushed;
+                    add(&self.counts.overwritten_late_pages, is_late.into());
+                    self.counts.attempt(kind, &result);
+                }
                 (kind, result)
             })
         };
@@ -134,10 +140,9 @@ impl Store {
             }
             done => done,
         };
-        if result.is_ok() && older.get() == Older::Flushed {
-            add(&self.counts.overwritten_late_pages, 1);
+        if result.is_err() {
+            self.counts.attempt(kind, &result);
         }
-        self.counts.attempt(kind, &result);
         result
     }
 
