@@ -13,10 +13,11 @@
 //! records with a key), a block 48, an object 68, a pool 28. Each frame of records has a head of 16 bytes.
 //!
 //! Does not: compress, checksum, lock, or decide how much memory there is.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
+// The home of the integration tests is that of the unit tests too.
 #[cfg(test)]
-extern crate std;
+extern crate self as zcache_core;
 
 mod counters;
 mod exchange;
