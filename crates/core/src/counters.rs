@@ -8,7 +8,8 @@
 //! - `entries == handle_pages + tmem_pages`
 //! - `entries == zpages in RAM and in tiers + persistent same-filled pages + lost entries`
 //! - `writebacks_begun + recompressions_begun ==
-//!   writebacks_stored + writebacks_empty + writebacks_failed + recompressions_ended + writing_blocks`
+//!   writebacks_stored + writebacks_empty + writebacks_failed + recompressions_ended + writing_blocks`, plus blocks that
+//!   damage took in flight and whose end has not been told yet: those are lost and no longer count as being written
 //!
 //! Does not: time anything; there is no clock here.
 
@@ -134,7 +135,7 @@ pub struct KindUsage {
     pub blocks: u32,
     /// Zpages in them.
     pub zpages: u32,
-    /// Bytes of these zpages, without headers and rounding.
+    /// Bytes of these zpages, without rounding.
     pub zbytes: u64,
 }
 

@@ -13,7 +13,8 @@ pub const ZPAGE_LEN_MAX: usize = 4096;
 /// What is to be stored for one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Zpage<'a> {
-    /// A page that is one 8-byte word over and over; it needs an entry and no frame space.
+    /// A page that is one 8-byte word over and over. A persistent one needs an entry and no frame space; an ephemeral one is
+    /// a zpage of 8 bytes, so that it ages with its block.
     Same {
         /// The word, as read little-endian from the page.
         word: u64,
@@ -60,8 +61,8 @@ pub enum Found<'f> {
     Damaged,
 }
 
-/// Where a zpage lies in a tier. Two that are equal are the same zpage: the block's generation is never used again, and
-/// nothing is placed in a block that has left RAM.
+/// Where a zpage lies in a tier. Two that are equal are the same zpage, since nothing is placed in a block that has left
+/// RAM; a generation comes back only after 2^32 blocks of the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TierRange {
     /// The block it belongs to.

@@ -4,7 +4,8 @@
 //! lies in a run of frames obtained here.
 //!
 //! Invariants:
-//! - `runs handed out == runs freed + runs the shard still names` (checked by `Shard::validate` and `Shard::destroy`)
+//! - `runs handed out == runs freed + runs the shard still names`, but for runs whose name damage took; those are not used
+//!   again (`validate` compares the runs that are named with those counted; only the home sees the other side)
 //! - the core touches a run only between its `alloc` and its `free`
 //!
 //! Does not: decide how much RAM there is. A home that is out of budget answers `None`, which is never fatal.

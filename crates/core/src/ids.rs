@@ -28,8 +28,8 @@ token!(
     EntryToken, "E"
 );
 token!(
-    /// A block: the run of frames that is packed, aged, written back and sent as one. Tokens are reused; a block's
-    /// [`Generation`] is not.
+    /// A block: the run of frames that is packed, aged, written back and sent as one. Tokens are reused; the
+    /// [`Generation`] tells which block of a token is meant.
     BlockToken, "B"
 );
 token!(
@@ -51,7 +51,7 @@ pub enum Kind {
     Persistent,
 }
 
-/// A tmem pool. The kind is part of the id, so a shard keeps no record of pools.
+/// A tmem pool. The kind is part of the id. A shard keeps a record of a pool only while it has pages of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PoolId(u32);
 

@@ -9,13 +9,15 @@
 //! of frames that is packed, aged, written back and sent as one; pool = a tmem pool; tier = disk or remote; entry = the
 //! record of one stored page; object = the record of a tmem object with pages here.
 //!
-//! Memory: an entry is 24 bytes, a hash bucket 4 (one for each 5/4 entries with a key), a block 32, an object 44.
+//! Memory: an entry is 24 bytes for a page with a handle and 40 for one with a key, a hash bucket 4 (one for each 5/4
+//! records with a key), a block 48, an object 68, a pool 28. Each frame of records has a head of 16 bytes.
 //!
 //! Does not: compress, checksum, lock, or decide how much memory there is.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
+// The home of the integration tests is that of the unit tests too.
 #[cfg(test)]
-extern crate std;
+extern crate self as zcache_core;
 
 mod counters;
 mod exchange;

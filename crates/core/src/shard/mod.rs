@@ -25,6 +25,8 @@ mod place;
 mod reclaim;
 mod repair;
 mod room;
+#[cfg(test)]
+mod tests;
 mod tier;
 mod tmem;
 mod validate;

@@ -165,8 +165,9 @@ impl Shard {
             Err(refused) => return Ok(Err(refused)),
         };
         room.bytes_mut(frames).copy_from_slice(bytes);
-        self.attach(frames, token, &room)?;
         self.refresh(frames, room.span.block)?;
+        // Last, so that the record stays free until it is written whole.
+        self.attach(frames, token, &room)?;
         let span = room.span;
         Ok(Ok(match page {
             Zpage::Same { word } => Content::Word {

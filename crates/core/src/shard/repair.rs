@@ -4,7 +4,8 @@
 //! meets a contradiction ends, the shard is repaired, and the operation is tried once more.
 //!
 //! A repair believes sound records and nothing else: links, lists, bins, chains and counts are made anew from them. A
-//! record that is not sound is given up, and so is what cannot be told without it:
+//! record that is not sound is given up, and so is what cannot be told without it (one that is zeros but for one bit was
+//! free, and is again):
 //!
 //! - an entry: the page. That of a handle stays as lost. Of a key, nobody knows which it was: an object or a pool that has
 //!   less in it than it says, or lost its record, remembers that, and what is not found in it is not told to be missing until
@@ -58,6 +59,10 @@ impl Shard {
         self.page_index.forget_records(frames);
         self.object_index.forget_records(frames);
         self.pool_index.forget_records(frames);
+        self.entries.forget_flipped_free(frames);
+        self.objects.forget_flipped_free(frames);
+        self.pools.forget_flipped_free(frames);
+        self.blocks.forget_flipped_free(frames);
         self.lists.clear();
         self.usage = Usage::ZERO;
         self.codec_zpages = [0; CodecId::COUNT as usize];
@@ -196,7 +201,9 @@ impl Shard {
         if let Some(span) = entry.span() {
             let block = self.blocks.expect(frames, span.block);
             let fits = block.is_ok_and(|block| {
-                block.kind == kind && span.end() <= self.allocator.run(block.fill).bytes()
+                !matches!(block.state, State::SlotFreed(_) | State::Dead)
+                    && block.kind == kind
+                    && span.end() <= self.allocator.run(block.fill).bytes()
             });
             let linked = fits
                 && members::link(frames, &mut self.blocks, &mut self.entries, token, span).is_ok();

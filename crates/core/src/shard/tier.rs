@@ -60,13 +60,6 @@ impl Shard {
         })
     }
 
-    /// Whether a block is still in the slot that it was found in.
-    #[must_use]
-    pub fn is_in_tier(&self, frames: &impl Frames, block: &TierBlock) -> bool {
-        self.tier_block(frames, block)
-            .is_ok_and(|now| now.is_some())
-    }
-
     /// Moves the live zpages of a block in a tier into RAM again, from its bytes as the home has read them, and queues
     /// its slot. How many were moved: 0 when the block has left the slot meanwhile.
     ///

@@ -1,7 +1,7 @@
 //! The equations of the shard, checked by walking everything.
 //!
 //! Stage on the data path: none; tests and a home's self-check call it between operations. Each fast counter, list and
-//! bitmap is recomputed from the records, and each record from the bytes it names.
+//! bitmap is recomputed from the records, and each block's record from the entries that name it.
 //!
 //! Does not: change anything, or take less time than the store is large.
 

@@ -18,7 +18,7 @@
 //!
 //! Invariants:
 //! - `live > 0` in states InRam and InTier; `live == 0` in SlotFreed; Writing may have either
-//! - no two blocks of a shard have the same generation
+//! - a generation comes back only after 2^32 blocks of the shard; that of a Dead one is 0
 //!
 //! Does not: keep lists; see `list`, `bins` and `members`.
 

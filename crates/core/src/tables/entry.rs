@@ -15,6 +15,7 @@
 //!
 //! Invariants:
 //! - a record that is not in use is zeros, but for the word that threads it; content 0 is none
+//! - one in use has three bits set at least: a zpage's are its content, and its offset or links that are none or tokens
 //! - the seal is that of references or object and index, block, packed and checksum; links are not in it
 //!
 //! Does not: say whether a block is in RAM or in a tier; the block record does, for all its zpages at once.
@@ -119,6 +120,10 @@ const CONTENT_WORD: u32 = 3;
 /// In the packed word of a page that is kept here: it is lost.
 const LOST: u32 = 1;
 
+/// In the packed word of every page that is kept here: bits that tell the record of a page of zeros, which may have no
+/// others, from a free one.
+const HERE: u32 = CONTENT_HERE << 30 | 0xf00;
+
 impl Entry {
     /// The zpage's place, where it has one.
     pub(crate) fn span(&self) -> Option<Span> {
@@ -158,10 +163,10 @@ impl Fields {
             // The low word is spread over the block's bits and the index of packed: 25 bits there, 7 here.
             Content::Same { word } => (
                 word as u32 & LOW,
-                CONTENT_HERE << 30 | (word as u32 >> LOW_BITS) << 1,
+                HERE | (word as u32 >> LOW_BITS) << 1,
                 (word >> 32) as u32,
             ),
-            Content::Lost => (0, CONTENT_HERE << 30 | LOST, 0),
+            Content::Lost => (0, HERE | LOST, 0),
             Content::Word { span, checksum } => (
                 span.block.0,
                 pack(span, CodecId::new(0), CONTENT_WORD),
@@ -501,6 +506,12 @@ impl Entries {
     pub(crate) fn walk<F: Frames>(&self, frames: &F) -> Checked<(u32, u32)> {
         let (handles, keyed) = (self.handles.walk(frames)?, self.keyed.walk(frames)?);
         Ok((handles.0 + keyed.0, handles.1 + keyed.1))
+    }
+
+    /// See `Table::forget_flipped_free`.
+    pub(crate) fn forget_flipped_free<F: Frames>(&mut self, frames: &mut F) {
+        self.handles.forget_flipped_free(frames);
+        self.keyed.forget_flipped_free(frames);
     }
 
     /// See `Table::rebuild`.

@@ -66,7 +66,8 @@ impl Index {
         self.records
     }
 
-    /// The record with this hash that `is` says yes to; `None` when there is none.
+    /// The record with this hash that `is` says yes to; `None` when there is none. One that is not sound is passed by, since
+    /// its link is not part of what is sealed; but then nobody knows that there is none.
     pub(crate) fn find<F: Frames, C: Chained>(
         &self,
         frames: &F,
@@ -78,16 +79,21 @@ impl Index {
             return Ok(None);
         };
         let (mut next, mut left) = (self.head(frames, bucket)?, self.records);
+        let mut all_sound = Ok(());
         while let Some(token) = next {
             left = left.checked_sub(1).ok_or(Damaged::New)?;
-            let belongs = self.bucket(records.hash(frames, token, self.seed)?) == Some(bucket);
-            ensure(belongs)?;
-            if is(token)? {
-                return Ok(Some(token));
+            match records.hash(frames, token, self.seed) {
+                Ok(hash) => {
+                    ensure(self.bucket(hash) == Some(bucket))?;
+                    if is(token)? {
+                        return Ok(Some(token));
+                    }
+                }
+                Err(damaged) => all_sound = Err(damaged),
             }
             next = link(records.link(frames, token)?);
         }
-        Ok(None)
+        all_sound.map(|()| None)
     }
 
     /// Makes sure that there is a bucket to insert into; false when there is no frame for it.

@@ -10,6 +10,8 @@
 //! Does not: check that a member is in no other list of the same links; the block's state says where it belongs.
 
 use super::block::BlockTable;
+use super::table::is_free;
+use super::words::read_word;
 use super::{Checked, ensure};
 use crate::frames::Frames;
 use crate::ids::{BlockToken, NONE};
@@ -119,6 +121,8 @@ fn relink<F: Frames>(
     from: u32,
     to: u32,
 ) -> Checked<()> {
-    ensure(blocks.word(frames, token, at)? == from)?;
+    let record = blocks.record(frames, token)?;
+    // The zeros of a free record are no link to the first block.
+    ensure(!is_free(record) && read_word(record, at) == from)?;
     blocks.set_word(frames, token, at, to)
 }

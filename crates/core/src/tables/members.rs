@@ -77,7 +77,6 @@ pub(crate) fn link<F: Frames>(
         ensure(next == behind)?;
         (before, behind) = (previous, Some(other));
     }
-    entries.set_member_links(frames, token, [before, behind])?;
     match before {
         None => set_end(frames, blocks, span.block, FIRST_MEMBER, Some(token))?,
         Some(other) => {
@@ -92,7 +91,8 @@ pub(crate) fn link<F: Frames>(
             entries.relink_member(frames, other, span.block, Side::Before, link)?;
         }
     }
-    Ok(())
+    // Last, so that the record of a page that is being stored stays free where the list is damaged.
+    entries.set_member_links(frames, token, [before, behind])
 }
 
 /// Takes the zpage of an entry out of the list of its block; what lies around it.

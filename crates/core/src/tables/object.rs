@@ -25,7 +25,7 @@
 
 use super::hash::{Seed, seal};
 use super::index::Chained;
-use super::table::Table;
+use super::table::{Table, is_free};
 use super::tokens::{ObjectToken, PoolToken};
 use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
@@ -269,6 +269,7 @@ impl Objects {
         token: ObjectToken,
     ) -> Checked<[Option<ObjectToken>; 2]> {
         let record = self.record(frames, token)?;
+        ensure(!is_free(record))?;
         Ok(
             [POOL_LINKS, POOL_LINKS + 4].map(|at| match read_word(record, at) {
                 NONE => None,

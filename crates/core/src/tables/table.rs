@@ -200,6 +200,21 @@ impl<T: Token, const SIZE: usize> Table<T, SIZE> {
         (0..self.made()).map(T::of)
     }
 
+    /// Frees records of a single bit again: free ones in which that has flipped, since one in use has three at least.
+    pub(crate) fn forget_flipped_free<F: Frames>(&mut self, frames: &mut F) {
+        for token in self.tokens() {
+            if let Ok(record) = self.record_mut(frames, token)
+                && record[4..]
+                    .iter()
+                    .map(|byte| byte.count_ones())
+                    .sum::<u32>()
+                    == 1
+            {
+                record[4..].fill(0);
+            }
+        }
+    }
+
     /// Makes free lists and counts anew from what records say of themselves, and gives back frames without a record in
     /// use. Frames whose number is damaged are forgotten; how many.
     pub(crate) fn rebuild<F: Frames>(&mut self, frames: &mut F) -> u32 {

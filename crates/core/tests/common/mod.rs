@@ -59,6 +59,38 @@ impl Arena {
         self.memory[at] ^= 1 << random.below(8);
     }
 
+    /// Flips a bit of a byte, or of one behind it.
+    pub(crate) fn flip(&mut self, at: usize, bit: u32) {
+        self.memory[at + bit as usize / 8] ^= 1 << (bit % 8);
+    }
+
+    /// Where these bytes, which are in one place only, lie in runs of a frame.
+    pub(crate) fn find_in_tables(&self, bytes: &[u8]) -> usize {
+        let mut found = Vec::new();
+        for (frame, _) in self
+            .handed_out
+            .iter()
+            .filter(|(_, run)| **run == Run::FRAME)
+        {
+            let start = *frame as usize * FRAME_SIZE;
+            let frame = &self.memory[start..start + FRAME_SIZE];
+            // What is looked for is a number of whole words.
+            let words = (0..FRAME_SIZE - bytes.len()).step_by(4);
+            found.extend(
+                words
+                    .filter(|at| frame[*at..].starts_with(bytes))
+                    .map(|at| start + at),
+            );
+        }
+        assert!(matches!(found[..], [_]), "{found:?}");
+        found[0]
+    }
+
+    /// Where bytes lie that were given out.
+    pub(crate) fn position(&self, bytes: &[u8]) -> usize {
+        bytes.as_ptr().addr() - self.memory.as_ptr().addr()
+    }
+
     fn range(&self, frame: FrameId, run: Run) -> std::ops::Range<usize> {
         if self.strict {
             assert_eq!(
