@@ -27,3 +27,9 @@ pub(crate) use shuttle::{
 
 // No schedule depends on these.
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError, Weak};
+
+/// Locks, whether or not somebody panicked under the lock: that is a bug of ours which
+/// the core's assertions found, and other shards and readers go on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

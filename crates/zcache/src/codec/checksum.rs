@@ -1,7 +1,7 @@
 //! The checksum of a zpage: CRC-32C over its bytes, begun from its kind and
 //! length, so that right bytes under a wrong kind or length do not pass.
 
-use super::Kind;
+use super::list::Kind;
 
 /// The checksum of a zpage of this kind.
 ///

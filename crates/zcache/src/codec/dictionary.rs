@@ -14,7 +14,8 @@ use zcache_sys::zdict::{self, Training};
 use zstd_safe::{CDict, DDict};
 
 use super::checksum::checksum_from;
-use super::{Codec, Kind, zstd};
+use super::list::{Codec, Kind};
+use super::zstd;
 use crate::page::{PAGE_SIZE, Page};
 
 /// First bytes of a dictionary of the format.

@@ -5,7 +5,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::method::Method;
+use super::method::{CodecCost, Method};
 use super::{lz4, raw, zstd};
 
 /// The compressor a client chooses. What a single page was stored as is its
@@ -61,6 +61,39 @@ impl Codec {
         }
     }
 
+    /// The name by which users choose it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.method().name()
+    }
+
+    /// Why one would choose it, in a few words for help texts.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.method().about()
+    }
+
+    /// Whether it makes pages smaller at all.
+    #[must_use]
+    pub fn shrinks(self) -> bool {
+        self.method().shrinks()
+    }
+
+    /// Whether its zpages can be made with a [`Dictionary`](super::Dictionary).
+    #[must_use]
+    pub fn has_dictionaries(self) -> bool {
+        self.method().has_dictionaries()
+    }
+
+    /// The codecs that make pages smaller, in the order of [`Codec::ALL`].
+    pub fn shrinking() -> impl Iterator<Item = Codec> {
+        Codec::ALL.into_iter().filter(|codec| codec.shrinks())
+    }
+
+    pub(crate) fn first_cost(self) -> CodecCost {
+        self.method().first_cost()
+    }
+
     /// What its zpages are.
     #[must_use]
     pub fn kind(self) -> Kind {
@@ -105,6 +138,13 @@ impl Kind {
             Kind::Lz4 => Some(Codec::Lz4),
             Kind::Zstd => Some(Codec::Zstd),
         }
+    }
+
+    /// Whether zpages of this kind can be made with a
+    /// [`Dictionary`](super::Dictionary).
+    #[must_use]
+    pub fn has_dictionaries(self) -> bool {
+        self.codec().is_some_and(Codec::has_dictionaries)
     }
 }
 

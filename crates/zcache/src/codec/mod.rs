@@ -34,6 +34,7 @@ mod dictionary;
 mod list;
 mod lz4;
 mod method;
+mod number;
 mod raw;
 mod same;
 mod zstd;

@@ -3,6 +3,15 @@
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Why the last [`Frames::alloc`](zcache_core::Frames::alloc) that failed did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shortage {
+    /// The budget is spent.
+    Budget,
+    /// The system gives no address space.
+    Space,
+}
+
 /// The count of one store's RAM.
 #[derive(Debug)]
 pub(crate) struct Budget {

@@ -1,6 +1,6 @@
 //! RAM beside the frames that is counted for as long as its owner lives.
 
-use super::Budget;
+use super::budget::Budget;
 use crate::sync::Arc;
 
 /// So many bytes of a store's overhead. Gives them back when it is dropped.

@@ -17,7 +17,7 @@ mod charge;
 mod chunks;
 mod runs;
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Shortage};
 pub(crate) use charge::Charge;
 
 use crate::sync::Arc;
@@ -25,15 +25,6 @@ use crate::sync::Arc;
 use zcache_core::{FrameId, Frames, Run};
 
 use runs::RunPool;
-
-/// Why the last [`Frames::alloc`] that failed did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Shortage {
-    /// The budget is spent.
-    Budget,
-    /// The system gives no address space.
-    Space,
-}
 
 /// Freed runs of all lengths that wait in a shard hold at most this many frames
 /// (1 MiB), and in all shards this part of the limit.

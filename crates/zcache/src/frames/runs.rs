@@ -11,8 +11,8 @@
 
 use zcache_sys::arena::FRAME_SIZE;
 
+use super::budget::{Budget, Shortage};
 use super::chunks::Chunks;
-use super::{Budget, Shortage};
 
 #[derive(Debug)]
 pub(crate) struct RunPool {

@@ -7,8 +7,7 @@
 //!   inside a hook. A trouble that begins or ends then is said later.
 
 use crate::store::inside::Inside;
-use crate::store::lock;
-use crate::sync::{Mutex, OnceLock};
+use crate::sync::{Mutex, OnceLock, lock};
 
 use crate::error::LoadError;
 

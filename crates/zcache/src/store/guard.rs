@@ -12,25 +12,14 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::{Part, Store, lock};
+use super::part::Part;
 use crate::sync::MutexGuard;
 
 /// Whether shards are walked when they are let go.
 const WALKS: bool = cfg!(debug_assertions) && !cfg!(feature = "schedules");
 
-/// Operations between two walks at least.
-const WALK_EVERY_MIN: u32 = 64;
-
 /// A shard that this thread has locked.
 pub(in crate::store) struct Locked<'a>(MutexGuard<'a, Part>);
-
-/// When a shard is walked next.
-#[derive(Debug, Default)]
-pub(crate) struct Walks {
-    operations: u32,
-    /// A test has changed what is here, so equations need not hold.
-    pub(in crate::store) damaged: bool,
-}
 
 impl<'a> Locked<'a> {
     pub(in crate::store) fn new(part: MutexGuard<'a, Part>) -> Locked<'a> {
@@ -60,42 +49,6 @@ impl Drop for Locked<'_> {
     }
 }
 
-impl Part {
-    fn walk_in_turn(&mut self) {
-        self.walks.operations += 1;
-        let every = self.core.usage().entries.max(WALK_EVERY_MIN);
-        if self.walks.operations >= every {
-            self.walks.operations = 0;
-            self.assert_valid();
-        }
-    }
-
-    fn assert_valid(&self) {
-        if !self.walks.damaged
-            && let Err(broken) = self.core.validate(&self.frames)
-        {
-            panic!("an equation of the shard does not hold: {broken}");
-        }
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        if !cfg!(debug_assertions) || std::thread::panicking() {
-            return;
-        }
-        let mut damaged = false;
-        for shard in self.shards.iter() {
-            let part = lock(shard);
-            part.assert_valid();
-            damaged |= part.walks.damaged;
-        }
-        if !damaged && let Err(broken) = self.stats().validate() {
-            panic!("an equation of the store does not hold: {broken}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::testing;
@@ -113,7 +66,7 @@ mod tests {
             store.insert(&testing::page(number)).unwrap();
         }
         {
-            let mut part = super::super::lock(&store.shards[0]);
+            let mut part = crate::sync::lock(&store.shards[0]);
             for frame in 0..8 {
                 let frame = zcache_core::FrameId(frame);
                 if part.frames.bytes(frame, Run::FRAME).iter().any(|b| *b != 0) {
@@ -136,7 +89,7 @@ mod tests {
     fn a_shard_is_walked_once_as_many_operations_have_passed_as_it_has_entries() {
         let store = damaged();
         let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (0..super::WALK_EVERY_MIN).for_each(|_| drop(store.part(0)));
+            (0..crate::store::part::WALK_EVERY_MIN).for_each(|_| drop(store.part(0)));
         }));
         assert!(walked.is_err());
         std::mem::forget(store);

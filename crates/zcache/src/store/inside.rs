@@ -12,9 +12,6 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-#[cfg(feature = "schedules")]
-use shuttle::thread_local;
-
 /// What a thread is inside of at once: stores over stores, each as a reclaim and
 /// a transfer, and lookups from within transfers.
 const DEPTH_MAX: usize = 32;
@@ -22,7 +19,7 @@ const DEPTH_MAX: usize = 32;
 /// The addresses of what a thread is inside of; zero for none.
 type Stack = [usize; DEPTH_MAX];
 
-thread_local! {
+crate::sync::thread_local! {
     // Needs no destructor, so it can be used from those of other thread-locals.
     static STACK: Cell<Stack> = const { Cell::new([0; DEPTH_MAX]) };
 }

@@ -5,14 +5,14 @@
 //! every lock, placed by the core of one shard, aged there with its block,
 //! written back by [`Store::reclaim`] and read by [`Store::load`].
 //!
-//! - the equations of [`Stats::validate`]
+//! - the equations of [`Stats::validate`](crate::Stats::validate)
 //! - A page whose last acknowledged copy is in RAM is never dropped, unless it
 //!   is ephemeral or released.
 //! - Every page given out has matched its checksum since it was last copied.
 //!
-//! Lock order: who takes a slot for a dictionary, pools, one shard, the slots of
-//! the tier or the dictionaries. No tier is called, nothing is encoded and no
-//! hook runs under any of them.
+//! Lock order: who takes a slot for a dictionary, pools, one shard, then one of the
+//! slots of the tier, its health and the dictionaries. No tier is called, nothing is
+//! encoded and no hook runs under any of them.
 //!
 //! Does not start threads: reclaim happens in the thread that asks for it.
 
@@ -22,44 +22,47 @@ mod events;
 mod guard;
 mod inside;
 mod load;
+mod part;
 mod pools;
 mod reclaim;
 mod seed;
+mod snapshot;
 mod tmem;
 
 pub use coding::cold::{ColdBlock, Recompressed};
 pub use coding::training::Trained;
 pub use events::Event;
-pub use reclaim::Reclaimed;
+pub use reclaim::outcome::Reclaimed;
 
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 #[cfg(feature = "schedules")]
 use crate::sync::local::LocalCell;
-use crate::sync::{Arc, Instant, Mutex, MutexGuard, PoisonError, RwLock, yield_now};
+use crate::sync::{Arc, Instant, Mutex, RwLock, lock, yield_now};
 use std::cell::Cell;
 use std::sync::TryLockError;
 use std::time::Duration;
 
-use zcache_core::{EntryToken, Kind as PoolKind, Refused, Shard, Zpage};
+use zcache_core::{EntryToken, Kind as PoolKind, Zpage};
 
 use crate::codec::{self, Encoded, Kind};
 use crate::config::StoreConfig;
 use crate::error::{OpenError, Rejected};
-use crate::frames::{Budget, ShardFrames, Shortage};
+use crate::frames::Budget;
 use crate::page::{Handle, Page};
-use crate::stats::Stats;
 use crate::tier::{self, Tier};
 
 use coding::cold::ColdSpare;
 use coding::costs::Turn;
-use coding::dictionaries::{Coding, Current, Dictionaries, Scope};
+use coding::dictionaries::{Dictionaries, Scope};
 use coding::fresh::Fresh;
+use coding::tags::zpage;
 use coding::training::{Trainings, Turns};
-use counts::{Counts, Memory, add};
+use counts::{Counts, add};
 use events::Events;
-use guard::{Locked, Walks};
+use guard::Locked;
+use part::Part;
 use pools::Pools;
-use reclaim::Swap;
+use reclaim::swap::Swap;
 use seed::Seed;
 
 /// A thread stores this many pages in one shard before it goes on to the next,
@@ -69,6 +72,11 @@ const SHARD_RUN_PAGES: u32 = 64;
 /// A thread that holds a lock again and again waits this long at most for those who
 /// want it too.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(1);
+
+/// Ephemeral blocks of any shard that are dropped for one persistent page at most.
+/// A page needs a few frames, and a block has one at least: more go only where other
+/// threads take what becomes free. Then the page is refused and counted as such.
+const DISPLACED_BLOCKS_MAX: u32 = 64;
 
 /// A page has shrunk when its zpage is no larger: five of them share a block of
 /// four frames.
@@ -100,13 +108,6 @@ pub struct Store {
     next_shard: AtomicUsize,
     counts: Counts,
     events: Events,
-}
-
-/// One shard: the core and the frames it lives in, under one lock.
-pub(crate) struct Part {
-    core: Shard,
-    frames: ShardFrames,
-    walks: Walks,
 }
 
 impl std::fmt::Debug for Store {
@@ -200,15 +201,8 @@ impl Store {
     pub fn insert(&self, page: &Page) -> Result<Handle, Rejected> {
         let number = self.shard_of_thread();
         self.encode(Some(&self.dictionaries.handles), page, |kind, zpage| {
-            let result = self.insert_encoded(number, zpage);
-            let result = match result {
-                Err(Rejected::PoolFull)
-                    if self.displace_ephemeral(number, PoolKind::Persistent) =>
-                {
-                    self.insert_encoded(number, zpage)
-                }
-                result => result,
-            };
+            let result =
+                self.store_displacing(PoolKind::Persistent, || self.insert_encoded(number, zpage));
             let result = match (result, &self.swap) {
                 (Err(Rejected::PoolFull), Some(swap)) if swap.was_forked() => Err(Rejected::Forked),
                 (result, _) => result,
@@ -312,31 +306,6 @@ impl Store {
         self.budget.set_beyond(bytes);
     }
 
-    /// RAM in use now in bytes: frames, tables, transfer buffers, and the working
-    /// memory of the operations of all stores of the process, with what is kept
-    /// for the next ones. At rest it is [`Stats::pool_bytes`] and
-    /// [`Stats::metadata_bytes`]. Costs three loads.
-    #[must_use]
-    pub fn ram_bytes(&self) -> u64 {
-        Memory::of(self).ram_bytes()
-    }
-
-    /// The part of [`Store::ram_bytes`] that the limit does not bound.
-    #[must_use]
-    pub fn overhead_bytes(&self) -> u64 {
-        Memory::of(self).overhead_bytes
-    }
-
-    /// The part of [`Store::ram_bytes`] that would be left if every zpage were
-    /// in the tier: that one and tables. Locks one shard after the other.
-    #[must_use]
-    pub fn unwritable_bytes(&self) -> u64 {
-        let frames: u64 = (0..self.shards.len())
-            .map(|number| u64::from(self.part(number).core.usage().metadata_frames))
-            .sum();
-        frames * zcache_core::FRAME_SIZE as u64 + self.overhead_bytes()
-    }
-
     /// Calls `hook` for what operators should hear of, in the thread where it
     /// happens, before the operation that it happens in goes on. No lock is held
     /// and nothing that it borrowed is in the way: the hook may use this store and
@@ -351,29 +320,15 @@ impl Store {
         kept
     }
 
-    /// Pages read back from the tier since the store was opened.
-    #[must_use]
-    pub fn swapin_pages(&self) -> u64 {
-        self.counts
-            .swapin_pages
-            .load(crate::sync::atomic::Ordering::Relaxed)
-    }
-
     /// The swap file in words for messages; `None` without one of its own.
     #[must_use]
     pub fn swap_name(&self) -> Option<&str> {
         self.swap_name.as_deref()
     }
 
-    /// The numbers of now. Locks one shard after the other.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        counts::stats(self)
-    }
-
     /// Walks everything and checks the core's equations. For tests: it takes time in
     /// proportion to what is stored, with each shard locked in turn.
-    /// [`Stats::validate`] checks the store's own, at rest.
+    /// [`Stats::validate`](crate::Stats::validate) checks the store's own, at rest.
     ///
     /// In builds with debug assertions this happens by itself, at intervals and
     /// when the store is dropped, and panics where an equation does not hold.
@@ -439,18 +394,39 @@ impl Store {
         run as usize & (self.shards.len() - 1)
     }
 
-    /// Drops ephemeral blocks of other shards so that a page fits into this
-    /// one, whose own the core has already dropped. False when there are none.
-    fn displace_ephemeral(&self, number: usize, by: PoolKind) -> bool {
-        let mut others = (0..self.shards.len()).filter(|other| *other != number);
-        others.any(|other| {
-            let mut part = self.part(other);
+    /// Stores a page. While it finds no room, drops ephemeral blocks, which may lie in
+    /// any shard, and tries again. An ephemeral page displaces one other block at most.
+    fn store_displacing<T>(
+        &self,
+        by: PoolKind,
+        store: impl Fn() -> Result<T, Rejected>,
+    ) -> Result<T, Rejected> {
+        let blocks_max = match by {
+            PoolKind::Persistent => DISPLACED_BLOCKS_MAX,
+            PoolKind::Ephemeral => 1,
+        };
+        let mut result = store();
+        for _ in 0..blocks_max {
+            if !matches!(result, Err(Rejected::PoolFull)) || !self.displace_ephemeral(by) {
+                break;
+            }
+            result = store();
+        }
+        result
+    }
+
+    /// Drops an ephemeral block of the next shard that has one. False when none has.
+    fn displace_ephemeral(&self, by: PoolKind) -> bool {
+        self.shards_in_turn().any(|number| {
+            let mut part = self.part(number);
             let Part { core, frames, .. } = &mut *part;
             let dropped = core.drop_oldest_ephemeral(frames).is_some();
             if dropped {
                 frames.trim();
-                let eaten = u64::from(by == PoolKind::Persistent);
-                self.counts.pers_ate_eph.fetch_add(eaten, Relaxed);
+                add(
+                    &self.counts.pers_ate_eph,
+                    u64::from(by == PoolKind::Persistent),
+                );
             }
             dropped
         })
@@ -470,68 +446,21 @@ impl Store {
     }
 }
 
-impl Part {
-    /// One of so many shards.
-    fn new(config: &StoreConfig, shards: usize, seed: Seed, budget: &Arc<Budget>) -> Part {
-        let allocator = zcache_core::Allocator::from(config.allocator);
-        Part {
-            core: Shard::with_seed(allocator, seed.words()),
-            frames: ShardFrames::new(allocator.runs(), shards, Arc::clone(budget)),
-            walks: Walks::default(),
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !cfg!(debug_assertions) || std::thread::panicking() {
+            return;
+        }
+        let mut damaged = false;
+        for shard in self.shards.iter() {
+            let part = lock(shard);
+            part.assert_valid();
+            damaged |= part.walks.damaged;
+        }
+        if !damaged && let Err(broken) = self.stats().validate() {
+            panic!("an equation of the store does not hold: {broken}");
         }
     }
-
-    /// Runs an operation that stores, and says why it did not.
-    fn place<T>(
-        &mut self,
-        store: impl FnOnce(&mut Shard, &mut ShardFrames) -> Result<T, Refused>,
-    ) -> Result<T, Rejected> {
-        self.frames.shortage = None;
-        store(&mut self.core, &mut self.frames).map_err(|refused| {
-            match (refused, self.frames.shortage) {
-                (_, Some(Shortage::Budget)) => Rejected::PoolFull,
-                (_, Some(Shortage::Space)) | (Refused::NoFrames, None) => Rejected::NoMemory,
-                (Refused::NoMetadata, None) => Rejected::HandlesExhausted,
-                (Refused::Damaged, None) => Rejected::Damaged,
-                (Refused::Length { len_bytes }, _) => {
-                    unreachable!("the codec made a zpage of {len_bytes} bytes")
-                }
-            }
-        })
-    }
-
-    fn release(&mut self, token: EntryToken) -> bool {
-        self.core.release(&mut self.frames, token).is_some()
-    }
-}
-
-/// A zpage in the core's words, with its checksum. `current` is the dictionary
-/// that it was made with, if it is of a kind that has one.
-fn zpage<'a>(encoded: Encoded<'a>, current: Option<&Current>) -> Zpage<'a> {
-    let current = current.filter(|_| encoded.kind.has_dictionaries());
-    match encoded.kind {
-        Kind::Same => {
-            let mut word = [0; 8];
-            word.copy_from_slice(encoded.bytes);
-            Zpage::Same {
-                word: u64::from_le_bytes(word),
-            }
-        }
-        kind => Zpage::Bytes {
-            bytes: encoded.bytes,
-            codec: Coding::fresh(kind, current.map_or(0, |current| current.slot)).id(),
-            checksum: match current {
-                Some(current) => current.encoder.dictionary().checksum(encoded.bytes),
-                None => codec::checksum(kind, encoded.bytes),
-            },
-        },
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under a lock is a bug of ours that the core's assertions found;
-    // other shards and readers go on.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

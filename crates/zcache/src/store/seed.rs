@@ -10,6 +10,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use zcache_core::Key;
 
+/// Pages of a run: neighbours of one object, which share a shard so that they share
+/// blocks. The first has an index that is a multiple.
+pub(super) const RUN_PAGES: u32 = 64;
+
 /// Two words that a client of the store does not know.
 #[derive(Clone, Copy)]
 pub(super) struct Seed([u64; 2]);
@@ -29,11 +33,10 @@ impl Seed {
         self.0
     }
 
-    /// The hash of a key's neighbourhood: pages whose indices are alike but for the
-    /// low bits have the same.
-    pub(super) fn neighbourhood(self, key: &Key, low_bits: u32) -> u64 {
+    /// The hash of a key's neighbourhood: the pages of a run have the same.
+    pub(super) fn neighbourhood(self, key: &Key) -> u64 {
         let [high, middle, low] = key.object.0;
-        let index = u64::from(key.index >> low_bits);
+        let index = u64::from(key.index / RUN_PAGES);
         let pool = u64::from(key.pool.number()) ^ self.0[0];
         let hash = [high, middle, low, index]
             .into_iter()
@@ -64,14 +67,11 @@ mod tests {
         };
         let shards = |seed: Seed| -> Vec<u64> {
             (0..64)
-                .map(|n| seed.neighbourhood(&key(n * 64), 6) % 64)
+                .map(|n| seed.neighbourhood(&key(n * 64)) % 64)
                 .collect()
         };
         let (one, other) = (Seed([1, 2]), Seed([3, 4]));
-        assert_eq!(
-            one.neighbourhood(&key(64), 6),
-            one.neighbourhood(&key(127), 6)
-        );
+        assert_eq!(one.neighbourhood(&key(64)), one.neighbourhood(&key(127)));
         assert_ne!(shards(one), shards(other));
         let mut distinct = shards(one);
         distinct.sort_unstable();

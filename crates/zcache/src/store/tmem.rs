@@ -15,23 +15,17 @@ use std::time::Duration;
 
 use zcache_core::{Flushed, Key, Kind as PoolKind, ObjectId, PoolId, Shard, TierRange, Zpage};
 
+use super::Store;
 use super::coding::dictionaries::Scope;
 use super::counts::add;
 use super::load::{RELOCATIONS_MAX, Seen, Suspect};
+use super::part::Part;
 use super::pools::Owner;
-use super::reclaim::Stop;
-use super::{Part, Store};
+use super::reclaim::outcome::Stop;
 use crate::error::{LoadError, PageName, Rejected};
 use crate::frames::ShardFrames;
 use crate::lend;
 use crate::page::Page;
-
-/// Neighbouring pages of an object that share a shard, so that they share
-/// blocks: 64 as a power of two.
-const SHARD_RUN_BITS: u32 = 6;
-
-/// These pages, of which the first has an index that is a multiple.
-pub(super) const RUN_PAGES: u32 = 1 << SHARD_RUN_BITS;
 
 /// Pages that a flush frees under one holding of a lock: some 100 µs.
 const FLUSH_PART_PAGES: u32 = 256;
@@ -128,12 +122,9 @@ impl Store {
         // store pages too.
         let put = || {
             self.encode(scope.as_ref(), page, |kind, zpage| {
-                let result = match self.put_encoded(number, key, zpage, &older) {
-                    Err(Rejected::PoolFull) if self.displace_ephemeral(number, key.pool.kind()) => {
-                        self.put_encoded(number, key, zpage, &older)
-                    }
-                    result => result,
-                };
+                let result = self.store_displacing(key.pool.kind(), || {
+                    self.put_encoded(number, key, zpage, &older)
+                });
                 (kind, result)
             })
         };
@@ -337,7 +328,7 @@ impl Store {
 
     /// The shard of a key's neighbourhood.
     pub(super) fn shard_of_key(&self, key: &Key) -> usize {
-        let hash = self.seed.neighbourhood(key, SHARD_RUN_BITS);
+        let hash = self.seed.neighbourhood(key);
         hash as usize & (self.shards.len() - 1)
     }
 }

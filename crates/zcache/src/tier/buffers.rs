@@ -9,7 +9,7 @@ use std::io;
 
 use zcache_sys::arena::Arena;
 
-use super::SECTOR_SIZE;
+use super::seam::SECTOR_SIZE;
 use crate::frames::Budget;
 
 /// How many idle buffers of one size are kept.

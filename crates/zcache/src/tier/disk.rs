@@ -22,7 +22,7 @@ use zcache_sys::fork::Process;
 use zcache_sys::ring::{Request, Ring, Transfer};
 use zcache_sys::swapfile::{SwapFile, length_limit};
 
-use super::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
+use super::seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 
 /// Transfers in flight at once for each ring.
 const RING_DEPTH: u32 = 64;

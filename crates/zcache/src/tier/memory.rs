@@ -9,7 +9,7 @@
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::collections::BTreeMap;
 
-use super::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
+use super::seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 
 /// Which faults happen how often. The rates are out of 65,536 transfers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zcache_sys::swapfile::{self, SwapFileError};
 
-use super::DiskTier;
+use super::disk::DiskTier;
 use crate::config::SwapConfig;
 use crate::error::OpenError;
 

@@ -19,18 +19,19 @@
 //!
 //! Does not: limit its CPU time; the client's thread does.
 
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Weak, lock};
 
 use zcache_core::{BlockToken, Frames, Kind as PoolKind, LiveZpage, Replacement, Run, Zpage};
 
 use super::dictionaries::{Coding, Current};
+use super::tags::Tags;
 use crate::codec;
 use crate::frames::{Budget, Charge};
 use crate::lend;
 use crate::page::PAGE_SIZE;
+use crate::store::Store;
 use crate::store::counts::add;
-use crate::store::load::Tags;
-use crate::store::{Part, Store, lock};
+use crate::store::part::Part;
 
 /// Level of cold pages: 9 and more gain 1% for twice the time.
 const LEVEL_COLD: i32 = 6;

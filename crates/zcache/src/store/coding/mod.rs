@@ -4,6 +4,7 @@
 //!
 //! - `fresh`: the codec of fresh pages, which may change
 //! - `costs`: what each codec costs here and now
+//! - `tags`: what is kept beside the bytes of a zpage
 //! - `dictionaries`: which dictionary a zpage was made with
 //! - `training`: when a dictionary is trained, and whether it is taken
 //! - `cold`: pages that stay are compressed harder
@@ -12,4 +13,5 @@ pub(in crate::store) mod cold;
 pub(in crate::store) mod costs;
 pub(in crate::store) mod dictionaries;
 pub(in crate::store) mod fresh;
+pub(in crate::store) mod tags;
 pub(in crate::store) mod training;

@@ -3,13 +3,14 @@
 
 use zcache_core::TierRange;
 
-use super::{Seen, Tags, unpack};
+use super::{Seen, unpack};
 use crate::error::{LoadError, PageName};
 use crate::lend;
 use crate::page::{Handle, Page};
 use crate::store::Store;
+use crate::store::coding::tags::Tags;
 use crate::store::counts::add;
-use crate::store::reclaim::Swap;
+use crate::store::reclaim::swap::Swap;
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Sectors between two wanted ones that are read along rather than skipped: a

@@ -8,19 +8,19 @@
 mod many;
 mod run;
 
-use crate::sync::Arc;
 use std::time::Instant;
 
-use zcache_core::{CodecId, Found, Key, TierRange};
+use zcache_core::{Found, Key, TierRange};
 
-use crate::codec::{self, Dictionary, Kind};
 use crate::error::{LoadError, PageName};
 use crate::lend;
 use crate::page::{Handle, Page};
+use crate::store::Store;
 use crate::store::coding::dictionaries::{Coding, Dictionaries};
+use crate::store::coding::tags::{Tags, Unreadable};
 use crate::store::counts::add;
-use crate::store::reclaim::Swap;
-use crate::store::{Part, Store};
+use crate::store::part::Part;
+use crate::store::reclaim::swap::Swap;
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Reads of one place after which its page is lost, if it is still there.
@@ -32,62 +32,6 @@ const EIO: i32 = 5;
 /// How often a page may move under its reader before the load gives up with
 /// [`LoadError::Busy`]. A move takes two transfers of the tier, so even one is rare.
 pub(in crate::store) const RELOCATIONS_MAX: u32 = 64;
-
-/// A zpage's tags.
-#[derive(Clone)]
-pub(in crate::store) struct Tags {
-    pub(in crate::store) codec: CodecId,
-    pub(in crate::store) checksum: u32,
-    /// The dictionary that the codec id names, if there is one.
-    dictionary: Option<Arc<Dictionary>>,
-}
-
-impl Tags {
-    /// Call it with the shard locked that holds the page.
-    pub(in crate::store) fn new(
-        codec: CodecId,
-        checksum: u32,
-        dictionaries: &Dictionaries,
-    ) -> Tags {
-        Tags {
-            codec,
-            checksum,
-            dictionary: Coding::of(codec).and_then(|coding| dictionaries.of_slot(coding.slot)),
-        }
-    }
-
-    /// Decodes bytes that match their checksum.
-    pub(in crate::store) fn decode(&self, bytes: &[u8], out: &mut Page) -> Result<(), Unreadable> {
-        let kind = self.verify(bytes)?;
-        let decoded = match self.dictionary.as_deref() {
-            Some(dictionary) => codec::decode_with(dictionary, kind, bytes, out),
-            None => codec::decode(kind, bytes, out),
-        };
-        decoded.map_err(|_| Unreadable::Corrupt)
-    }
-
-    /// Whether bytes match their checksum; what they are.
-    pub(in crate::store) fn verify(&self, bytes: &[u8]) -> Result<Kind, Unreadable> {
-        let Coding { kind, slot, .. } = Coding::of(self.codec).ok_or(Unreadable::Corrupt)?;
-        let found = match (self.dictionary.as_deref(), slot) {
-            (Some(dictionary), _) => dictionary.checksum(bytes),
-            (None, 0) => codec::checksum(kind, bytes),
-            (None, _) => return Err(Unreadable::Corrupt),
-        };
-        match found == self.checksum {
-            true => Ok(kind),
-            false => Err(Unreadable::Checksum { found }),
-        }
-    }
-}
-
-/// Why bytes are no page.
-pub(in crate::store) enum Unreadable {
-    /// Another checksum than was kept.
-    Checksum { found: u32 },
-    /// They are the bytes that were kept, and no page.
-    Corrupt,
-}
 
 /// What a lookup found, with the bytes copied out.
 pub(in crate::store) enum Seen {

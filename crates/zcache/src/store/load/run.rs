@@ -5,12 +5,13 @@
 
 use zcache_core::{Found, Key};
 
-use super::Tags;
 use crate::error::{LoadError, PageName};
 use crate::lend::{Lender, Working};
 use crate::page::{PAGE_SIZE, Page};
-use crate::store::tmem::RUN_PAGES;
-use crate::store::{Part, Store};
+use crate::store::Store;
+use crate::store::coding::tags::Tags;
+use crate::store::part::Part;
+use crate::store::seed::RUN_PAGES;
 
 /// Room for the zpages of one lookup: those of a whole run where they shrink to
 /// a third.

@@ -11,10 +11,13 @@
 
 use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
+use super::bounds::{WRITE_SECTORS_MAX, frame_bytes};
+use super::outcome::Reclaimed;
 use super::swap::{Growth, Swap, Verdict};
-use super::{Reclaimed, WRITE_SECTORS_MAX, frame_bytes};
+use crate::store::Store;
 use crate::store::counts::add;
-use crate::store::{Part, Store, lock};
+use crate::store::part::Part;
+use crate::sync::lock;
 use crate::tier::{Places, SECTOR_SIZE, TierError, TierWrite};
 
 /// Blocks that are passed over in one batch, because they are too long for the
@@ -77,12 +80,7 @@ impl<'a> Batch<'a> {
 
     /// Copies blocks that are to leave, until they are `bytes` or fill the room,
     /// and gives each a slot.
-    pub(super) fn fill(
-        &mut self,
-        bytes: u64,
-        room: &mut [u8],
-        done: &mut Reclaimed,
-    ) -> Result<(), NoPlace> {
+    pub(super) fn fill(&mut self, bytes: u64, room: &mut [u8]) -> Result<(), NoPlace> {
         let mut growth = self.growth;
         let mut passed_over = 0;
         let mut end = Ok(());
@@ -102,9 +100,9 @@ impl<'a> Batch<'a> {
                 // The next one may be shorter; this one's turn comes again.
                 if let Some(plan) = core.begin_writeback(frames) {
                     core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                    add(&self.store.counts.blocks_not_tried, 1);
                 }
                 passed_over += 1;
-                done.failures += 1;
                 continue;
             }
             let Ok((slot, was_backed)) = taken else {
@@ -124,6 +122,7 @@ impl<'a> Batch<'a> {
                 lock(&self.swap.slots).free(slot, run);
                 if let Some(plan) = plan {
                     core.finish_writeback(frames, plan.block, Err(WriteFailed));
+                    add(&self.store.counts.blocks_not_tried, 1);
                 }
                 break;
             };

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use zcache_core::{LiveZpage, TierBlock};
 
-use super::Swap;
-use crate::store::load::Tags;
-use crate::store::{Part, Store, lock};
-use crate::sync::Instant;
+use super::swap::Swap;
+use crate::store::Store;
+use crate::store::coding::tags::Tags;
+use crate::store::part::Part;
 use crate::sync::atomic::Ordering::{AcqRel, Release};
+use crate::sync::{Instant, lock};
 use crate::tier::{SECTOR_SIZE, TierError, TierRead};
 
 /// Blocks read back by one reclaim at most.

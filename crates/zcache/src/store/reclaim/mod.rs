@@ -6,36 +6,27 @@
 //! threads.
 
 mod batch;
+mod bounds;
 mod compaction;
-mod swap;
+pub(in crate::store) mod outcome;
+pub(in crate::store) mod swap;
 mod under_way;
-
-pub(in crate::store) use swap::Swap;
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::error::Rejected;
+use crate::store::Store;
 use crate::store::counts::add;
+use crate::store::events::Event;
 use crate::store::inside::Inside;
-use crate::store::{Event, Part, Store};
-use crate::tier::{IDLE_MAX, Places, SECTOR_SIZE};
+use crate::store::part::Part;
+use crate::tier::Places;
 
 use batch::{Batch, NoPlace};
+use bounds::frame_bytes;
+use outcome::{Reclaimed, Stop};
+use swap::Swap;
 use under_way::{ANSWER_WAIT_MAX, Waited};
-
-/// Sectors of one batch, written or read: at most 1 MiB, at least four blocks.
-const BATCH_SECTORS_MAX: u32 = 256;
-const BATCH_SECTORS_MIN: u32 = 16;
-
-/// Of the limit, the part that the buffers of all batches take.
-const BATCHES_PART: u64 = 64;
-
-/// Sectors that one zpage can touch.
-const PAGE_SECTORS: u32 = 2;
-
-/// The longest single write, so that a batch is several transfers in flight.
-const WRITE_SECTORS_MAX: usize = 64;
 
 /// Above the limit less this part, [`Store::balance`] begins to reclaim.
 const HIGH_PART: u64 = 20;
@@ -48,64 +39,6 @@ const DENSE_PERCENT: u64 = 70;
 
 /// Blocks merged in one shard by one reclaim: its lock is held that long.
 const MERGE_BLOCKS_MAX: u32 = 16;
-
-/// What a reclaim did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reclaimed {
-    /// RAM given back to the system, in bytes. Of blocks that other threads wrote
-    /// only what became free while this one had to wait for them.
-    pub bytes: u64,
-    /// Pages that are now only in the tier.
-    pub pages: u64,
-    /// Ephemeral pages dropped.
-    pub dropped_pages: u64,
-    /// Blocks that the tier refused and that stay in RAM.
-    pub failures: u64,
-    /// Blocks were kept in RAM because the tier had failed, or had had no room to
-    /// grow, and it is not yet time to try again.
-    pub held_back: bool,
-    /// The tier holds as many blocks as it may.
-    pub tier_full: bool,
-    /// Nothing was written because this process was forked from the one that
-    /// opened the store.
-    pub forked: bool,
-}
-
-/// Why no more was written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::store) enum Stop {
-    /// What was wanted is free.
-    Enough,
-    /// A batch of another thread ended, so there may be room now.
-    Changed,
-    /// No block is there that could leave.
-    Nothing,
-    /// The tier holds all it may.
-    Full,
-    /// The tier has no room to grow.
-    NoRoom,
-    /// The tier failed, and fails still for all that is known.
-    Failing,
-    /// The tier has not answered for [`ANSWER_WAIT_MAX`].
-    Unanswered,
-    /// The system gave no memory for a transfer.
-    NoMemory,
-    /// This process was forked.
-    Forked,
-}
-
-impl Stop {
-    /// Why a page is refused that found no room after this.
-    pub(in crate::store) fn refusal(self) -> Rejected {
-        match self {
-            Stop::Enough | Stop::Changed | Stop::Nothing => Rejected::PoolFull,
-            Stop::Full | Stop::NoRoom => Rejected::TierFull,
-            Stop::Failing | Stop::Unanswered => Rejected::TierFailing,
-            Stop::NoMemory => Rejected::NoMemory,
-            Stop::Forked => Rejected::Forked,
-        }
-    }
-}
 
 /// How a batch ended.
 enum Step {
@@ -317,7 +250,7 @@ impl Store {
             return Step::Stopped(Stop::NoMemory);
         };
         let mut batch = Batch::begin(self, swap, number);
-        let filled = batch.fill(bytes, buffer.bytes_mut(), done);
+        let filled = batch.fill(bytes, buffer.bytes_mut());
         if batch.is_empty() {
             return match filled {
                 Ok(()) => Step::Empty,
@@ -360,16 +293,4 @@ impl Store {
         let start = self.next_shard.fetch_add(1, Relaxed);
         (0..=mask).map(move |number| start.wrapping_add(number) & mask)
     }
-}
-
-/// Sectors of one batch, in proportion to what the store may hold.
-fn batch_sectors(pool_bytes_max: u64) -> u32 {
-    let bytes = pool_bytes_max / BATCHES_PART / IDLE_MAX as u64;
-    let sectors = u32::try_from(bytes / SECTOR_SIZE as u64).unwrap_or(u32::MAX);
-    // Whole blocks of any size that the store has.
-    (sectors & !3).clamp(BATCH_SECTORS_MIN, BATCH_SECTORS_MAX)
-}
-
-fn frame_bytes(frames: u32) -> u64 {
-    u64::from(frames) * zcache_core::FRAME_SIZE as u64
 }

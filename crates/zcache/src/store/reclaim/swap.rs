@@ -16,15 +16,14 @@ use crate::sync::Instant;
 use zcache_core::{Run, Slot};
 use zcache_sys::fork::Process;
 
+use super::bounds::{PAGE_SECTORS, batch_sectors};
 use super::under_way::UnderWay;
-use super::{PAGE_SECTORS, batch_sectors};
 use crate::config::StoreConfig;
 use crate::frames::Budget;
 use crate::store::events::Trouble;
 use crate::store::inside::Inside;
-use crate::store::lock;
 use crate::sync::atomic::AtomicBool;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, lock};
 use crate::tier::{Buffers, Places, Slots, Tier, TierError, TierRead, TierWrite};
 
 /// The wait after a first failed write; it doubles up to the longest.

@@ -13,8 +13,7 @@
 
 use std::time::Duration;
 
-use crate::store::lock;
-use crate::sync::{Condvar, Mutex, PoisonError};
+use crate::sync::{Condvar, Mutex, PoisonError, lock};
 
 /// A tier that does not end a batch in this time is not waited for.
 pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);

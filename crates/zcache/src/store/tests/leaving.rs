@@ -289,6 +289,25 @@ fn places_that_are_free_again_on_a_full_disk_are_used_at_once() {
 }
 
 #[test]
+fn a_block_that_is_passed_over_for_want_of_a_place_is_no_failure() {
+    let pages = Pages::new(1 << 20, Some(1 << 20), Allocator::Zsmalloc);
+    let (mut first, mut end) = (0, 0);
+    for _ in 0..3 {
+        let (taken, why) = pages.fill(end);
+        assert_eq!(why, Rejected::TierFull);
+        end += taken;
+        // Blocks of several lengths leave gaps that are too short for the next.
+        let half = first + (end - first) / 2;
+        pages.flush(first..half);
+        first = half;
+        assert_eq!(pages.store.reclaim(u64::MAX).failures, 0);
+    }
+    let passed_over = pages.store.counts.blocks_not_tried.load(Relaxed);
+    assert!(passed_over > 0, "no block was too long");
+    assert_eq!(pages.store.stats().writeback_failures, 0);
+}
+
+#[test]
 fn a_full_tier_a_failing_one_and_none_are_three_reasons_with_a_counter_each() {
     let none = Pages::new(1 << 20, None, Allocator::Block);
     let none = Pages {

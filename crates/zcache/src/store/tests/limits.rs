@@ -142,6 +142,51 @@ fn persistent_pages_displace_ephemeral_ones_of_every_shard_and_never_the_reverse
 }
 
 #[test]
+fn no_persistent_page_is_refused_while_any_shard_holds_ephemeral_ones() {
+    const PAGES: u32 = 600;
+    for allocator in Allocator::ALL {
+        let store = Store::open(StoreConfig {
+            pool_bytes_max: 8 << 20,
+            shards: 16,
+            allocator,
+            ..StoreConfig::default()
+        })
+        .unwrap();
+        let ephemeral = store.create_pool(PoolKind::Ephemeral);
+        let persistent = store.create_pool(PoolKind::Persistent);
+        let key = |pool, index| Key {
+            pool,
+            object: zcache_core::ObjectId([1, 2, 3]),
+            index,
+        };
+        for index in 0..12_000 {
+            // These displace little, and may be refused.
+            store
+                .put(&key(ephemeral, index), &testing::page(index.into()))
+                .ok();
+        }
+        let full = store.stats();
+        assert!(full.evicted_ephemeral_pages > 0);
+        // A third of the limit, whether they shrink or not.
+        let refused = (0..PAGES)
+            .filter(|index| {
+                let page = testing::page(u64::from(*index) * 7);
+                match index % 2 {
+                    0 => store.insert(&page).is_err(),
+                    _ => store.put(&key(persistent, *index), &page).is_err(),
+                }
+            })
+            .count();
+        let stats = store.stats();
+        assert_eq!(refused, 0, "{allocator:?}: {stats:?}");
+        assert!(stats.pers_ate_eph > 0, "{allocator:?}");
+        let left = (0..store.shards.len())
+            .filter(|number| store.part(*number).core.usage().ephemeral.zpages > 0);
+        assert!(left.count() > 0, "{allocator:?}");
+    }
+}
+
+#[test]
 fn a_limit_opens_if_a_page_of_every_kind_fits_and_divides_no_further_than_that() {
     for allocator in Allocator::ALL {
         let config = StoreConfig {

@@ -21,6 +21,7 @@ use crate::codec::Codec;
 use crate::config::Allocator;
 use crate::error::LoadError;
 use crate::page::PAGE_SIZE;
+use crate::stats::Stats;
 use crate::testing;
 use crate::tier::memory::MemoryTier;
 

@@ -29,14 +29,14 @@ mod scope;
 mod slots;
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::sync::{Arc, Mutex, PoisonError};
+use crate::sync::{Arc, Mutex, PoisonError, lock};
 
 use zcache_core::PoolId;
 
 use crate::codec::{Dictionary, DictionaryError, Encoder};
 use crate::config::CodecChoice;
 use crate::frames::Budget;
-use crate::store::{Store, lock};
+use crate::store::Store;
 
 pub(in crate::store) use id::Coding;
 pub(in crate::store) use scope::{Current, Scope};

@@ -7,9 +7,8 @@
 //!
 //! Does not know whose turn it is.
 
-use crate::store::lock;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, lock};
 
 /// Pages after which the mean length is looked at.
 const WINDOW_PAGES: u64 = 8192;

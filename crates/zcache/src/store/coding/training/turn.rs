@@ -20,12 +20,11 @@
 //! Does not train.
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 use super::samples::Samples;
 use crate::page::Page;
 use crate::store::coding::dictionaries::Scope;
-use crate::store::lock;
 
 /// Of so many pages that come to the store, one has to be of the scope whose
 /// turn it is. One that gets fewer is not worth one of seven slots.
