@@ -84,7 +84,7 @@ fn pages_cost_what_the_engine_says_they_do() {
     for cell in &raw[2..4] {
         assert!((100.5..101.6).contains(&percent(cell)), "{text}");
     }
-    // An object has a record of 64 bytes, and a pool one of 24.
+    // Objects and pools have records of their own.
     assert!((102.5..104.0).contains(&percent(raw[4])), "{text}");
     assert!((103.5..105.5).contains(&percent(raw[5])), "{text}");
     // An entry by handle has 24 bytes; an ephemeral page has no handle.

@@ -177,7 +177,7 @@ pub struct SwapConfig {
 pub const HANDLE_PAGE_BYTES: u64 = 28;
 
 /// The same for a page by key: 40 for the page, about 4 in the index, and its share
-/// of the block. Each object takes 68 more, and a pool that has pages 45.
+/// of the block. Each object takes 72 more, and a pool that has pages 50.
 pub const KEY_PAGE_BYTES: u64 = 48;
 
 /// What [`Store::open`](crate::Store::open) needs to know.
