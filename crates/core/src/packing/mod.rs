@@ -98,7 +98,7 @@ trait Packing {
 /// How zpages are packed into blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Allocator {
-    /// 16 KiB blocks filled in 16-byte granules, best fit: 10 to 15 zpages a block, the default.
+    /// 16 KiB blocks filled in 16-byte granules, best fit, the default: 12 zpages a block with lz4, 19 with zstd, 4 that do not shrink.
     #[default]
     Block,
     /// At most two zpages in a 4 KiB frame, in 64-byte chunks, as zbud did in 2013: the reference.

@@ -49,7 +49,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use crate::testing;
     use crate::{Store, StoreConfig};
@@ -78,14 +78,12 @@ mod tests {
     }
 
     #[test]
-    #[cfg(debug_assertions)]
     #[should_panic(expected = "equation of the shard")]
     fn a_store_that_is_dropped_is_walked() {
         drop(damaged());
     }
 
     #[test]
-    #[cfg(debug_assertions)]
     fn a_shard_is_walked_once_as_many_operations_have_passed_as_it_has_entries() {
         let store = damaged();
         let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
