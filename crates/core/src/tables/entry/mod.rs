@@ -2,51 +2,25 @@
 //!
 //! Stage on the data path: the index finds an entry, the entry says where the zpage is.
 //!
-//! ```text
-//! byte 0  handle: references (25 bits), seal (7)          | key: hash chain
-//!      4  block token (25 bits), seal (7)                 | low word of a same-filled page, not sealed in itself
-//!      8  packed    offset/8:12  len-1:12  codec:6  content:2  (from the low bit)
-//!     12  checksum  as the home gave it                   | high word of a same-filled page
-//!     16  previous and next zpage of the block, by offset
-//!     24  key: object token (25 bits), seal (7)
-//!     28  key: page index within the object
-//!     32  key: previous and next page of the object
-//! ```
-//!
-//! Invariants:
-//! - a record that is not in use is zeros, but for the word that threads it; content 0 is none
-//! - one in use has three bits set at least: a zpage's are its content, and its offset or links that are none or tokens
-//! - the seal is that of references or object and index, block, packed and checksum; links are not in it
+//! Invariants: those of `record`; tokens of handles are odd, those of keys even.
 //!
 //! Does not: say whether a block is in RAM or in a tier; the block record does, for all its zpages at once.
 
+mod record;
+
+pub(crate) use record::{Content, Entry, Owner, REFERENCES_MAX, Span};
+
+use record::{FIRST, Fields, HANDLE_SIZE, KEYED_SIZE, MEMBER_LINKS, OBJECT_LINKS};
+
 use super::frame_map::FRAMES_MAX;
-use super::hash::{Seed, seal};
+use super::hash::Seed;
 use super::index::Chained;
 use super::table::{Table, Token, is_free};
 use super::tokens::{HandleNumber, KeyedNumber, ObjectToken};
 use super::words::{read_word, write_word};
 use super::{Checked, Damaged, ensure};
-use crate::frames::{FRAME_SIZE, Frames, Run};
-use crate::ids::{BlockToken, CodecId, EntryToken, NONE};
-
-const HANDLE_SIZE: usize = 24;
-const KEYED_SIZE: usize = 40;
-const FIRST: usize = 0;
-const BLOCK: usize = 4;
-const PACKED: usize = 8;
-const CHECKSUM: usize = 12;
-const MEMBER_LINKS: usize = 16;
-const OBJECT: usize = 24;
-const INDEX: usize = 28;
-const OBJECT_LINKS: usize = 32;
-
-/// Bits of a token or a count beside seven of the seal.
-const LOW_BITS: u32 = 25;
-const LOW: u32 = (1 << LOW_BITS) - 1;
-
-/// References that a handle can have; one that has them all keeps its page for ever.
-pub(crate) const REFERENCES_MAX: u32 = LOW;
+use crate::frames::Frames;
+use crate::ids::{BlockToken, EntryToken, NONE};
 
 /// Entries of one shard at most, counted for each kind by itself.
 pub const ENTRIES_MAX: u32 = FRAMES_MAX * KEYED_PER_FRAME;
@@ -55,184 +29,12 @@ pub(crate) const HANDLES_PER_FRAME: u32 = Handles::PER_FRAME;
 pub(crate) const KEYED_PER_FRAME: u32 = Keyed::PER_FRAME;
 
 const _: () = assert!(
-    Run::FRAMES_MAX as usize * FRAME_SIZE / 8 <= 1 << 12,
-    "an offset in any block fits its 12 bits"
-);
-const _: () = assert!(
     FRAMES_MAX as u64 * HANDLES_PER_FRAME as u64 * 2 < 1 << 31,
-    "a token is told from none, and from the flag of a bucket"
+    "a token is told from none"
 );
 
 type Handles = Table<HandleNumber, HANDLE_SIZE>;
 type Keyed = Table<KeyedNumber, KEYED_SIZE>;
-
-/// Where the bytes of a stored page are within their block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Span {
-    pub(crate) block: BlockToken,
-    /// First byte of the zpage in the block, a multiple of 8.
-    pub(crate) offset: usize,
-    /// 1 to 4096.
-    pub(crate) len: usize,
-}
-
-impl Span {
-    pub(crate) fn end(&self) -> usize {
-        self.offset + self.len
-    }
-}
-
-/// How a page is addressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owner {
-    Handle { references: u32 },
-    Key { object: ObjectToken, index: u32 },
-}
-
-/// What a stored page consists of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Content {
-    /// One word over and over, kept here.
-    Same { word: u64 },
-    /// The same, kept in a block so that it ages, with a checksum of the core's.
-    Word { span: Span, checksum: u32 },
-    /// A zpage.
-    Bytes {
-        span: Span,
-        codec: CodecId,
-        checksum: u32,
-    },
-    /// Damage took it; the entry stays so that its owner hears of that.
-    Lost,
-}
-
-/// An entry in use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
-    pub(crate) owner: Owner,
-    pub(crate) content: Content,
-}
-
-const CONTENT_HERE: u32 = 1;
-const CONTENT_BYTES: u32 = 2;
-const CONTENT_WORD: u32 = 3;
-
-/// In the packed word of a page that is kept here: it is lost.
-const LOST: u32 = 1;
-
-/// In the packed word of every page that is kept here: bits that tell the record of a page of zeros, which may have no
-/// others, from a free one.
-const HERE: u32 = CONTENT_HERE << 30 | 0xf00;
-
-impl Entry {
-    /// The zpage's place, where it has one.
-    pub(crate) fn span(&self) -> Option<Span> {
-        match self.content {
-            Content::Same { .. } | Content::Lost => None,
-            Content::Word { span, .. } | Content::Bytes { span, .. } => Some(span),
-        }
-    }
-}
-
-fn pack(span: Span, codec: CodecId, content: u32) -> u32 {
-    debug_assert!(span.offset.is_multiple_of(8) && (1..=4096).contains(&span.len));
-    (span.offset / 8) as u32
-        | (span.len as u32 - 1) << 12
-        | u32::from(codec.get()) << 24
-        | content << 30
-}
-
-/// The sealed fields of a record, each without the seal's bits.
-#[derive(Clone, Copy)]
-struct Fields {
-    /// References, or the object's token.
-    owner: u32,
-    index: u32,
-    block: u32,
-    packed: u32,
-    checksum: u32,
-}
-
-impl Fields {
-    fn of(entry: &Entry) -> Fields {
-        let (owner, index) = match entry.owner {
-            Owner::Handle { references } => (references, 0),
-            Owner::Key { object, index } => (object.number(), index),
-        };
-        let (block, packed, checksum) = match entry.content {
-            // The low word is spread over the block's bits and the index of packed: 25 bits there, 7 here.
-            Content::Same { word } => (
-                word as u32 & LOW,
-                HERE | (word as u32 >> LOW_BITS) << 1,
-                (word >> 32) as u32,
-            ),
-            Content::Lost => (0, HERE | LOST, 0),
-            Content::Word { span, checksum } => (
-                span.block.0,
-                pack(span, CodecId::new(0), CONTENT_WORD),
-                checksum,
-            ),
-            Content::Bytes {
-                span,
-                codec,
-                checksum,
-            } => (span.block.0, pack(span, codec, CONTENT_BYTES), checksum),
-        };
-        Fields {
-            owner,
-            index,
-            block,
-            packed,
-            checksum,
-        }
-    }
-
-    fn span(&self) -> Span {
-        Span {
-            block: BlockToken(self.block),
-            offset: (self.packed & 0xfff) as usize * 8,
-            len: (self.packed >> 12 & 0xfff) as usize + 1,
-        }
-    }
-
-    /// The place of a zpage in this block.
-    fn span_in(&self, block: BlockToken) -> Checked<Span> {
-        ensure(self.packed >> 30 >= CONTENT_BYTES && self.block == block.0)?;
-        Ok(self.span())
-    }
-
-    fn content(&self) -> Content {
-        let span = self.span();
-        match self.packed >> 30 {
-            CONTENT_BYTES => Content::Bytes {
-                span,
-                codec: CodecId::new((self.packed >> 24 & 0x3f) as u8),
-                checksum: self.checksum,
-            },
-            CONTENT_WORD => Content::Word {
-                span,
-                checksum: self.checksum,
-            },
-            _ if self.packed & LOST != 0 => Content::Lost,
-            _ => Content::Same {
-                word: u64::from(self.block | (self.packed >> 1 & 0x7f) << LOW_BITS)
-                    | u64::from(self.checksum) << 32,
-            },
-        }
-    }
-
-    /// Fourteen bits.
-    fn seal(&self, is_handle: bool) -> u32 {
-        seal([
-            self.owner,
-            self.index,
-            self.block,
-            self.packed,
-            self.checksum,
-            u32::from(is_handle),
-        ]) & 0x3fff
-    }
-}
 
 /// The entries of a shard, those of handles and those of keys.
 #[derive(Debug)]
@@ -297,7 +99,7 @@ impl Entries {
         if is_free(record) {
             return Ok(None);
         }
-        let fields = sound_fields(record, is_handle(token))?;
+        let fields = Fields::read(record, is_handle(token))?;
         let owner = match is_handle(token) {
             true => Owner::Handle {
                 references: fields.owner,
@@ -326,7 +128,7 @@ impl Entries {
         block: BlockToken,
     ) -> Checked<Span> {
         let record = self.find(frames, token)?.ok_or(Damaged::New)?;
-        sound_fields(record, is_handle(token))?.span_in(block)
+        Fields::read(record, is_handle(token))?.span_in(block)
     }
 
     /// Writes all but the links.
@@ -336,19 +138,8 @@ impl Entries {
         token: EntryToken,
         entry: &Entry,
     ) -> Checked<()> {
-        let fields = Fields::of(entry);
-        let sealed = fields.seal(is_handle(token));
-        let (low, high) = ((sealed & 0x7f) << LOW_BITS, (sealed >> 7) << LOW_BITS);
         let record = self.record_mut(frames, token)?;
-        write_word(record, BLOCK, fields.block | low);
-        write_word(record, PACKED, fields.packed);
-        write_word(record, CHECKSUM, fields.checksum);
-        if is_handle(token) {
-            write_word(record, FIRST, fields.owner | high);
-        } else {
-            write_word(record, OBJECT, fields.owner | high);
-            write_word(record, INDEX, fields.index);
-        }
+        Fields::of(entry).write(record, is_handle(token));
         Ok(())
     }
 
@@ -423,15 +214,10 @@ impl Entries {
         offset: usize,
     ) -> Checked<(Span, Option<EntryToken>)> {
         let record = self.record_mut(frames, token)?;
-        let mut fields = sound_fields(record, is_handle(token))?;
+        let fields = Fields::read(record, is_handle(token))?;
         let before = fields.span_in(block)?;
         let [_, next] = links(record, MEMBER_LINKS)?;
-        fields.packed = fields.packed & !0xfff | (offset / 8) as u32;
-        let sealed = fields.seal(is_handle(token));
-        let owner_at = owner_at(token);
-        write_word(record, PACKED, fields.packed);
-        write_word(record, BLOCK, fields.block | (sealed & 0x7f) << LOW_BITS);
-        write_word(record, owner_at, fields.owner | (sealed >> 7) << LOW_BITS);
+        fields.moved_to(offset).write(record, is_handle(token));
         Ok((before, next))
     }
 
@@ -445,7 +231,7 @@ impl Entries {
         [from, to]: [Option<EntryToken>; 2],
     ) -> Checked<Span> {
         let record = self.record_mut(frames, token)?;
-        let span = sound_fields(record, is_handle(token))?.span_in(block)?;
+        let span = Fields::read(record, is_handle(token))?.span_in(block)?;
         let at = MEMBER_LINKS + side as usize * 4;
         ensure(read_word(record, at) == from.map_or(NONE, |token| token.0))?;
         write_word(record, at, to.map_or(NONE, |token| token.0));
@@ -572,37 +358,12 @@ pub(crate) enum Side {
     Behind = 1,
 }
 
-fn owner_at(token: EntryToken) -> usize {
-    if is_handle(token) { FIRST } else { OBJECT }
-}
-
 fn links(record: &[u8], at: usize) -> Checked<[Option<EntryToken>; 2]> {
     ensure(!is_free(record))?;
     Ok([at, at + 4].map(|at| match read_word(record, at) {
         NONE => None,
         token => Some(EntryToken(token)),
     }))
-}
-
-/// The fields of a record in use, if its seal fits them.
-#[inline]
-fn sound_fields(record: &[u8], is_handle: bool) -> Checked<Fields> {
-    let owner_at = if is_handle { FIRST } else { OBJECT };
-    let (owner, block) = (read_word(record, owner_at), read_word(record, BLOCK));
-    let fields = Fields {
-        owner: owner & LOW,
-        index: if is_handle {
-            0
-        } else {
-            read_word(record, INDEX)
-        },
-        block: block & LOW,
-        packed: read_word(record, PACKED),
-        checksum: read_word(record, CHECKSUM),
-    };
-    let sealed = block >> LOW_BITS | owner >> LOW_BITS << 7;
-    ensure(fields.packed >> 30 != 0 && fields.seal(is_handle) == sealed)?;
-    Ok(fields)
 }
 
 impl Chained for Entries {
