@@ -124,13 +124,35 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Removes what has no namesake of the same sort in `from`: a file that has moved
+/// would be a second source of its module.
+fn remove_strangers(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    for entry in fs::read_dir(to).map_err(|error| failed(to, error))? {
+        let path = entry.map_err(|error| failed(to, error))?.path();
+        let origin = from.join(path.file_name().unwrap_or_default());
+        match (path.is_dir(), origin.is_dir(), origin.is_file()) {
+            (true, true, _) => remove_strangers(&origin, &path)?,
+            (true, false, _) => fs::remove_dir_all(&path).map_err(|error| failed(&path, error))?,
+            (false, _, true) => {}
+            (false, _, false) => fs::remove_file(&path).map_err(|error| failed(&path, error))?,
+        }
+    }
+    Ok(())
+}
+
 fn module(places: &Places) -> Result<(), String> {
     let module = places.module();
     copy_folder(&places.kernel().join("zcache"), &module)?;
-    copy_folder(
-        &places.repository.join("crates/core/src"),
-        &module.join("core"),
-    )?;
+    // Make's own files are beside the first, none is among these.
+    let core = (
+        places.repository.join("crates/core/src"),
+        module.join("core"),
+    );
+    if core.1.is_dir() {
+        remove_strangers(&core.0, &core.1)?;
+    }
+    copy_folder(&core.0, &core.1)?;
     let output = make(places)
         .arg("-C")
         .arg(places.kernel_build())
@@ -185,4 +207,30 @@ pub(super) fn guest_program_path(places: &Places) -> PathBuf {
         .join("guest-target")
         .join(TARGET)
         .join("release/zcache-guest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_no_file_that_its_origin_lost() {
+        let room = std::env::temp_dir().join(format!("zcache-xtask-{}", std::process::id()));
+        let (from, to) = (room.join("from"), room.join("to"));
+        fs::create_dir_all(from.join("entry")).unwrap();
+        fs::create_dir_all(to.join("gone")).unwrap();
+        for file in ["entry/mod.rs", "lib.rs"] {
+            fs::write(from.join(file), file).unwrap();
+        }
+        for file in ["entry.rs", "gone/mod.rs", "lib.rs"] {
+            fs::write(to.join(file), "old").unwrap();
+        }
+        remove_strangers(&from, &to).unwrap();
+        copy_folder(&from, &to).unwrap();
+        assert!(!to.join("entry.rs").exists() && !to.join("gone").exists());
+        for file in ["entry/mod.rs", "lib.rs"] {
+            assert_eq!(fs::read_to_string(to.join(file)).unwrap(), file);
+        }
+        fs::remove_dir_all(&room).unwrap();
+    }
 }
