@@ -277,14 +277,16 @@ fn places_that_are_free_again_on_a_full_disk_are_used_at_once() {
         }
         assert!(pages.tier.inner.sectors() <= 512);
         // Room on the disk is found by trying one block now and then.
-        pages.heard();
+        let heard_last = pages.heard().pop();
         pages.tier.inner.set_faults(Faults::default());
         std::thread::sleep(Duration::from_millis(1100));
         for number in held.end..held.end + 400 {
             pages.put(number).unwrap();
         }
-        assert_eq!(pages.heard(), [Event::WritebackResumed]);
         assert_eq!(pages.store.swap_trouble(), None);
+        // Said by now, or already when the last block to be packed made room.
+        let heard_last = pages.heard().pop().or(heard_last);
+        assert_eq!(heard_last, Some(Event::WritebackResumed));
     }
 }
 
