@@ -18,13 +18,12 @@ use zcache_core::{Flushed, Key, Kind as PoolKind, ObjectId, PoolId, Shard, TierR
 use super::Store;
 use super::coding::dictionaries::Scope;
 use super::counts::add;
-use super::load::{RELOCATIONS_MAX, Seen, Suspect};
+use super::load::Seen;
 use super::part::Part;
 use super::pools::Owner;
 use super::reclaim::outcome::Stop;
 use crate::error::{LoadError, PageName, Rejected};
 use crate::frames::ShardFrames;
-use crate::lend;
 use crate::page::Page;
 
 /// Pages that a flush frees under one holding of a lock: some 100 µs.
@@ -231,33 +230,12 @@ impl Store {
     }
 
     fn fetch_and_free(&self, key: &Key, out: &mut Page) -> Result<(), LoadError> {
-        let name = PageName::Key(*key);
-        let mut suspect = Suspect::default();
-        for _ in 0..RELOCATIONS_MAX {
-            let mut copy = lend::room();
-            let (tags, at) = match self.take(key, copy.page_mut()) {
-                Seen::Gone => return Err(LoadError::Gone),
-                Seen::Damaged => return Err(self.lose(LoadError::Corrupt { page: name })),
-                Seen::Same { word } => {
-                    out.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
-                    return Ok(());
-                }
-                Seen::Copied { tags, len } => {
-                    return self.finish(name, &tags, &copy.bytes()[..len], out);
-                }
-                Seen::InTier { tags, at } => (tags, at),
-            };
-            drop(copy);
-            if let Some(error) = self.verdict(&mut suspect, at) {
-                return Err(self.lose(error));
-            }
-            match self.read_zpage(name, &tags, at, out) {
-                Ok(()) if self.take_page_at(key, at) => return Ok(()),
-                Ok(()) => add(&self.counts.relocations, 1),
-                Err(error) => suspect.failed(at, error),
-            }
-        }
-        Err(LoadError::Busy { page: name })
+        self.fetch_with(
+            PageName::Key(*key),
+            out,
+            |copy| self.take(key, copy),
+            |at| self.take_page_at(key, at),
+        )
     }
 
     /// Copies a page that is in RAM and frees it under the same lock.

@@ -31,7 +31,7 @@ const EIO: i32 = 5;
 
 /// How often a page may move under its reader before the load gives up with
 /// [`LoadError::Busy`]. A move takes two transfers of the tier, so even one is rare.
-pub(in crate::store) const RELOCATIONS_MAX: u32 = 64;
+const RELOCATIONS_MAX: u32 = 64;
 
 /// What a lookup found, with the bytes copied out.
 pub(in crate::store) enum Seen {
@@ -85,12 +85,25 @@ impl Store {
         )
     }
 
-    /// Gives back the page of this name.
+    /// Gives back the page of this name and keeps it.
     pub(in crate::store) fn fetch(&self, name: PageName, out: &mut Page) -> Result<(), LoadError> {
+        self.fetch_with(name, out, |copy| self.look(name, copy), |_| true)
+    }
+
+    /// Gives back the page of this name. `look` looks it up as
+    /// [`look`](Store::look) does; `is_there` says of a place that was read from
+    /// the tier, without the lock, whether what it held is still the page.
+    pub(in crate::store) fn fetch_with(
+        &self,
+        name: PageName,
+        out: &mut Page,
+        look: impl Fn(&mut Page) -> Seen,
+        is_there: impl Fn(TierRange) -> bool,
+    ) -> Result<(), LoadError> {
         let mut suspect = Suspect::default();
         for _ in 0..RELOCATIONS_MAX {
             let mut copy = lend::room();
-            let (tags, at) = match self.look(name, copy.page_mut()) {
+            let (tags, at) = match look(copy.page_mut()) {
                 Seen::Gone => return Err(LoadError::Gone),
                 Seen::Damaged => return Err(self.lose(LoadError::Corrupt { page: name })),
                 Seen::Same { word } => {
@@ -108,7 +121,8 @@ impl Store {
                 return Err(self.lose(error));
             }
             match self.read_zpage(name, &tags, at, out) {
-                Ok(()) => return Ok(()),
+                Ok(()) if is_there(at) => return Ok(()),
+                Ok(()) => add(&self.counts.relocations, 1),
                 Err(error) => suspect.failed(at, error),
             }
         }
