@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use zcache::{ByCodec, Codec, CodecStats};
@@ -367,8 +368,28 @@ pub(crate) fn print_summary(pager: &Pager, running: bool) {
     );
 }
 
-/// Writes what `--stats` asked for, at the end.
+/// Looks at the engine's counts until what was under way has ended.
+const COUNT_LOOKS: u32 = 20;
+
+/// Says so if the engine's counts do not add up once nothing is under way: the
+/// numbers are wrong then, or a page went that no counter knows.
+fn check_counts(pager: &Pager) {
+    let mut broken = None;
+    for _ in 0..COUNT_LOOKS {
+        match pager.store.stats().validate() {
+            Ok(()) => return,
+            Err(error) => broken = Some(error),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    if let Some(broken) = broken {
+        say!("the engine's counts do not add up, which is a defect; please report it: {broken}");
+    }
+}
+
+/// Checks the engine's counts, and writes what `--stats` asked for, at the end.
 pub(crate) fn write(pager: &Pager) {
+    check_counts(pager);
     let Some(target) = &pager.config.stats else {
         return;
     };

@@ -200,7 +200,7 @@ impl Stats {
                 self.accepted + rejected,
             ),
             (
-                "accepted == stored + released + overwritten + put_to_flush + flushed + taken + evicted",
+                "accepted == stored + released + overwritten + put_to_flush + flushed + taken + evicted + lost",
                 self.accepted,
                 self.stored_pages + went,
             ),
