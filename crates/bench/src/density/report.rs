@@ -42,14 +42,7 @@ pub(crate) fn head(
     (repeats, cpu): (u32, usize),
     corpus: &Corpus,
 ) -> std::fmt::Result {
-    writeln!(
-        text,
-        "- machine: {}, {} MiB RAM; kernel {}",
-        machine.cpu,
-        machine.ram_bytes / MIB,
-        machine.kernel
-    )?;
-    writeln!(text, "- commit: {}", machine.commit)?;
+    machine.describe(text)?;
     writeln!(
         text,
         "- runs: {repeats} repeats, interleaved, one thread bound to CPU {cpu}; entries: median (minimum–maximum)"

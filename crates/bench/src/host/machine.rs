@@ -2,11 +2,13 @@
 //!
 //! Not on the data path. Facts that cannot be read are said to be unknown, never guessed.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use crate::size::MIB;
 
 /// The machine and the version measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +28,18 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Writes the lines that a report begins with.
+    pub(crate) fn describe(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(
+            text,
+            "- machine: {}, {} MiB RAM; kernel {}",
+            self.cpu,
+            self.ram_bytes / MIB,
+            self.kernel
+        )?;
+        writeln!(text, "- commit: {}", self.commit)
+    }
+
     /// Reads the facts.
     pub(crate) fn read() -> Machine {
         let proc = |path: &str| files::read(Path::new(path)).unwrap_or_else(|_| "unknown".into());

@@ -9,7 +9,6 @@ use super::measure::{Address, Bound, Cost};
 use super::{Options, Row};
 use crate::compare::report::number;
 use crate::host::Machine;
-use crate::size::MIB;
 
 /// Below so many bytes a page, frames hold no page: it is what one more or less of them comes to.
 const NO_FRAMES: f64 = 1.0;
@@ -30,14 +29,7 @@ pub(super) fn markdown(
 }
 
 fn head(text: &mut String, machine: &Machine, options: &Options) -> std::fmt::Result {
-    writeln!(
-        text,
-        "- machine: {}, {} MiB RAM; kernel {}",
-        machine.cpu,
-        machine.ram_bytes / MIB,
-        machine.kernel
-    )?;
-    writeln!(text, "- commit: {}", machine.commit)?;
+    machine.describe(text)?;
     writeln!(
         text,
         "- what {} more pages cost where there are as many; blocks, one shard, the fast codec\n",

@@ -56,13 +56,7 @@ pub(super) fn markdown(
 }
 
 fn head(text: &mut String, machine: &Machine, options: &Options) -> std::fmt::Result {
-    let ram = machine.ram_bytes / MIB;
-    writeln!(
-        text,
-        "- machine: {}, {ram} MiB RAM; kernel {}",
-        machine.cpu, machine.kernel
-    )?;
-    writeln!(text, "- commit: {}", machine.commit)?;
+    machine.describe(text)?;
     let disk = options.iops.map_or("as it is".into(), |iops| {
         format!("{iops} reads and {} MiB a second", iops / 8)
     });
