@@ -89,8 +89,14 @@ counters! {
     shadowed_pages,
     /// Pages put into the store.
     evicted_pages,
-    /// Pages that could not be moved (pinned, locked, not writable).
+    /// Pages that could not be moved (pinned, locked).
     unmovable_pages,
+    /// Pages that left by the pen, since they are not plain data.
+    penned_pages,
+    /// Batches that a servant did not finish in time.
+    stuck_batches,
+    /// Processes and images that run unpaged.
+    unpaged,
     /// Pages that the store refused and that went back to the program.
     returned_pages,
     /// Pages lost: touching them raises SIGBUS.

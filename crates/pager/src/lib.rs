@@ -9,47 +9,26 @@
 //! In each of the program's address spaces a *servant* executes the system
 //! calls that only its own memory map can take.
 //!
-//! The rooms: [`run`] starts all; [`tree`] traces births and ends; [`inject`]
-//! takes an address space into care; [`space`] is one; [`table`], [`queue`],
-//! [`shadow`] and [`stream`] are what is known of its pages; [`mapping`] and
-//! [`fork`] carry out what changes them; [`home`] says which handlers listen; [`budget`] grants RAM, and
-//! [`starvation`] says when it cannot; [`balance`] and [`choice`] adapt the store to what
-//! loads cost; [`need`] turns the budget's equation around.
+//! The rooms: `process` has the processes of a run, its own and the program's;
+//! `syscalls`, what is done about calls that change memory; `paging`, how pages
+//! come and leave; `space` is one address space and what is known of its pages;
+//! `budget` grants RAM; `background` is what goes on beside all that.
 
-mod advance;
-mod balance;
-mod bereft;
+mod background;
 mod budget;
-mod choice;
-mod cold;
 mod config;
 mod counters;
 mod error;
-mod evict;
-mod fault;
-mod fork;
-mod front;
-mod home;
-mod inject;
-mod mapping;
-mod need;
 mod pager;
-mod queue;
-mod ranges;
+mod paging;
+mod process;
 mod report;
-mod run;
-mod shadow;
 mod space;
-mod starvation;
-mod stream;
-mod table;
-mod tick;
-mod train;
-mod tree;
+mod syscalls;
 
+pub use budget::need::Need;
 pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
-pub use need::Need;
+pub use process::run::run;
 pub use report::{CodecNumbers, Passage, Rejections, RunStats};
-pub use run::run;
 pub use zcache::{Allocator, Codec, CodecChoice, SwapConfig};

@@ -1,25 +1,22 @@
 //! What all threads of the pager share, and the registry of address spaces.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
 use zcache::Store;
 use zcache_sys::fd::PidFd;
+use zcache_sys::process::Poke;
 use zcache_sys::process::{GUARD_SLOTS, GuardTable};
-use zcache_sys::seccomp::Listener;
 
-use crate::balance::Balance;
+use crate::budget::balance::Balance;
+use crate::budget::need;
 use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
-use crate::fork::Forked;
-use crate::home::Posts;
-use crate::need;
+use crate::space::listeners::Posts;
+use crate::space::page_table::{State, Vpn};
 use crate::space::{Core, Space, SpaceId, handle_of};
-use crate::table::{State, Vpn};
 
 /// Sizes that follow from the budget.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +57,18 @@ pub(crate) struct Pager {
     pub(crate) balance: Balance,
     pub(crate) counters: Counters,
     pub(crate) spaces: RwLock<HashMap<SpaceId, Arc<Space>>>,
-    /// Thread number to address space.
-    pub(crate) threads: Mutex<HashMap<i32, Arc<Space>>>,
+    /// Wakes the tracer, for whose stopped threads something may have changed.
+    pub(crate) tracer: Poke,
+    /// Something is waited for that nobody wakes the tracer for.
+    pub(crate) tracer_waits: AtomicBool,
+    /// Processes that cannot be paged; their memory counts as it is.
+    pub(crate) unpaged: Mutex<Vec<i32>>,
     /// Which handler listens to which space.
     pub(crate) posts: Posts,
-    pub(crate) listener: Listener,
+    /// What the servants' calls carry, so that the program's filter lets them pass.
+    pub(crate) secret: u64,
+    /// `/dev/userfaultfd`, if we may open it.
+    pub(crate) device: Option<std::fs::File>,
     pub(crate) guard: GuardTable,
     guard_used: Mutex<Vec<bool>>,
     next_space: AtomicU64,
@@ -73,10 +77,6 @@ pub(crate) struct Pager {
     pub(crate) stopping: AtomicBool,
     /// Processes of zcache whose memory counts: front and guard.
     pub(crate) own_pids: [AtomicI32; 2],
-    /// Children that the tracer has not met yet.
-    pub(crate) forked: Mutex<Vec<Forked>>,
-    /// Threads to be interrupted by the tracer, since their fork seems to have failed.
-    pub(crate) interrupts: Mutex<Vec<i32>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,7 +101,7 @@ impl Pager {
     pub(crate) fn new(
         config: RunConfig,
         store: Arc<Store>,
-        listener: Listener,
+        secret: u64,
         guard: GuardTable,
         cpus: &[usize],
     ) -> std::io::Result<Pager> {
@@ -113,9 +113,16 @@ impl Pager {
             store,
             counters: Counters::default(),
             spaces: RwLock::default(),
-            threads: Mutex::default(),
+            tracer: Poke::default(),
+            tracer_waits: AtomicBool::new(false),
+            unpaged: Mutex::default(),
             posts: Posts::new(cpus)?,
-            listener,
+            secret,
+            device: std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/userfaultfd")
+                .ok(),
             guard,
             guard_used: Mutex::new(vec![false; GUARD_SLOTS]),
             next_space: AtomicU64::new(1),
@@ -123,8 +130,6 @@ impl Pager {
             stalled: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             own_pids: [AtomicI32::new(0), AtomicI32::new(0)],
-            forked: Mutex::default(),
-            interrupts: Mutex::default(),
         })
     }
 
@@ -154,10 +159,6 @@ impl Pager {
             .collect()
     }
 
-    pub(crate) fn space_of_thread(&self, thread: i32) -> Option<Arc<Space>> {
-        lock(&self.threads).get(&thread).cloned()
-    }
-
     /// Puts a process under the guard; `None` when its table is full, in which
     /// case only the tracer's own kill protects it.
     pub(crate) fn guard_process(&self, process: &PidFd) -> Option<usize> {
@@ -183,40 +184,41 @@ impl Pager {
         self.posts.add(space)
     }
 
-    /// One process less lives in `space`; the last one closes it.
-    pub(crate) fn leave(&self, space: &Arc<Space>) {
-        if space.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.close(space);
+    /// An evictor's turn at a space is over.
+    pub(crate) fn end_eviction(&self, space: &Space) {
+        let mut core = space.core();
+        let call_waits = core.end_eviction(space);
+        drop(core);
+        if call_waits {
+            self.tracer.poke();
         }
     }
 
-    fn close(&self, space: &Arc<Space>) {
+    /// Nobody lives in `space` any more: it is served no longer. Its pages are
+    /// given up by [`Pager::bury`] when the kernel has them back.
+    pub(crate) fn close(&self, space: &Space) {
         space.closing.store(true, Ordering::Release);
-        if let Some(servant) = space.servant.get() {
-            // It may be dead already.
-            let _ = servant.pidfd.signal(libc::SIGKILL);
-        }
         self.posts.remove(space);
         self.spaces
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&space.id);
-        let _ops = space.lock_ops();
+        space.changed.notify_all();
+    }
+
+    /// Gives up what is known of a closed space.
+    pub(crate) fn bury(&self, space: &Space) {
         let mut core = space.hold_claims();
-        if let Some(servant) = space.servant.get() {
-            let _ = zcache_sys::fd::wait_readable(servant.pidfd.as_fd(), Duration::from_secs(5));
-            if let Some(slot) = servant.guard_slot {
-                self.unguard(slot);
-            }
-        }
         let held = core.table.resident() + core.shadow.held();
         let window = core.window.take();
         core.table
             .clear(0..u64::MAX >> 12, |_, state| self.drop_state(state));
         core.probation.clear();
         core.protected.clear();
+        let stalled = core.stalled.len() as u64;
         core.stalled.clear();
         drop(core);
+        self.stalled.fetch_sub(stalled, Ordering::Relaxed);
         if let Some(window) = window {
             self.abandon(window);
         }
@@ -319,13 +321,13 @@ impl Pager {
             space.leader(),
             page.address()
         );
-        if let Err(error) = space.uffd.poison(page.address())
+        if let Err(error) = space.hands().poison(page)
             && error.raw_os_error() != Some(libc::EEXIST)
         {
             // Without poison the process itself has to go.
-            let _ = zcache_sys::process::kill(space.leader(), libc::SIGKILL);
+            space.signal(libc::SIGKILL);
         }
-        let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+        space.wake(page);
     }
 
     /// Why the store cannot give a page back, and which file it lies in.

@@ -25,6 +25,8 @@ pub mod ring;
 pub mod seccomp;
 pub mod servant;
 pub mod shared;
+pub mod socket;
 pub mod swapfile;
 pub mod uffd;
+pub mod vma;
 pub mod zdict;

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use crate::fd::{PidFd, adopt, check};
 use crate::seccomp;
@@ -46,7 +47,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// All signals that are blocked in this thread.
+    /// All signals that are blocked in this thread, but SIGCHLD and the poke.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
@@ -55,6 +56,10 @@ impl Signals {
         let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: fills the set.
         let _ = unsafe { libc::sigfillset(&raw mut all) };
+        for silent in [libc::SIGCHLD, POKE] {
+            // SAFETY: takes one signal out of a live set.
+            let _ = unsafe { libc::sigdelset(&raw mut all, silent) };
+        }
         // SAFETY: the set lives across the call.
         let fd =
             unsafe { libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -87,6 +92,133 @@ impl AsFd for Signals {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Makes a thread that waits in a system call look up: its call fails with EINTR.
+#[derive(Debug, Default)]
+pub struct Poke {
+    thread: AtomicI32,
+    pending: AtomicBool,
+}
+
+extern "C" fn look_up(_: libc::c_int) {}
+
+/// Used for nothing else, and blocked in all other threads.
+const POKE: i32 = libc::SIGURG;
+
+impl Poke {
+    /// The calling thread is the one that is poked from now on.
+    ///
+    /// # Errors
+    /// None that are known.
+    pub fn receive_here(&self) -> io::Result<()> {
+        // SAFETY: all-zero is a valid value, with no flags: calls are not restarted.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = look_up as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does nothing; the structure lives across the call.
+        check(unsafe { libc::sigaction(POKE, &raw const action, std::ptr::null_mut()) }.into())?;
+        // SAFETY: all-zero is a valid value to be overwritten.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: empties the set.
+        let _ = unsafe { libc::sigemptyset(&raw mut set) };
+        // SAFETY: adds one signal to a live set.
+        let _ = unsafe { libc::sigaddset(&raw mut set, POKE) };
+        // SAFETY: the set lives across the call.
+        let _ = unsafe {
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut())
+        };
+        // SAFETY: takes nothing and cannot fail.
+        self.thread
+            .store(unsafe { libc::gettid() }, Ordering::Release);
+        Ok(())
+    }
+
+    /// Pokes it. A poke that comes just before the thread begins to wait is not
+    /// felt: whoever must not be missed pokes again while [`Poke::is_pending`].
+    pub fn poke(&self) {
+        self.pending.store(true, Ordering::Release);
+        let thread = self.thread.load(Ordering::Acquire);
+        if thread > 0 {
+            // SAFETY: takes integers.
+            let _ = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, POKE) };
+        }
+    }
+
+    /// Whether a poke was not taken note of yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a poke.
+    pub fn take(&self) -> bool {
+        self.pending.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Stops of traced processes raise no SIGCHLD in this one. Waiting for them works
+/// all the same.
+pub fn be_silent_about_stops() {
+    // SAFETY: all-zero is a valid value: the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_flags = libc::SA_NOCLDSTOP;
+    // SAFETY: the structure lives across the call.
+    let _ = unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
+}
+
+/// Sets a limit of another process, as far as that may be done. See `prlimit(2)`.
+pub fn raise_limit(pid: i32, resource: u32, least: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure lives across the call.
+    let got = unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) };
+    if got != 0 || limit.rlim_cur >= least {
+        return;
+    }
+    let most = libc::rlimit {
+        rlim_cur: least,
+        rlim_max: limit.rlim_max.max(least),
+    };
+    // SAFETY: as above.
+    if unsafe { libc::prlimit(pid, resource, &raw const most, std::ptr::null_mut()) } != 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: as above.
+        let _ = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
+    }
+}
+
+/// Writes `bytes` into another process's memory, where it may write itself.
+///
+/// # Errors
+/// ESRCH, EPERM, EFAULT.
+pub fn write_memory(pid: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
+    let local = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the local vector is a live slice that is read; the kernel checks
+    // the remote one.
+    let got = unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    match check(got as libc::c_long)? as usize {
+        all if all == bytes.len() => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+    }
+}
+
+/// A number that nobody can guess.
+#[must_use]
+pub fn secret() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer lives across the call. Eight bytes come whole or, at the
+    // very start of a machine, later.
+    while unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), 8, 0) } != 8 {}
+    u64::from_ne_bytes(bytes)
 }
 
 /// Sends `signal` to the process `pid`.
@@ -309,8 +441,6 @@ pub struct Launch {
 pub struct Launched {
     /// Its process number.
     pub pid: i32,
-    /// The listener's number in the child.
-    pub listener: i32,
     go: OwnedFd,
     report: OwnedFd,
 }
@@ -366,14 +496,15 @@ impl Launch {
             }
             Side::Parent(pid) => {
                 drop(report_write);
-                let listener = read_word(&report_read).unwrap_or(-libc::EIO);
-                if listener < 0 {
-                    let _ = crate::ptrace::wait(pid);
-                    return Err(LaunchError::Filter(io::Error::from_raw_os_error(-listener)));
+                let installed = read_word(&report_read).unwrap_or(-libc::EIO);
+                if installed < 0 {
+                    crate::ptrace::wait_for(pid);
+                    return Err(LaunchError::Filter(io::Error::from_raw_os_error(
+                        -installed,
+                    )));
                 }
                 Ok(Launched {
                     pid,
-                    listener,
                     go: go_write,
                     report: report_read,
                 })
@@ -397,12 +528,12 @@ impl Launch {
             // SAFETY: as above, where the hard limit may not be raised.
             let _ = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const hard_too) };
         }
-        let listener = match seccomp::install(&self.filter.0) {
-            Ok(listener) => listener,
+        let installed = match seccomp::install(&self.filter.0) {
+            Ok(()) => 0,
             Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
         };
-        let told = write_word(report, listener);
-        if told && listener >= 0 && read_word(go).is_some() {
+        let told = write_word(report, installed);
+        if told && installed >= 0 && read_word(go).is_some() {
             // SAFETY: the mask lives across the call.
             let _ = unsafe {
                 libc::sigprocmask(

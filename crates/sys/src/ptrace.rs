@@ -1,19 +1,30 @@
 //! ptrace: attach by SEIZE, stops, registers, and system calls injected into a
 //! stopped thread. x86-64 only. Source: `ptrace(2)`.
 //!
+//! Nothing here waits for one thread: whoever injects is told of the stops by
+//! the one loop that waits for all.
+//!
 //! Every call must come from the thread that seized the tracee.
 
 use std::io;
 
 use crate::fd::check;
-use crate::seccomp;
 
-/// What the pager traces: births, new images, and death of the tracer kills all.
+/// What the pager traces: births, new images, watched calls (by the filter of
+/// [`crate::seccomp`]); death of the tracer kills all.
 pub const OPTIONS: u64 = (libc::PTRACE_O_EXITKILL
+    | libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
-    | libc::PTRACE_O_TRACEEXEC) as u64;
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACESECCOMP) as u64;
+
+/// `PTRACE_O_SUSPEND_SECCOMP`: the tracee's filters are not asked.
+const SUSPEND_SECCOMP: u64 = 1 << 21;
+
+/// Marks a stop at a system call in place of SIGTRAP (`PTRACE_O_TRACESYSGOOD`).
+const SYSCALL_TRAP: i32 = libc::SIGTRAP | 0x80;
 
 /// The registers of a stopped thread.
 pub type Registers = libc::user_regs_struct;
@@ -45,6 +56,10 @@ pub enum Stop {
     },
     /// A trap of ours: first stop of a new task, or an interrupt.
     Trap,
+    /// The filter reports a system call that has not begun.
+    Watched,
+    /// At the entry or the exit of a system call, after [`resume_to_syscall`].
+    Syscall,
     /// Nothing that anybody asked for.
     Other(i32),
 }
@@ -71,23 +86,22 @@ pub fn resume(pid: i32, signal: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, pid, 0, signal as u64).map(drop)
 }
 
-/// From the stop at an exec: runs to the exit of that system call, where
-/// registers may be set.
+/// Lets a stopped thread run until it enters or leaves a system call.
 ///
 /// # Errors
-/// [`InjectError::Died`] when it is gone.
-pub fn finish_syscall(pid: i32) -> Result<(), InjectError> {
-    loop {
-        request(libc::PTRACE_SYSCALL, pid, 0, 0)?;
-        match wait(pid)? {
-            Some((_, Stop::Signal(libc::SIGTRAP))) => return Ok(()),
-            Some((_, stop @ (Stop::Exited(_) | Stop::Signaled(_)))) => {
-                return Err(InjectError::Died(stop));
-            }
-            None => return Err(InjectError::Died(Stop::Other(0))),
-            Some(_) => {}
-        }
-    }
+/// ESRCH when it is gone (killed) or not stopped.
+pub fn resume_to_syscall(pid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SYSCALL, pid, 0, 0).map(drop)
+}
+
+/// Has the thread's seccomp filters not be asked, or be asked again.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN or where the caller has filters of its own;
+/// EINVAL where the kernel was built without checkpoints.
+pub fn suspend_filters(pid: i32, suspended: bool) -> io::Result<()> {
+    let more = if suspended { SUSPEND_SECCOMP } else { 0 };
+    request(libc::PTRACE_SETOPTIONS, pid, 0, OPTIONS | more).map(drop)
 }
 
 /// Asks a running thread to stop; it reports [`Stop::Trap`].
@@ -115,24 +129,6 @@ pub fn registers(pid: i32) -> io::Result<Registers> {
     let mut registers: Registers = unsafe { std::mem::zeroed() };
     request(libc::PTRACE_GETREGS, pid, 0, (&raw mut registers) as u64)?;
     Ok(registers)
-}
-
-/// Has a call that waited for the seccomp listener when a signal came made again
-/// whatever the signal's handler asks for, as calls do that wait for nobody. The
-/// tracee is stopped with the signal.
-///
-/// # Errors
-/// ESRCH when it was killed meanwhile.
-pub fn insist_on_watched_call(pid: i32) -> io::Result<()> {
-    const ERESTARTSYS: i64 = 512;
-    const ERESTARTNOINTR: i64 = 513;
-    let mut registers = registers(pid)?;
-    let number = registers.orig_rax.cast_signed();
-    if registers.rax.cast_signed() == -ERESTARTSYS && seccomp::is_watched(number) {
-        registers.rax = (-ERESTARTNOINTR).cast_unsigned();
-        set_registers(pid, &registers)?;
-    }
-    Ok(())
 }
 
 /// Writes the registers.
@@ -184,7 +180,9 @@ fn decode(pid: i32, status: i32) -> Stop {
     }
     let signal = libc::WSTOPSIG(status);
     match status >> 16 {
+        0 if signal == SYSCALL_TRAP => Stop::Syscall,
         0 => Stop::Signal(signal),
+        libc::PTRACE_EVENT_SECCOMP => Stop::Watched,
         libc::PTRACE_EVENT_STOP => match signal {
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Stop::Group(signal),
             _ => Stop::Trap,
@@ -203,72 +201,70 @@ fn decode(pid: i32, status: i32) -> Stop {
     }
 }
 
-/// What some child or tracee did; `Ok(None)` when none did anything or none is
-/// left.
+/// What [`wait_any`] came back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A child or tracee did something.
+    Stop(i32, Stop),
+    /// A signal arrived, or, for [`try_wait_any`], none did anything.
+    Nothing,
+    /// There is no child and no tracee.
+    NobodyLeft,
+}
+
+/// Waits until some child or tracee does something or a signal arrives.
 ///
 /// # Errors
 /// Whatever `wait4(2)` reports but ECHILD and EINTR.
-pub fn try_wait_any() -> io::Result<Option<(i32, Stop)>> {
+pub fn wait_any() -> io::Result<Waited> {
+    wait_with(-1, 0)
+}
+
+/// As [`wait_any`], but does not wait.
+///
+/// # Errors
+/// Whatever `wait4(2)` reports but ECHILD and EINTR.
+pub fn try_wait_any() -> io::Result<Waited> {
     wait_with(-1, libc::WNOHANG)
 }
 
-/// Waits for one child or tracee; `Ok(None)` when it does not exist.
-///
-/// # Errors
-/// Whatever `wait4(2)` reports but ECHILD and EINTR.
-pub fn wait(pid: i32) -> io::Result<Option<(i32, Stop)>> {
-    wait_with(pid, 0)
+/// Waits for the end of the child `pid`.
+pub fn wait_for(pid: i32) {
+    while !matches!(
+        wait_with(pid, 0),
+        Ok(Waited::NobodyLeft | Waited::Stop(_, Stop::Exited(_) | Stop::Signaled(_))) | Err(_)
+    ) {}
 }
 
-fn wait_with(pid: i32, flags: i32) -> io::Result<Option<(i32, Stop)>> {
-    loop {
-        let mut status = 0;
-        // SAFETY: the status word lives across the call.
-        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | flags) };
-        if got > 0 {
-            return Ok(Some((got, decode(got, status))));
-        }
-        if got == 0 {
-            return Ok(None);
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::ECHILD) => return Ok(None),
-            _ => return Err(error),
-        }
+fn wait_with(pid: i32, flags: i32) -> io::Result<Waited> {
+    let mut status = 0;
+    // SAFETY: the status word lives across the call.
+    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | flags) };
+    if got > 0 {
+        return Ok(Waited::Stop(got, decode(got, status)));
+    }
+    if got == 0 {
+        return Ok(Waited::Nothing);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINTR) => Ok(Waited::Nothing),
+        Some(libc::ECHILD) => Ok(Waited::NobodyLeft),
+        _ => Err(error),
     }
 }
 
-/// Why an injected system call could not be run.
-#[derive(Debug)]
-pub enum InjectError {
-    /// The thread died meanwhile.
-    Died(Stop),
-    /// ptrace itself failed.
-    Ptrace(io::Error),
-}
-
-impl From<io::Error> for InjectError {
-    fn from(error: io::Error) -> Self {
-        InjectError::Ptrace(error)
-    }
-}
-
-/// Runs one system call in the stopped thread `pid`, whose signals must be
-/// blocked, by the instruction at `instruction`. Returns the raw result
-/// (negated errno on failure). The registers are left changed: save and
-/// restore them around a series.
+/// Sets the registers for one system call by the instruction at `instruction`.
 ///
 /// # Errors
-/// See [`InjectError`].
-pub fn inject(
+/// ESRCH when it is gone.
+pub fn set_call(
     pid: i32,
     base: &Registers,
     instruction: u64,
     number: i64,
     arguments: [u64; 6],
-) -> Result<i64, InjectError> {
+) -> io::Result<()> {
     let mut registers = *base;
     registers.rip = instruction;
     registers.rax = number as u64;
@@ -281,20 +277,51 @@ pub fn inject(
         registers.r8,
         registers.r9,
     ] = arguments;
-    set_registers(pid, &registers)?;
-    request(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
-    loop {
-        match wait(pid)? {
-            Some((_, Stop::Signal(libc::SIGTRAP))) => break,
-            Some((_, stop @ (Stop::Exited(_) | Stop::Signaled(_)))) => {
-                return Err(InjectError::Died(stop));
-            }
-            None => return Err(InjectError::Died(Stop::Other(0))),
-            // A group stop or an interrupt comes in between: step on.
-            Some(_) => {
-                request(libc::PTRACE_SINGLESTEP, pid, 0, 0)?;
-            }
-        }
-    }
-    Ok(self::registers(pid)?.rax.cast_signed())
+    set_registers(pid, &registers)
+}
+
+/// Lets a stopped thread execute one instruction.
+///
+/// # Errors
+/// ESRCH when it is gone.
+pub fn step(pid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SINGLESTEP, pid, 0, 0).map(drop)
+}
+
+/// The number and the arguments of a system call at whose entry the registers
+/// were read.
+#[must_use]
+pub fn call_of(registers: &Registers) -> (i64, [u64; 6]) {
+    let arguments = [
+        registers.rdi,
+        registers.rsi,
+        registers.rdx,
+        registers.r10,
+        registers.r8,
+        registers.r9,
+    ];
+    (registers.orig_rax.cast_signed(), arguments)
+}
+
+/// Where the thread has its restartable sequence's words, which the kernel writes
+/// whenever it lets the thread go on; 0 if it has none. See
+/// `PTRACE_GET_RSEQ_CONFIGURATION` in `ptrace(2)`.
+///
+/// # Errors
+/// EIO before Linux 5.13.
+pub fn sequence_area(pid: i32) -> io::Result<u64> {
+    const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+    let mut configuration = [0u64; 3];
+    let size = size_of_val(&configuration) as u64;
+    let address = configuration.as_mut_ptr() as u64;
+    request(GET_RSEQ_CONFIGURATION, pid, size, address)?;
+    Ok(configuration[0])
+}
+
+/// Whether the kernel means to make the call again that left this result: a
+/// signal, a stop or a freeze met it, and it has done nothing.
+#[must_use]
+pub fn will_restart(result: i64) -> bool {
+    // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK.
+    matches!(-result, 512 | 513 | 514 | 516)
 }

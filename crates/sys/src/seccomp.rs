@@ -1,142 +1,54 @@
-//! seccomp user notification: how the pager hears of every system call that
-//! changes a program's memory map, before it happens.
+//! The seccomp filter that has the tracer hear of every system call that changes
+//! a program's memory map or that needs memory which no fault asks for.
 //!
 //! The filter is installed once, before the first exec, and inherited by the
-//! whole tree. Calls from the servant's code page pass it, since they are the
-//! pager's own. Source: `seccomp(2)`, `seccomp_unotify(2)`.
+//! whole tree. The calling thread stops before the call; it makes the call
+//! itself when the tracer lets it go on. Calls with the run's secret in their
+//! last argument are the servant's and pass; no watched call has a use for that
+//! argument that could be the secret. Source: `seccomp(2)`.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::fd::check;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const X32_SYSCALL_BIT: u32 = 0x4000_0000;
-const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
-const SYNC_WAKE_UP: u64 = 1;
-const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
-const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
-const NOTIF_SET_FLAGS: libc::c_ulong = 0x4008_2104;
 
 const LD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JGE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const JSET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const RET: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
-const OFFSET_IP: u32 = 8;
 const fn offset_argument(index: u32) -> u32 {
     16 + index * 8
 }
 
-/// `madvise` advices that change contents or inheritance: the pager sees them.
-pub const ADVICES: [u32; 10] = [4, 8, 9, 10, 11, 18, 19, 24, 102, 103];
+/// Instructions of a filter, in the form that the kernel reads.
+pub type Instruction = libc::sock_filter;
 
-/// The calls that the filter looks at closer.
-const WATCHED: [i64; 10] = [
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_brk,
-    libc::SYS_madvise,
-    libc::SYS_clone,
-    libc::SYS_fork,
-    libc::SYS_clone3,
-    libc::SYS_io_uring_setup,
-    libc::SYS_process_madvise,
-];
+/// `madvise` advices that change contents or inheritance.
+pub const ADVICES: [u32; 8] = [4, 8, 9, 18, 19, 24, 102, 103];
 
-/// Whether a system call may have to wait for the pager's answer.
-pub(crate) fn is_watched(number: i64) -> bool {
-    WATCHED.contains(&number)
-}
+/// `prctl` operations that the tracer sees: PR_SET_MM, PR_SET_SECCOMP.
+const OPERATIONS: [u32; 2] = [35, 22];
+const SHM_REMAP: u32 = 0o40000;
+const UFFDIO_REGISTER: u32 = 0xc020_aa00;
+/// Futex operations in which the kernel touches a word without asking anybody
+/// for its page: WAKE_OP, LOCK_PI, UNLOCK_PI, TRYLOCK_PI, WAIT_REQUEUE_PI,
+/// CMP_REQUEUE_PI, LOCK_PI2.
+const FUTEX_OPERATIONS: [u32; 7] = [5, 6, 7, 8, 11, 12, 13];
+/// What `unshare` may not do while another task shares the memory.
+const ALONE: u32 =
+    (libc::CLONE_NEWUSER | libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u32;
 
-/// A system call that waits for the pager's answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Notice {
-    /// Names this notice in the answer.
-    pub id: u64,
-    /// The calling thread.
-    pub thread: i32,
-    /// The system call's number.
-    pub number: i64,
-    /// Its arguments.
-    pub arguments: [u64; 6],
-}
-
-/// What the caller of a notified system call is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The call happens as if there were no filter.
-    Continue,
-    /// The call returns this value (a negated errno on failure).
-    Return(i64),
-}
-
-/// The pager's end of the filter.
-#[derive(Debug)]
-pub struct Listener {
-    fd: OwnedFd,
-}
-
-impl Listener {
-    /// Wraps the descriptor that the filter's installation returned.
-    #[must_use]
-    pub fn from_fd(fd: OwnedFd) -> Listener {
-        // Wakes the pager on the caller's own processor where the kernel can
-        // (Linux 6.6); without it the hand-off is only slower.
-        // SAFETY: takes an integer by value.
-        let _ = unsafe { libc::ioctl(fd.as_raw_fd(), NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-        Listener { fd }
-    }
-
-    /// Waits for the next notice.
-    ///
-    /// # Errors
-    /// ENOENT when the caller died meanwhile (try again), EINTR.
-    pub fn receive(&self) -> io::Result<Notice> {
-        // SAFETY: all-zero is required by the kernel and valid for the type.
-        let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-        // SAFETY: the structure has the size that the request number encodes.
-        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), NOTIF_RECV, &raw mut raw) };
-        check(result.into())?;
-        Ok(Notice {
-            id: raw.id,
-            thread: raw.pid.cast_signed(),
-            number: raw.data.nr.into(),
-            arguments: raw.data.args,
-        })
-    }
-
-    /// Answers a notice.
-    ///
-    /// # Errors
-    /// ENOENT when the caller died meanwhile.
-    pub fn answer(&self, id: u64, answer: Answer) -> io::Result<()> {
-        let mut raw = libc::seccomp_notif_resp {
-            id,
-            val: 0,
-            error: 0,
-            flags: 0,
-        };
-        match answer {
-            Answer::Continue => raw.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-            Answer::Return(value) if (-4095..0).contains(&value) => raw.error = value as i32,
-            Answer::Return(value) => raw.val = value,
-        }
-        // SAFETY: the structure has the size that the request number encodes.
-        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), NOTIF_SEND, &raw mut raw) };
-        check(result.into())?;
-        Ok(())
-    }
-}
-
-/// A filter under construction. Every way out is a `return` right behind the
-/// test, since jumps reach 255 instructions at most.
+/// A piece of a filter.
+#[derive(Default)]
 struct Assembler {
-    code: Vec<libc::sock_filter>,
+    code: Vec<Instruction>,
 }
 
 impl Assembler {
@@ -148,114 +60,241 @@ impl Assembler {
         self.push(LD_WORD, 0, 0, offset);
     }
 
+    fn argument(&mut self, index: u32) {
+        self.load(offset_argument(index));
+    }
+
     fn allow(&mut self) {
         self.push(RET, 0, 0, libc::SECCOMP_RET_ALLOW);
     }
 
-    fn notify(&mut self) {
-        self.push(RET, 0, 0, libc::SECCOMP_RET_USER_NOTIF);
+    fn watch(&mut self) {
+        self.push(RET, 0, 0, libc::SECCOMP_RET_TRACE);
     }
 
     fn fail(&mut self, errno: i32) {
         self.push(RET, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32);
     }
+
+    /// If what was loaded compares as `test` says with `k`, what `body` says.
+    fn when(&mut self, test: u16, k: u32, body: impl FnOnce(&mut Assembler)) {
+        let mut inner = Assembler::default();
+        body(&mut inner);
+        self.push(test, 0, inner.code.len() as u8, k);
+        self.code.append(&mut inner.code);
+    }
+
+    /// As `when`, if it does not.
+    fn unless(&mut self, test: u16, k: u32, body: impl FnOnce(&mut Assembler)) {
+        let mut inner = Assembler::default();
+        body(&mut inner);
+        self.push(test, inner.code.len() as u8, 0, k);
+        self.code.append(&mut inner.code);
+    }
+
+    /// If argument `index` is this word of 64 bits, what `body` says. What was
+    /// loaded is lost.
+    fn when_argument(&mut self, index: u32, value: u64, body: impl FnOnce(&mut Assembler)) {
+        let mut inner = Assembler::default();
+        inner.load(offset_argument(index));
+        inner.when(JEQ, value as u32, body);
+        self.load(offset_argument(index) + 4);
+        let length = inner.code.len() as u8;
+        self.push(JEQ, 0, length, (value >> 32) as u32);
+        self.code.append(&mut inner.code);
+    }
+
+    /// If argument `index` is one of these, going by its lower 32 bits, watch.
+    fn watch_if_one_of(&mut self, index: u32, mask: u32, values: &[u32]) {
+        self.argument(index);
+        if mask != u32::MAX {
+            self.push(AND, 0, 0, mask);
+        }
+        for value in values {
+            self.when(JEQ, *value, Assembler::watch);
+        }
+        self.allow();
+    }
 }
 
-/// Builds the filter; calls whose instruction lies in the page at `code_page`
-/// (which must not cross a 4 GiB boundary) pass it.
-fn program(code_page: u64) -> Vec<libc::sock_filter> {
-    let mut a = Assembler { code: Vec::new() };
-    let low = (code_page & 0xffff_ffff) as u32;
-    let high = (code_page >> 32) as u32;
+/// What is done about each watched call, by its number.
+fn cases() -> Vec<(i64, fn(&mut Assembler))> {
+    vec![
+        (libc::SYS_mmap, mmap),
+        (libc::SYS_munmap, Assembler::watch),
+        (libc::SYS_mremap, Assembler::watch),
+        (libc::SYS_brk, Assembler::watch),
+        (libc::SYS_madvise, |a| {
+            a.watch_if_one_of(2, u32::MAX, &ADVICES)
+        }),
+        (libc::SYS_process_madvise, |a| {
+            a.watch_if_one_of(3, u32::MAX, &ADVICES)
+        }),
+        (libc::SYS_clone, clone),
+        (libc::SYS_clone3, Assembler::watch),
+        (libc::SYS_fork, Assembler::watch),
+        (libc::SYS_shmat, |a| {
+            a.argument(2);
+            a.when(JSET, SHM_REMAP, Assembler::watch);
+            a.allow();
+        }),
+        (libc::SYS_prctl, |a| {
+            a.watch_if_one_of(0, u32::MAX, &OPERATIONS)
+        }),
+        (libc::SYS_seccomp, Assembler::watch),
+        (libc::SYS_mlock, Assembler::watch),
+        (libc::SYS_mlock2, Assembler::watch),
+        (libc::SYS_mlockall, Assembler::watch),
+        (libc::SYS_set_tid_address, Assembler::watch),
+        (libc::SYS_io_uring_setup, Assembler::watch),
+        (libc::SYS_ioctl, |a| {
+            a.watch_if_one_of(1, u32::MAX, &[UFFDIO_REGISTER])
+        }),
+        (libc::SYS_futex, |a| {
+            a.watch_if_one_of(1, 127, &FUTEX_OPERATIONS)
+        }),
+        (libc::SYS_unshare, |a| {
+            a.argument(0);
+            a.when(JSET, ALONE, Assembler::watch);
+            a.allow();
+        }),
+    ]
+}
+
+/// A new address space unless CLONE_VM; nobody escapes the tracer.
+fn clone(a: &mut Assembler) {
+    a.argument(0);
+    a.when(JSET, libc::CLONE_UNTRACED as u32, |a| a.fail(libc::EPERM));
+    a.when(JSET, libc::CLONE_VM as u32, Assembler::allow);
+    a.watch();
+}
+
+/// Private anonymous memory, anything at a fixed place, writable private files.
+fn mmap(a: &mut Assembler) {
+    a.argument(3);
+    a.when(JSET, libc::MAP_FIXED as u32, Assembler::watch);
+    a.unless(JSET, libc::MAP_PRIVATE as u32, Assembler::allow);
+    a.when(JSET, libc::MAP_ANONYMOUS as u32, Assembler::watch);
+    a.argument(2);
+    a.when(JSET, libc::PROT_WRITE as u32, Assembler::watch);
+    a.allow();
+}
+
+fn program(secret: u64) -> Vec<Instruction> {
+    let mut a = Assembler::default();
     // Another ABI (int 0x80, x32) would change memory behind our back: none.
     a.load(OFFSET_ARCH);
-    a.push(JEQ, 1, 0, AUDIT_ARCH_X86_64);
-    a.fail(libc::ENOSYS);
+    a.unless(JEQ, AUDIT_ARCH_X86_64, |a| a.fail(libc::ENOSYS));
     a.load(OFFSET_NUMBER);
-    a.push(JGE, 0, 1, X32_SYSCALL_BIT);
-    a.fail(libc::ENOSYS);
+    a.when(JGE, X32_SYSCALL_BIT, |a| a.fail(libc::ENOSYS));
     // Everything else is decided by its number alone, so that the kernel can
     // remember the answer and does not run the filter for it again.
-    for (index, number) in WATCHED.iter().enumerate() {
-        a.push(JEQ, (WATCHED.len() - index) as u8, 0, *number as u32);
+    let cases = cases();
+    for (index, (number, _)) in cases.iter().enumerate() {
+        a.push(JEQ, (cases.len() - index) as u8, 0, *number as u32);
     }
     a.allow();
-    // The servant's own calls.
-    a.load(OFFSET_IP + 4);
-    a.push(JEQ, 0, 4, high);
-    a.load(OFFSET_IP);
-    a.push(JGE, 0, 2, low);
-    a.push(JGE, 1, 0, low + 4096);
-    a.allow();
+    a.when_argument(5, secret, Assembler::allow);
     a.load(OFFSET_NUMBER);
-    for number in [
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_brk,
-        libc::SYS_fork,
-    ] {
-        a.push(JEQ, 0, 1, number as u32);
-        a.notify();
+    for (number, case) in cases {
+        a.when(JEQ, number as u32, case);
     }
-    // clone3 hides its flags in memory; programs fall back to clone. io_uring
-    // and process_madvise could drop pages without being seen.
-    for number in [
-        libc::SYS_clone3,
-        libc::SYS_io_uring_setup,
-        libc::SYS_process_madvise,
-    ] {
-        a.push(JEQ, 0, 1, number as u32);
-        a.fail(libc::ENOSYS);
-    }
-    // clone: a new address space unless CLONE_VM; nobody escapes the tracer.
-    a.push(JEQ, 0, 6, libc::SYS_clone as u32);
-    a.load(offset_argument(0));
-    a.push(JSET, 0, 1, libc::CLONE_UNTRACED as u32);
-    a.fail(libc::EPERM);
-    a.push(JSET, 0, 1, libc::CLONE_VM as u32);
-    a.allow();
-    a.notify();
-    // madvise by advice.
-    let advices = ADVICES.len() as u8;
-    a.push(JEQ, 0, 3 + 2 * advices - 1, libc::SYS_madvise as u32);
-    a.load(offset_argument(2));
-    for advice in ADVICES {
-        a.push(JEQ, 0, 1, advice);
-        a.notify();
-    }
-    a.allow();
-    // mmap: private anonymous, anything at a fixed place, writable private files.
-    a.push(JEQ, 1, 0, libc::SYS_mmap as u32);
-    a.allow();
-    a.load(offset_argument(3));
-    a.push(JSET, 0, 1, libc::MAP_FIXED as u32);
-    a.notify();
-    a.push(JSET, 1, 0, libc::MAP_PRIVATE as u32);
-    a.allow();
-    a.push(JSET, 0, 1, libc::MAP_ANONYMOUS as u32);
-    a.notify();
-    a.load(offset_argument(2));
-    a.push(JSET, 0, 1, libc::PROT_WRITE as u32);
-    a.notify();
     a.allow();
     a.code
 }
 
-/// Installs the filter for the calling thread; returns the listener's number
-/// in this process. Runs between fork and exec: allocates nothing.
-pub(crate) fn install(filter: &[libc::sock_filter]) -> io::Result<RawFd> {
+/// What a servant may call: nothing but what these say.
+#[derive(Clone, Copy, Debug)]
+pub struct ServantCalls {
+    /// Where its ring lies: its wake-up word, and what it writes to `bell`.
+    pub ring: u64,
+    /// The descriptor by which it tells that a batch is done.
+    pub bell: u64,
+    /// The descriptor of the shadow's userfaultfd, and the one request for it.
+    pub move_fd: u64,
+    /// The request.
+    pub move_request: u64,
+    /// The shadow: start and bytes. Both below a multiple of 4 GiB.
+    pub shadow: (u64, u64),
+    /// The pen: start and bytes.
+    pub pen: (u64, u64),
+}
+
+impl ServantCalls {
+    /// The servant's own filter: its few calls on its few ranges, and death for
+    /// any other.
+    #[must_use]
+    pub fn filter(&self) -> Vec<Instruction> {
+        let mut a = Assembler::default();
+        a.load(OFFSET_ARCH);
+        a.unless(JEQ, AUDIT_ARCH_X86_64, kill);
+        a.load(OFFSET_NUMBER);
+        let calls: [(i64, &dyn Fn(&mut Assembler)); 6] = [
+            (libc::SYS_futex, &|a| {
+                a.when_argument(0, self.ring, Assembler::allow)
+            }),
+            (libc::SYS_write, &|a| {
+                a.when_argument(0, self.bell, Assembler::allow)
+            }),
+            (libc::SYS_ioctl, &|a| {
+                a.when_argument(0, self.move_fd, |a| {
+                    a.when_argument(1, self.move_request, Assembler::allow);
+                });
+            }),
+            (libc::SYS_madvise, &|a| self.madvise(a)),
+            (libc::SYS_mremap, &|a| {
+                a.when_argument(4, self.pen.0, Assembler::allow)
+            }),
+            (libc::SYS_mmap, &|a| {
+                a.when_argument(0, self.pen.0, |a| {
+                    a.when_argument(1, self.pen.1, Assembler::allow)
+                });
+            }),
+        ];
+        for (number, call) in calls {
+            a.when(JEQ, number as u32, |a| {
+                call(a);
+                kill(a);
+            });
+        }
+        kill(&mut a);
+        a.code
+    }
+
+    /// Gives back what lies in the shadow; has the program's pages be its own.
+    fn madvise(&self, a: &mut Assembler) {
+        a.argument(2);
+        a.when(JEQ, libc::MADV_POPULATE_WRITE as u32, Assembler::allow);
+        a.unless(JEQ, libc::MADV_DONTNEED as u32, kill);
+        let (start, len) = self.shadow;
+        a.load(offset_argument(0) + 4);
+        a.when(JEQ, (start >> 32) as u32, |a| {
+            a.argument(0);
+            a.when(JGE, start as u32, |a| {
+                a.unless(JGE, (start + len) as u32, Assembler::allow);
+            });
+        });
+    }
+}
+
+fn kill(a: &mut Assembler) {
+    a.push(RET, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);
+}
+
+/// Installs the filter for the calling thread. Runs between fork and exec:
+/// allocates nothing.
+pub(crate) fn install(filter: &[Instruction]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_ptr().cast_mut(),
     };
-    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE_RECV;
     let attempt = || {
         // SAFETY: the program and its instructions live across the call.
         check(unsafe {
             libc::syscall(
                 libc::SYS_seccomp,
                 libc::SECCOMP_SET_MODE_FILTER,
-                flags,
+                0,
                 &raw const program,
             )
         })
@@ -264,20 +303,20 @@ pub(crate) fn install(filter: &[libc::sock_filter]) -> io::Result<RawFd> {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
             // SAFETY: takes integers.
             check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
-            attempt().map(|fd| fd as RawFd)
+            attempt().map(drop)
         }
-        other => other.map(|fd| fd as RawFd),
+        other => other.map(drop),
     }
 }
 
 /// The filter in the form that `install` takes, made before fork.
 #[derive(Clone)]
-pub struct Filter(pub(crate) Vec<libc::sock_filter>);
+pub struct Filter(pub(crate) Vec<Instruction>);
 
 impl Filter {
-    /// See [`crate::servant::CODE_PAGE`] for the page whose calls pass.
+    /// A filter that lets calls with `secret` as their last argument pass.
     #[must_use]
-    pub fn new(code_page: u64) -> Filter {
-        Filter(program(code_page))
+    pub fn new(secret: u64) -> Filter {
+        Filter(program(secret))
     }
 }

@@ -1,42 +1,42 @@
 //! The servant: a task inside the target's address space that executes system
-//! calls from a ring which the pager shares, because `UFFDIO_MOVE`, `madvise`
-//! and `mmap` act on the caller's own memory map only.
+//! calls from a ring which the pager shares, because `UFFDIO_MOVE` and `madvise`
+//! act on the caller's own memory map only.
 //!
 //! Stage on the data path: the pager's hands. Its code is position-independent,
-//! uses no stack, no libc and no thread-local storage, and runs with all
-//! signals blocked in its own session with its own table of descriptors.
+//! uses no stack, no libc and no thread-local storage, and writes to no memory:
+//! code and ring are mapped for reading from a sealed file, so that the program
+//! around it cannot give it orders. What its calls did is read from the page
+//! map; that they are done, from an eventfd. The run's secret, which lets its
+//! calls pass the program's filter, is in a register and nowhere else.
 //!
-//! Invariant: one batch at a time; `complete == submit` means that the servant
-//! sleeps and that the results of the last batch stand in the ring.
+//! Invariant: one batch at a time.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::shared::{SharedMap, futex_wait, futex_wake};
+use crate::fd::{read_counter, wait_readable};
+use crate::shared::{SharedMap, futex_wake, seal_for_reading};
 
-/// Where the servant's code page lies in every target: a place that neither
-/// the kernel's layouts nor common allocators and sanitizers use.
-pub const CODE_PAGE: u64 = 0x6a5c_0000_0000;
-/// Where the ring lies, behind the code.
-pub const RING_BASE: u64 = CODE_PAGE + 0x1000;
 /// Bytes of the ring.
 pub const RING_BYTES: u64 = 0xb000;
+/// Bytes of the code, in front of the ring in the file.
+pub const CODE_BYTES: u64 = 0x1000;
 /// Bytes of the memory file that holds code and ring.
-pub const FILE_BYTES: u64 = 0x1000 + RING_BYTES;
-/// Where the shadow range lies.
-pub const SHADOW_BASE: u64 = CODE_PAGE + 0x4000_0000;
+pub const FILE_BYTES: u64 = CODE_BYTES + RING_BYTES;
 /// Commands that one batch may carry.
 pub const BATCH_MAX: usize = 256;
 
 const SUBMIT: usize = 0;
-const COMPLETE: usize = 64;
-const COUNT: usize = 128;
-const PID: usize = 132;
+const COUNT: usize = 64;
+const BELL: usize = 72;
+const ONE: usize = 80;
 const COMMANDS: usize = 256;
-const COMMAND_BYTES: usize = 64;
+const COMMAND_BYTES: usize = 48;
 const DATA: usize = COMMANDS + BATCH_MAX * COMMAND_BYTES;
 const DATA_BYTES: usize = RING_BYTES as usize - DATA;
-const FILE_RING: usize = 0x1000;
+const FILE_RING: usize = CODE_BYTES as usize;
 
 std::arch::global_asm!(
     ".pushsection .rodata.zcache_servant, \"a\", @progbits",
@@ -50,28 +50,7 @@ std::arch::global_asm!(
     "syscall",
     "int3",
     ".balign 16",
-    // Entry 16: injected clone; the child makes the servant and ends, so that
-    // the servant is an orphan of the pager and no child of the program.
-    "syscall",
-    "test eax, eax",
-    "jz 2f",
-    "int3",
-    "2:",
-    "mov eax, 56",
-    "mov rdi, r13",
-    "xor esi, esi",
-    "xor edx, edx",
-    "xor r10d, r10d",
-    "xor r8d, r8d",
-    "syscall",
-    "test eax, eax",
-    "jz 3f",
-    "mov [r12 + {pid}], eax",
-    "xor edi, edi",
-    "mov eax, 60",
-    "syscall",
-    "int3",
-    "3:",
+    // Entry 16: the loop. Wants the ring's address in r12 and the secret in rbp.
     "xor ebx, ebx",
     "4:",
     "mov eax, [r12 + {submit}]",
@@ -82,6 +61,8 @@ std::arch::global_asm!(
     "xor esi, esi",
     "mov edx, ebx",
     "xor r10d, r10d",
+    "xor r8d, r8d",
+    "xor r9d, r9d",
     "syscall",
     "jmp 4b",
     "5:",
@@ -97,28 +78,27 @@ std::arch::global_asm!(
     "mov rdx, [r13 + 24]",
     "mov r10, [r13 + 32]",
     "mov r8, [r13 + 40]",
-    "mov r9, [r13 + 48]",
+    "mov r9, rbp",
     "syscall",
-    "mov [r13 + 56], rax",
-    "add r13, 64",
+    "xor r9d, r9d",
+    "add r13, 48",
     "dec r15d",
     "jmp 6b",
     "7:",
     "mov ebx, r14d",
-    "mov [r12 + {complete}], ebx",
-    "mov eax, 202",
-    "lea rdi, [r12 + {complete}]",
-    "mov esi, 1",
-    "mov edx, 1",
+    "mov eax, 1",
+    "mov edi, [r12 + {bell}]",
+    "lea rsi, [r12 + {one}]",
+    "mov edx, 8",
     "syscall",
     "jmp 4b",
     "zcache_servant_end:",
     ".popsection",
     submit = const SUBMIT,
-    complete = const COMPLETE,
     count = const COUNT,
-    pid = const PID,
     commands = const COMMANDS,
+    bell = const BELL,
+    one = const ONE,
 );
 
 unsafe extern "C" {
@@ -126,13 +106,12 @@ unsafe extern "C" {
     static zcache_servant_end: u8;
 }
 
-/// Address of the instruction for injected system calls.
-pub const ENTRY_CALL: u64 = CODE_PAGE;
-/// Address of the instruction for the injected clone. Wants the ring's address
-/// in r12 and the servant's clone flags in r13.
-pub const ENTRY_CLONE: u64 = CODE_PAGE + 16;
+/// Offset in the code of the instruction for injected system calls.
+pub const ENTRY_CALL: u64 = 0;
+/// Offset in the code of the servant's loop.
+pub const ENTRY_LOOP: u64 = 16;
 
-/// The servant's machine code, to be placed at [`CODE_PAGE`].
+/// The servant's machine code.
 #[must_use]
 pub fn code() -> &'static [u8] {
     let begin = &raw const zcache_servant_begin;
@@ -142,36 +121,60 @@ pub fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(begin, len) }
 }
 
-/// One system call for the servant.
+/// One system call for the servant. The sixth argument is the secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
     /// System call number.
     pub number: i64,
     /// Its arguments; addresses are the target's.
-    pub arguments: [u64; 6],
+    pub arguments: [u64; 5],
 }
 
-/// Why a batch brought no results.
+/// Why a batch was not seen to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServantDied;
+pub enum ServantError {
+    /// The servant has ended.
+    Died,
+    /// It does not run (it is frozen, or has no processor). The batch may still
+    /// be done later: nothing else may be given to it before [`Ring::finish`].
+    Stuck,
+}
 
 /// The pager's end of one servant's ring. The caller serializes its use.
 #[derive(Debug)]
 pub struct Ring {
     map: SharedMap,
+    bell: OwnedFd,
+    /// Where the ring lies in the target.
+    address: u64,
+}
+
+/// Writes the servant's code into a fresh memory file and seals it: from then on
+/// it can be mapped for reading only, but by the mapping that is returned.
+///
+/// # Errors
+/// Whatever the system calls report.
+pub fn prepare_file(file: &OwnedFd) -> io::Result<SharedMap> {
+    crate::shared::fill(file, FILE_BYTES, code())?;
+    let map = SharedMap::new(Some(file), FILE_BYTES as usize)?;
+    seal_for_reading(file)?;
+    Ok(map)
 }
 
 impl Ring {
-    /// Takes the mapping of the memory file that holds code and ring.
+    /// Takes the mapping of a prepared file. `bell` is the eventfd that the servant
+    /// knows by `number`; `address` is where the target has the ring.
     #[must_use]
-    pub fn new(map: SharedMap) -> Ring {
-        Ring { map }
+    pub fn new(map: SharedMap, bell: OwnedFd, number: u64, address: u64) -> Ring {
+        map.quad(FILE_RING + ONE).store(1, Ordering::Relaxed);
+        map.quad(FILE_RING + BELL).store(number, Ordering::Relaxed);
+        Ring { map, bell, address }
     }
 
-    /// The servant's process number, 0 until it was born.
+    /// Where the target has the ring.
     #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.map.signed(FILE_RING + PID).load(Ordering::Acquire)
+    pub fn address(&self) -> u64 {
+        self.address
     }
 
     /// Writes `words` into the data area at byte `offset` and returns the
@@ -186,31 +189,23 @@ impl Ring {
                 .quad(FILE_RING + DATA + offset + index * 8)
                 .store(*word, Ordering::Relaxed);
         }
-        RING_BASE + (DATA + offset) as u64
+        self.address + (DATA + offset) as u64
     }
 
-    /// Reads a word of the data area at byte `offset`.
-    #[must_use]
-    pub fn get(&self, offset: usize) -> u64 {
-        self.map
-            .quad(FILE_RING + DATA + offset)
-            .load(Ordering::Relaxed)
-    }
-
-    /// Runs `commands` in order, all of them whatever their results, and
-    /// appends the results. `alive` is asked now and then while waiting.
+    /// Runs `commands` in order, all of them whatever their results. `alive` is
+    /// asked now and then while waiting, for at most `patience`.
     ///
     /// # Errors
-    /// [`ServantDied`] when `alive` said no before the batch was complete.
+    /// See [`ServantError`].
     ///
     /// # Panics
     /// When there are more than [`BATCH_MAX`] commands.
     pub fn run(
         &self,
         commands: &[Command],
-        results: &mut Vec<i64>,
+        patience: Duration,
         alive: impl Fn() -> bool,
-    ) -> Result<(), ServantDied> {
+    ) -> Result<(), ServantError> {
         assert!(commands.len() <= BATCH_MAX);
         for (index, command) in commands.iter().enumerate() {
             let at = FILE_RING + COMMANDS + index * COMMAND_BYTES;
@@ -227,25 +222,32 @@ impl Ring {
             .word(FILE_RING + COUNT)
             .store(commands.len() as u32, Ordering::Relaxed);
         let submit = self.map.word(FILE_RING + SUBMIT);
-        let ticket = submit.load(Ordering::Relaxed).wrapping_add(1);
-        submit.store(ticket, Ordering::Release);
+        submit.fetch_add(1, Ordering::Release);
         futex_wake(submit);
-        let complete = self.map.word(FILE_RING + COMPLETE);
+        self.finish(patience, alive)
+    }
+
+    /// Waits for the end of a batch that was under way.
+    ///
+    /// # Errors
+    /// See [`ServantError`].
+    pub fn finish(&self, patience: Duration, alive: impl Fn() -> bool) -> Result<(), ServantError> {
+        let start = Instant::now();
         loop {
-            let seen = complete.load(Ordering::Acquire);
-            if seen == ticket {
-                break;
+            if matches!(
+                wait_readable(self.bell.as_fd(), Duration::from_millis(20)),
+                Ok(true)
+            ) {
+                read_counter(&self.bell);
+                return Ok(());
             }
-            futex_wait(complete, seen, Duration::from_millis(20));
-            if complete.load(Ordering::Acquire) != ticket && !alive() {
-                return Err(ServantDied);
+            if !alive() {
+                return Err(ServantError::Died);
+            }
+            if start.elapsed() > patience {
+                return Err(ServantError::Stuck);
             }
         }
-        for index in 0..commands.len() {
-            let at = FILE_RING + COMMANDS + index * COMMAND_BYTES + 56;
-            results.push(self.map.quad(at).load(Ordering::Relaxed).cast_signed());
-        }
-        Ok(())
     }
 }
 
@@ -253,4 +255,26 @@ impl Ring {
 #[must_use]
 pub const fn data_bytes() -> usize {
     DATA_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_fits_its_page_and_begins_with_its_entry() {
+        assert!((code().len() as u64) < CODE_BYTES);
+        assert_eq!(&code()[..2], [0x0f, 0x05]);
+        assert_eq!(&code()[ENTRY_LOOP as usize..][..2], [0x31, 0xdb]);
+    }
+
+    #[test]
+    fn who_has_the_file_cannot_write_to_it() {
+        let file = crate::shared::memfd().expect("a memory file");
+        let _map = prepare_file(&file).expect("it can be prepared");
+        let again = SharedMap::new(Some(&file), FILE_BYTES as usize).map(drop);
+        assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let grown = crate::shared::fill(&file, FILE_BYTES * 2, &[0]);
+        assert!(grown.is_err());
+    }
 }

@@ -106,27 +106,23 @@ pub fn fill(fd: &OwnedFd, len: u64, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// EMFILE, ENFILE, ENOMEM.
 pub fn memfd() -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a NUL-terminated literal.
-    let fd = check(unsafe { libc::memfd_create(c"zcache".as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    let fd = check(unsafe { libc::memfd_create(c"zcache".as_ptr(), flags) }.into())?;
     Ok(adopt(fd as i32))
 }
 
-/// Sleeps while `word` is `expected`, at most `timeout`; may wake early.
-pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: std::time::Duration) {
-    let limit = libc::timespec {
-        tv_sec: timeout.as_secs().cast_signed(),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
-    // SAFETY: word and limit live across the call.
-    let _ = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            &raw const limit,
-        )
-    };
+/// Seals a memory file: its length is fixed, and whoever maps it from now on may
+/// only read. Mappings that are there keep their rights. See `F_ADD_SEALS` in
+/// `fcntl(2)`.
+///
+/// # Errors
+/// EPERM for a file without seals.
+pub fn seal_for_reading(fd: &OwnedFd) -> io::Result<()> {
+    let seals =
+        libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: takes integers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into()).map(drop)
 }
 
 /// Wakes one sleeper on `word`, in whatever process.

@@ -11,8 +11,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const PAGE: u64 = 4096;
 
-/// `UFFD_FEATURE_EVENT_FORK`: the child of a fork is announced with its own descriptor.
-pub const FEATURE_EVENT_FORK: u64 = 1 << 1;
 /// `UFFD_FEATURE_EVENT_REMAP`: moved ranges keep their registration. Without it
 /// the kernel drops that of the range *after* merging it with its neighbours,
 /// whose missing pages would then read as zeros.
@@ -29,6 +27,7 @@ pub const FEATURE_MOVE: u64 = 1 << 16;
 const UFFD_API: u64 = 0xAA;
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_UNREGISTER: libc::c_ulong = 0x8010_aa01;
 const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
 const UFFDIO_COPY: libc::c_ulong = 0xc028_aa03;
 /// The request number of `UFFDIO_MOVE`, which only a task of the same address
@@ -42,7 +41,6 @@ pub const MOVE_MODE_DONTWAKE: u64 = 1;
 pub const USERFAULTFD_IOC_NEW: u64 = 0xaa00;
 
 const EVENT_PAGEFAULT: u8 = 0x12;
-const EVENT_FORK: u8 = 0x13;
 const EVENT_REMAP: u8 = 0x14;
 
 #[repr(C)]
@@ -107,8 +105,6 @@ pub enum Message {
         /// Thread that waits (0 when the feature is off).
         thread: u32,
     },
-    /// A fork happened: the child's registered ranges report to this descriptor.
-    Fork(Uffd),
     /// A range was moved; the mover goes on once this is read.
     Remapped,
     /// A message that was not asked for.
@@ -195,6 +191,22 @@ impl Uffd {
         ioctl(&self.fd, UFFDIO_REGISTER, &mut register)
     }
 
+    /// Takes `[start, start + len)` out of the descriptor's care.
+    ///
+    /// # Errors
+    /// EINVAL for a range that is not mapped or cannot be registered.
+    pub fn unregister(&self, start: u64, len: u64) -> io::Result<()> {
+        ioctl(&self.fd, UFFDIO_UNREGISTER, &mut Range { start, len })
+    }
+
+    /// A second descriptor of the same userfaultfd.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE.
+    pub fn duplicate(&self) -> io::Result<Uffd> {
+        self.fd.try_clone().map(|fd| Uffd { fd })
+    }
+
     /// Installs `pages` (whole pages) at `address` and wakes who waits there.
     pub fn copy(&self, address: u64, pages: &[[u8; 4096]]) -> Outcome {
         let mut copy = Copy {
@@ -263,12 +275,6 @@ impl Uffd {
                 address: word(16) & !(PAGE - 1),
                 thread: (word(24) & 0xffff_ffff) as u32,
             },
-            EVENT_FORK => {
-                let number = (word(8) & 0xffff_ffff) as i32;
-                Message::Fork(Uffd {
-                    fd: super::fd::adopt(number),
-                })
-            }
             EVENT_REMAP => Message::Remapped,
             other => Message::Other(other),
         }))

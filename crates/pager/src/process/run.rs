@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use zcache::{Store, StoreConfig};
@@ -18,19 +19,20 @@ use zcache_sys::process::{
     self, GuardTable, Launch, LaunchError, Launched, Side, SignalMask, Signals,
 };
 use zcache_sys::ptrace;
-use zcache_sys::seccomp::{Filter, Listener};
-use zcache_sys::servant::CODE_PAGE;
+use zcache_sys::seccomp::Filter;
 
 use crate::config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 use crate::error::{EXIT_OWN, StartError};
-use crate::evict::Evictor;
-use crate::fault::Handler;
-use crate::front::{self, Word};
 use crate::pager::{Pager, say, say_line};
+use crate::paging::evict::Evictor;
+use crate::paging::fault::Handler;
+use crate::process::front::{self, Word};
+use crate::process::tracer::{End, Job, Tracer};
+use crate::process::watch::Watch;
 use crate::report;
-use crate::tree::{End, Tracer};
 
-const NOTICE_THREADS: usize = 4;
+/// Threads that do what would keep the tracer waiting.
+const WORKERS: usize = 3;
 
 /// Runs the program of `config` within its budget; returns the exit code that
 /// this process shall end with. Must be called while the process has one thread.
@@ -110,6 +112,7 @@ fn page(
     front: i32,
 ) -> Result<End, StartError> {
     process::become_subreaper().map_err(StartError::Own)?;
+    process::be_silent_about_stops();
     let cpus = process::cpus();
     let store = Store::open(StoreConfig {
         pool_bytes_max: config.ram_bytes,
@@ -120,9 +123,10 @@ fn page(
         swap: config.swap.clone(),
     })
     .map_err(StartError::Store)?;
-    let launched = launch(&config, mask)?;
-    let result = attach(config, store, &launched, &cpus, front, &mut words);
-    let (pager, mut tracer, signals) = match result {
+    let secret = process::secret() & !0xfff;
+    let launched = launch(&config, mask, secret)?;
+    let result = attach(config, store, secret, &launched, &cpus, front, &mut words);
+    let (pager, tracer) = match result {
         Ok(parts) => parts,
         Err(error) => {
             let _ = process::kill(launched.pid, libc::SIGKILL);
@@ -130,7 +134,7 @@ fn page(
         }
     };
     launched.go().map_err(StartError::Own)?;
-    let end = tracer.run(&signals);
+    let end = tracer.run();
     pager.stopping.store(true, Ordering::Relaxed);
     let end = end?;
     if let Some(error) = launched.exec_error() {
@@ -141,7 +145,7 @@ fn page(
     Ok(end)
 }
 
-fn launch(config: &RunConfig, mask: SignalMask) -> Result<Launched, StartError> {
+fn launch(config: &RunConfig, mask: SignalMask, secret: u64) -> Result<Launched, StartError> {
     let text = |argument: &std::ffi::OsString| {
         CString::new(argument.as_bytes())
             .map_err(|_| StartError::Own(std::io::Error::from_raw_os_error(libc::EINVAL)))
@@ -155,7 +159,7 @@ fn launch(config: &RunConfig, mask: SignalMask) -> Result<Launched, StartError> 
         program: arguments[0].clone(),
         arguments,
         mask,
-        filter: Filter::new(CODE_PAGE),
+        filter: Filter::new(secret),
     };
     launch.start().map_err(|error| match error {
         LaunchError::Fork(error) => StartError::Own(error),
@@ -167,43 +171,61 @@ fn launch(config: &RunConfig, mask: SignalMask) -> Result<Launched, StartError> 
 fn attach(
     config: RunConfig,
     store: Store,
+    secret: u64,
     launched: &Launched,
     cpus: &[usize],
     front: i32,
     words: &mut UnixStream,
-) -> Result<(Arc<Pager>, Tracer, Signals), StartError> {
+) -> Result<(Arc<Pager>, Rc<Tracer>), StartError> {
     process::release_standard_streams().map_err(StartError::Own)?;
     ptrace::seize(launched.pid).map_err(StartError::Attach)?;
-    let child = PidFd::open(launched.pid).map_err(StartError::Own)?;
-    let listener = child
-        .take_fd(launched.listener)
-        .map_err(StartError::Attach)?;
     let guard_table = GuardTable::new().map_err(StartError::Own)?;
-    let pager = Pager::new(
-        config,
-        Arc::new(store),
-        Listener::from_fd(listener),
-        guard_table,
-        cpus,
-    )
-    .map_err(StartError::Own)?;
+    let pager =
+        Pager::new(config, Arc::new(store), secret, guard_table, cpus).map_err(StartError::Own)?;
     let pager = Arc::new(pager);
     let own = PidFd::open(std::process::id().cast_signed()).map_err(StartError::Own)?;
     let guard = process::start_guard(&pager.guard, &own).map_err(StartError::Own)?;
     pager.own_pids[0].store(front, Ordering::Relaxed);
     pager.own_pids[1].store(guard, Ordering::Relaxed);
-    let signals = Signals::new().map_err(StartError::Own)?;
-    start_threads(&pager, cpus).map_err(StartError::Own)?;
-    let clone = words.try_clone().map_err(StartError::Own)?;
+    let (jobs, work) = mpsc::channel();
+    start_threads(&pager, cpus, work).map_err(StartError::Own)?;
+    pager.tracer.receive_here().map_err(StartError::Own)?;
+    let watch = Arc::new(Watch::default());
+    start_watch(&pager, &watch, words.try_clone().map_err(StartError::Own)?)
+        .map_err(StartError::Own)?;
     words
         .write_all(&Word::Started(launched.pid).encode())
         .map_err(StartError::Own)?;
-    let tracer = Tracer::new(Arc::clone(&pager), clone, own, guard, launched.pid)
-        .map_err(StartError::Own)?;
-    Ok((pager, tracer, signals))
+    let clone = words.try_clone().map_err(StartError::Own)?;
+    let front = (clone, front);
+    let tracer = Tracer::new(
+        Arc::clone(&pager),
+        watch,
+        jobs,
+        front,
+        own,
+        guard,
+        launched.pid,
+    )
+    .map_err(StartError::Own)?;
+    Ok((pager, tracer))
 }
 
-fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
+fn start_watch(pager: &Arc<Pager>, watch: &Arc<Watch>, front: UnixStream) -> std::io::Result<()> {
+    let signals = Signals::new()?;
+    let (pager, watch) = (Arc::clone(pager), Arc::clone(watch));
+    thread::Builder::new()
+        .name("watch".to_string())
+        .stack_size(256 << 10)
+        .spawn(move || watch.run(&pager, &signals, front))
+        .map(drop)
+}
+
+fn start_threads(
+    pager: &Arc<Pager>,
+    cpus: &[usize],
+    work: mpsc::Receiver<Job>,
+) -> std::io::Result<()> {
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new()
             .name(name.to_string())
@@ -219,9 +241,18 @@ fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
         let evictor = Evictor::new(Arc::clone(pager));
         spawn("evict", Box::new(move || evictor.run()))?;
     }
-    for _ in 0..NOTICE_THREADS {
-        let pager = Arc::clone(pager);
-        spawn("mapping", Box::new(move || pager.answer_notices()))?;
+    let work = Arc::new(Mutex::new(work));
+    for _ in 0..WORKERS {
+        let work = Arc::clone(&work);
+        let next = move || work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        spawn(
+            "work",
+            Box::new(move || {
+                while let Ok(job) = next() {
+                    job();
+                }
+            }),
+        )?;
     }
     if pager.config.dictionaries {
         let training = Arc::clone(pager);

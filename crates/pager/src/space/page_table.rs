@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use zcache::Handle;
 
-use crate::balance::Epoch;
+use crate::budget::balance::Epoch;
 
 const LEAF_PAGES: u64 = 512;
 /// Leaves that are visited under one lock.

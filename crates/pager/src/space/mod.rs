@@ -1,42 +1,47 @@
-//! One address space of the tree: its page table, its queue, its shadow, its
-//! descriptors and its servant.
+//! One address space of the tree: its page table, its queue, its shadow, and the
+//! hands by which the pager reaches into it.
 //!
-//! Lock order: `ops` before `core` before the servant's ring; never the store's
-//! locks under the ring. `ops` serializes whatever changes the memory map with
-//! whatever moves pages: under it the pager knows each mapping exactly.
+//! Locks: `core`, then the store's, then the servant's ring. The gate ([`gate`])
+//! is no lock but a turn, taken and given back under `core`: who has it may change
+//! the memory map (a call of the program's) or move pages (an evictor), so
+//! that under it the pager knows each mapping exactly.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use zcache::Handle;
 use zcache_sys::fd::PidFd;
-use zcache_sys::servant::{Command, Ring, ServantDied};
 use zcache_sys::uffd::Uffd;
 
-use crate::advance::Advance;
-use crate::budget::PAGE_BYTES;
-use crate::home::Home;
-use crate::queue::{Queue, Standing};
-use crate::ranges::Ranges;
-use crate::shadow::Shadow;
-use crate::stream::Streams;
-use crate::table::{State, Table, Vpn};
+pub(crate) mod gate;
+pub(crate) mod hands;
+pub(crate) mod listeners;
+pub(crate) mod page_table;
+pub(crate) mod queue;
+pub(crate) mod ranges;
+pub(crate) mod readahead;
+pub(crate) mod shadow;
+
+use crate::budget::advance::Advance;
+use gate::Gate;
+use hands::Hands;
+use listeners::Home;
+use page_table::{State, Table, Vpn};
+use queue::{Queue, Standing};
+use ranges::Ranges;
+use readahead::Streams;
+use shadow::{Claim, Shadow};
 
 /// Names an address space for the life of the run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct SpaceId(pub(crate) u64);
 
-/// A fork that was let go and whose child has not been announced yet. While it
-/// is open no page is evicted, and each change of a page's state is logged, so
+/// A fork under way. While it is open each change of a page's state is logged, so
 /// that the child's table can be made as the parent's was.
 pub(crate) struct ForkWindow {
-    pub(crate) thread: i32,
-    pub(crate) since: Instant,
     pub(crate) charged_pages: u64,
     /// What pages were before they changed; owns its handles.
     pub(crate) log: Vec<(Vpn, State)>,
@@ -54,15 +59,19 @@ pub(crate) struct Core {
     pub(crate) protected: Queue,
     pub(crate) streams: Streams,
     pub(crate) shadow: Shadow,
-    /// Pages under a system call of ours; faults there wait.
-    pub(crate) busy: Option<Range<u64>>,
+    /// Who changes the map or moves pages now.
+    pub(crate) gate: Gate,
+    /// Pages that a call under way may change; faults there wait.
+    pub(crate) busy: Vec<Range<u64>>,
     /// Faults to be woken when what they wait for is over.
     pub(crate) deferred: Vec<Vpn>,
     /// Faults that wait for room.
     pub(crate) stalled: VecDeque<Vpn>,
     pub(crate) window: Option<ForkWindow>,
-    /// Ranges that a child sees as zeros or not at all.
-    pub(crate) not_inherited: Ranges,
+    /// Ranges that a child sees as zeros.
+    pub(crate) wiped: Ranges,
+    /// Ranges with guard pages, which a copy to them would undo.
+    pub(crate) guards: Ranges,
     pub(crate) brk: u64,
     /// Pages that must stay resident, with how many reasons each has.
     pub(crate) pinned: BTreeMap<u64, u32>,
@@ -73,9 +82,20 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn is_busy(&self, page: Vpn) -> bool {
-        self.busy
-            .as_ref()
-            .is_some_and(|range| range.contains(&page.0))
+        self.busy.iter().any(|range| range.contains(&page.0))
+    }
+
+    /// Of `count` pages from `page` on, those that may be given unasked: none
+    /// while the map changes, since what is mapped there is not known then, and
+    /// none from the first guard page on.
+    pub(crate) fn reach(&self, page: Vpn, count: u64) -> u64 {
+        if self.gate.is_call() {
+            return 1;
+        }
+        match self.guards.next(page.0) {
+            Some(guard) => count.min((guard - page.0).max(1)),
+            None => count,
+        }
     }
 
     /// Puts pages that became resident at the young end of a queue. Stale
@@ -141,37 +161,43 @@ impl Core {
     }
 }
 
-/// The servant as the pager sees it.
-pub(crate) struct Servant {
-    pub(crate) ring: Mutex<Ring>,
-    pub(crate) pidfd: PidFd,
-    pub(crate) pid: i32,
-    /// Number of the shadow's userfaultfd in the servant.
-    pub(crate) shadow_fd: u64,
-    pub(crate) guard_slot: Option<usize>,
+/// A batch of the servant's that it has not finished because it does not run.
+#[derive(Debug)]
+pub(crate) enum Limbo {
+    /// Pages on their way to the shadow.
+    Moves(Vec<Move>),
+    /// Slots on their way back to the kernel.
+    Slots(Claim),
+}
+
+/// Neighbouring pages on their way to neighbouring slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) page: Vpn,
+    pub(crate) slot: page_table::Slot,
+    pub(crate) count: u64,
 }
 
 /// See the module's description.
 pub(crate) struct Space {
     pub(crate) id: SpaceId,
-    pub(crate) uffd: Uffd,
-    pub(crate) servant: OnceLock<Servant>,
-    pub(crate) pagemap: OnceLock<File>,
+    hands: OnceLock<Box<dyn Hands>>,
+    uffd: OnceLock<Arc<Uffd>>,
     /// The program's process that lives in this space.
     pub(crate) leader: AtomicI32,
+    /// The same, beyond reuse of its number.
+    pub(crate) process: OnceLock<PidFd>,
     /// Processes that live in it.
     pub(crate) users: AtomicU32,
     pub(crate) closing: AtomicBool,
-    /// Its servant has ended.
-    pub(crate) servant_gone: AtomicBool,
-    /// Its process was told that the servant was killed.
-    pub(crate) failed: AtomicBool,
-    /// Handlers that read this space's messages now.
-    serving: AtomicU32,
+    /// Its user was told that it has lost its servant.
+    pub(crate) told: AtomicBool,
+    /// Messages name threads by our numbers, not by those of another PID namespace.
+    pub(crate) knows_threads: AtomicBool,
     pub(crate) home: Home,
     /// Room made for pages that cannot be paged and were not touched yet.
     pub(crate) advance: Advance,
-    pub(crate) ops: Mutex<()>,
+    pub(crate) limbo: Mutex<Option<Limbo>>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
 }
@@ -181,32 +207,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Space {
-    pub(crate) fn new(id: SpaceId, uffd: Uffd, leader: i32, shadow_slots: u64) -> Space {
+    pub(crate) fn new(id: SpaceId, leader: i32, shadow_slots: u64) -> Space {
         Space {
             id,
-            uffd,
-            servant: OnceLock::new(),
-            pagemap: OnceLock::new(),
+            hands: OnceLock::new(),
+            uffd: OnceLock::new(),
             leader: AtomicI32::new(leader),
+            process: OnceLock::new(),
             users: AtomicU32::new(1),
             closing: AtomicBool::new(false),
-            servant_gone: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-            serving: AtomicU32::new(0),
+            told: AtomicBool::new(false),
+            knows_threads: AtomicBool::new(true),
             home: Home::new(),
             advance: Advance::default(),
-            ops: Mutex::new(()),
+            limbo: Mutex::default(),
             core: Mutex::new(Core {
                 table: Table::default(),
                 probation: Queue::default(),
                 protected: Queue::default(),
                 streams: Streams::default(),
                 shadow: Shadow::new(shadow_slots),
-                busy: None,
+                gate: Gate::default(),
+                busy: Vec::new(),
                 deferred: Vec::new(),
                 stalled: VecDeque::new(),
                 window: None,
-                not_inherited: Ranges::default(),
+                wiped: Ranges::default(),
+                guards: Ranges::default(),
                 brk: 0,
                 pinned: BTreeMap::new(),
                 hold_claims: false,
@@ -216,53 +243,54 @@ impl Space {
         }
     }
 
+    /// Gives the space its hands, before anybody else knows it.
+    pub(crate) fn equip(&self, hands: Box<dyn Hands>, uffd: Option<Arc<Uffd>>) {
+        let _ = self.hands.set(hands);
+        if let Some(uffd) = uffd {
+            let _ = self.uffd.set(uffd);
+        }
+    }
+
+    /// What reaches into the address space.
+    ///
+    /// # Panics
+    /// Before [`Space::equip`].
+    pub(crate) fn hands(&self) -> &dyn Hands {
+        self.hands.get().expect("a known space has hands").as_ref()
+    }
+
+    /// A task by which its memory can be looked at.
+    pub(crate) fn reader(&self) -> Option<i32> {
+        self.hands.get()?.kernel().map(hands::Kernel::reader)
+    }
+
+    pub(crate) fn has_hands(&self) -> bool {
+        self.hands.get().is_some()
+    }
+
+    /// Where its faults are read, if they are real.
+    pub(crate) fn uffd(&self) -> Option<&Uffd> {
+        self.uffd.get().map(Arc::as_ref)
+    }
+
+    /// Sends a signal to its process.
+    pub(crate) fn signal(&self, signal: i32) {
+        if let Some(process) = self.process.get() {
+            // It may have ended meanwhile.
+            let _ = process.signal(signal);
+        }
+    }
+
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         lock(&self.core)
-    }
-
-    pub(crate) fn lock_ops(&self) -> MutexGuard<'_, ()> {
-        lock(&self.ops)
-    }
-
-    /// Locks the map for a change of it, which no fork may fall into.
-    pub(crate) fn lock_map(&self) -> MutexGuard<'_, ()> {
-        loop {
-            let ops = self.lock_ops();
-            let core = self.core();
-            if core.window.is_none() || self.is_closing() {
-                return ops;
-            }
-            drop(ops);
-            drop(self.wait_core(core, Duration::from_millis(2)));
-        }
     }
 
     pub(crate) fn leader(&self) -> i32 {
         self.leader.load(Ordering::Relaxed)
     }
 
-    /// The process through which this space's memory is read: the servant,
-    /// since a program's first thread may end before the others.
-    pub(crate) fn reader(&self) -> i32 {
-        match self.servant.get() {
-            Some(servant) if self.has_servant() => servant.pid,
-            _ => self.leader(),
-        }
-    }
-
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
-    }
-
-    /// Says that messages of this space are read until the result is dropped.
-    pub(crate) fn serving(&self) -> Serving<'_> {
-        self.serving.fetch_add(1, Ordering::AcqRel);
-        Serving(self)
-    }
-
-    /// Whether a message that was read may not have been settled yet.
-    pub(crate) fn is_being_served(&self) -> bool {
-        self.serving.load(Ordering::Acquire) > 0
     }
 
     /// Waits on the core for at most `timeout`.
@@ -277,45 +305,10 @@ impl Space {
         }
     }
 
-    /// Has the servant run the commands that `prepare` returns, which may fill
-    /// the ring's data area first; `finish` reads that area afterwards, also
-    /// when the servant was killed meanwhile and cannot touch it any more.
-    /// `None` when there is no servant.
-    pub(crate) fn serve_or_part<T>(
-        &self,
-        prepare: impl FnOnce(&Ring) -> Vec<Command>,
-        finish: impl FnOnce(&Ring) -> T,
-    ) -> Option<T> {
-        let ring = lock(&self.servant.get()?.ring);
-        if self.servant_ended() {
-            return None;
-        }
-        let commands = prepare(&ring);
-        let mut results = Vec::with_capacity(commands.len());
-        // Whether all of them ran, `finish` finds in the data area.
-        let _ = ring.run(&commands, &mut results, || !self.servant_ended());
-        Some(finish(&ring))
-    }
-
-    /// Has the servant run one system call.
-    pub(crate) fn call(&self, number: i64, arguments: [u64; 6]) -> Result<i64, ServantDied> {
-        let servant = self.servant.get().ok_or(ServantDied)?;
-        let ring = lock(&servant.ring);
-        let mut results = Vec::with_capacity(1);
-        let command = Command { number, arguments };
-        ring.run(&[command], &mut results, || !self.servant_ended())?;
-        results.first().copied().ok_or(ServantDied)
-    }
-
     /// Whether the kernel has a page at `page` (in RAM or swapped by the host).
     /// `None` when it cannot be told.
     pub(crate) fn is_present(&self, page: Vpn) -> Option<bool> {
-        let mut entry = [0u8; 8];
-        self.pagemap
-            .get()?
-            .read_exact_at(&mut entry, page.0 * 8)
-            .ok()?;
-        Some(u64::from_ne_bytes(entry) >> 62 != 0)
+        self.hands().present(page, 1)?.first().copied()
     }
 
     /// Locks the core when no evictor has claimed shadow slots, and keeps
@@ -331,8 +324,7 @@ impl Space {
 
     /// Has whoever waits for this page ask again.
     pub(crate) fn wake(&self, page: Vpn) {
-        // A process that has ended needs no waking.
-        let _ = self.uffd.wake(page.address(), PAGE_BYTES);
+        self.hands().wake(page, 1);
     }
 
     /// Wakes every fault that was deferred.
@@ -340,15 +332,6 @@ impl Space {
         for page in core.deferred.drain(..) {
             self.wake(page);
         }
-    }
-}
-
-/// See [`Space::serving`].
-pub(crate) struct Serving<'a>(&'a Space);
-
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        self.0.serving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

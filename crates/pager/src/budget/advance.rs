@@ -26,11 +26,13 @@ struct Granted {
 }
 
 impl Advance {
-    /// Keeps room for `bytes` more.
-    pub(crate) fn grant(&self, bytes: u64) {
+    /// Keeps room for `bytes` more, up to `most` in all. Returns how much more.
+    pub(crate) fn grant(&self, bytes: u64, most: u64) -> u64 {
         let mut granted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = bytes.min(most.saturating_sub(granted.bytes));
         granted.bytes += bytes;
         granted.ticks_left = KEPT_TICKS;
+        bytes
     }
 
     /// Takes note, at a tick, of the bytes in use that cannot be paged: what came
@@ -56,7 +58,7 @@ mod tests {
     fn room_is_kept_until_it_is_used() {
         let advance = Advance::default();
         assert_eq!(advance.settle(100), 0);
-        advance.grant(50);
+        assert_eq!(advance.grant(50, 1000), 50);
         assert_eq!(advance.settle(100), 50);
         assert_eq!(advance.settle(120), 30);
         assert_eq!(advance.settle(110), 30);
@@ -66,7 +68,7 @@ mod tests {
     #[test]
     fn what_a_program_starts_with_uses_up_nothing() {
         let advance = Advance::default();
-        advance.grant(50);
+        assert_eq!(advance.grant(50, 1000), 50);
         assert_eq!(advance.settle(100), 50);
         assert_eq!(advance.settle(150), 0);
     }
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn room_that_nobody_uses_is_given_back() {
         let advance = Advance::default();
-        advance.grant(50);
+        assert_eq!(advance.grant(50, 1000), 50);
         for _ in 1..KEPT_TICKS {
             assert_eq!(advance.settle(0), 50);
         }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::table::Vpn;
+use crate::space::page_table::Vpn;
 
 const RUN_BITS: u32 = 12;
 const RUN_MAX: u64 = (1 << RUN_BITS) - 1;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::balance::Line;
+use crate::background::codec::Choice;
+use crate::background::out_of_memory::Starvation;
 use crate::budget::PAGE_BYTES;
-use crate::choice::Choice;
-use crate::pager::Pager;
-use crate::starvation::Starvation;
+use crate::budget::balance::Line;
+use crate::pager::{Pager, lock};
 
 use zcache::CodecChoice;
 
@@ -47,7 +47,9 @@ impl Pager {
         while !self.stopping.load(Ordering::Relaxed) {
             self.measure();
             starvation.look(self);
-            self.find_stale_windows();
+            if self.tracer_waits.load(Ordering::Relaxed) || self.tracer.is_pending() {
+                self.tracer.poke();
+            }
             ticks += 1;
             if ticks.is_multiple_of(BALANCE_TICKS) {
                 self.adapt_store(&mut choice);
@@ -108,11 +110,13 @@ impl Pager {
                 let core = space.core();
                 core.table.resident() + core.shadow.held()
             };
-            let reader = space.reader();
-            if reader > 0 {
+            if let Some(reader) = space.reader() {
                 let used = anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
                 fixed += used + space.advance.settle(used);
             }
+        }
+        for pid in lock(&self.unpaged).iter() {
+            fixed += anonymous_bytes(*pid);
         }
         self.budget.set_fixed_bytes(fixed);
         self.limit_store();

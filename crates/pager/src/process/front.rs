@@ -2,7 +2,7 @@
 //! towards the shell: passes signals on, stops and continues with the program,
 //! and ends as the program ended. The pager is its child.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -19,6 +19,8 @@ pub(crate) enum Word {
     Started(i32),
     /// It was stopped by this signal.
     Stopped(i32),
+    /// It goes on; to be acknowledged by a byte.
+    Continued,
     /// It has ended, but others of its tree go on without a front.
     Background,
     /// It exited with this code.
@@ -35,6 +37,7 @@ impl Word {
             Word::Exited(code) => (2, code),
             Word::Signaled(signal) => (3, signal),
             Word::Background => (4, 0),
+            Word::Continued => (5, 0),
         };
         let [a, b, c, d] = value.to_le_bytes();
         [kind, a, b, c, d]
@@ -48,6 +51,7 @@ impl Word {
             2 => Word::Exited(value),
             3 => Word::Signaled(value),
             4 => Word::Background,
+            5 => Word::Continued,
             _ => return None,
         })
     }
@@ -94,6 +98,7 @@ pub(crate) fn stand(mut words: UnixStream, signals: &Signals, pager: i32) -> i32
                 }
             }
             Some(Word::Stopped(signal)) => process::stop_by(signal),
+            Some(Word::Continued) => drop(words.write_all(&[0])),
             Some(Word::Background) => background = true,
             Some(Word::Exited(code)) => {
                 see_off(&mut words, pager, background);
@@ -119,7 +124,7 @@ fn see_off(words: &mut UnixStream, pager: i32, background: bool) {
         let mut rest = [0; 16];
         while matches!(words.read(&mut rest), Ok(1..)) {}
         // Its times become ours, for who measures this process.
-        let _ = zcache_sys::ptrace::wait(pager);
+        zcache_sys::ptrace::wait_for(pager);
     }
 }
 
@@ -130,7 +135,11 @@ fn pass_on(arrived: Arrived, program: i32, pager: i32) {
         libc::SIGCHLD => {}
         // They may have ended meanwhile.
         libc::SIGUSR1 => drop(process::kill(pager, libc::SIGUSR1)),
-        signal if arrived.from_process && program > 0 && arrived.sender != program => {
+        signal
+            if arrived.from_process
+                && program > 0
+                && ![program, pager].contains(&arrived.sender) =>
+        {
             drop(process::kill(program, signal));
         }
         _ => {}
@@ -149,6 +158,7 @@ mod tests {
             Word::Exited(255),
             Word::Signaled(9),
             Word::Background,
+            Word::Continued,
         ] {
             assert_eq!(Word::decode(word.encode()), Some(word));
         }

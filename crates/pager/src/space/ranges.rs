@@ -1,44 +1,86 @@
-//! A set of page ranges: which parts of an address space a forked child sees as
-//! zeros or not at all (`MADV_WIPEONFORK`, `MADV_DONTFORK`).
+//! A set of page ranges that follows the mappings: which parts a forked child
+//! sees as zeros (`MADV_WIPEONFORK`), which hold guard pages, which are locked.
 //!
-//! The kernel keeps this mark with each mapping; the set follows it through
-//! whatever changes mappings, so it must be told of every new, dropped and moved
-//! range. Invariant: the ranges are not empty and do not overlap.
+//! The kernel keeps these marks with each mapping or page; the set follows them
+//! through whatever changes mappings, so it must be told of every new, dropped
+//! and moved range. Invariant: the ranges are not empty, do not overlap and do
+//! not touch.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// See the module's description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges {
-    parts: Vec<Range<u64>>,
+    /// Ends by starts.
+    parts: BTreeMap<u64, u64>,
 }
 
 impl Ranges {
+    #[cfg(test)]
     pub(crate) fn contains(&self, page: u64) -> bool {
-        self.parts.iter().any(|part| part.contains(&page))
+        self.next(page) == Some(page)
+    }
+
+    /// The first page of the set at or behind `page`.
+    pub(crate) fn next(&self, page: u64) -> Option<u64> {
+        let before = self.parts.range(..=page).next_back();
+        if before.is_some_and(|(_, end)| *end > page) {
+            return Some(page);
+        }
+        self.parts.range(page..).next().map(|(start, _)| *start)
+    }
+
+    /// The parts of the set that lie in `range`.
+    pub(crate) fn within(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut found = Vec::new();
+        let mut at = range.start;
+        while let Some(start) = self.next(at).filter(|start| *start < range.end) {
+            let (_, end) = self
+                .parts
+                .range(..=start)
+                .next_back()
+                .expect("it was found");
+            let end = (*end).min(range.end);
+            found.push(start..end);
+            at = end;
+        }
+        found
     }
 
     pub(crate) fn insert(&mut self, range: Range<u64>) {
-        self.remove(&range);
-        if !range.is_empty() {
-            self.parts.push(range);
+        if range.is_empty() {
+            return;
         }
+        let (mut start, mut end) = (range.start, range.end);
+        // What touches it becomes one with it.
+        while let Some((&first, &last)) = self.parts.range(..=end).next_back() {
+            if last < start {
+                break;
+            }
+            self.parts.remove(&first);
+            start = start.min(first);
+            end = end.max(last);
+        }
+        self.parts.insert(start, end);
     }
 
     pub(crate) fn remove(&mut self, range: &Range<u64>) {
-        if range.is_empty() || self.parts.is_empty() {
+        if range.is_empty() {
             return;
         }
-        self.parts = self
-            .parts
-            .drain(..)
-            .flat_map(|part| {
-                let before = part.start..part.end.min(range.start);
-                let after = part.start.max(range.end)..part.end;
-                [before, after]
-            })
-            .filter(|part| !part.is_empty())
-            .collect();
+        while let Some((&first, &last)) = self.parts.range(..range.end).next_back() {
+            if last <= range.start {
+                break;
+            }
+            self.parts.remove(&first);
+            if first < range.start {
+                self.parts.insert(first, range.start);
+            }
+            if last > range.end {
+                self.parts.insert(range.end, last);
+            }
+        }
     }
 
     /// A mapping moved, and may have grown: what was in the set of `old` is now
@@ -48,26 +90,21 @@ impl Ranges {
         if self.parts.is_empty() {
             return;
         }
-        let mut moved: Vec<Range<u64>> = self
-            .parts
-            .iter()
-            .map(|part| part.start.max(old.start)..part.end.min(old.end))
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                let end = if part.end == old.end {
-                    new.end
-                } else {
-                    (part.end - old.start + new.start).min(new.end)
-                };
-                part.start - old.start + new.start..end
-            })
-            .collect();
-        moved.retain(|part| !part.is_empty());
+        let moved = self.within(old).into_iter().map(|part| {
+            let end = match part.end == old.end {
+                true => new.end,
+                false => (part.end - old.start + new.start).min(new.end),
+            };
+            part.start - old.start + new.start..end
+        });
+        let moved: Vec<Range<u64>> = moved.collect();
         if !keep {
             self.remove(old);
         }
         self.remove(new);
-        self.parts.append(&mut moved);
+        for part in moved {
+            self.insert(part);
+        }
     }
 }
 
@@ -75,6 +112,18 @@ impl Ranges {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn neighbours_become_one() {
+        let mut ranges = set(&[10..20, 30..40]);
+        ranges.insert(20..30);
+        assert_eq!(ranges, set(&[10..40]));
+        assert_eq!(ranges.within(&(0..15)), [10..15]);
+        assert_eq!(
+            (ranges.next(0), ranges.next(39), ranges.next(40)),
+            (Some(10), Some(39), None)
+        );
+    }
 
     fn set(parts: &[Range<u64>]) -> Ranges {
         let mut ranges = Ranges::default();

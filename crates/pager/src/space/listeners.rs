@@ -95,16 +95,20 @@ impl Posts {
 
     /// Has every handler listen to a new space.
     pub(crate) fn add(&self, space: &Space) -> std::io::Result<()> {
+        let Some(uffd) = space.uffd() else {
+            return Ok(());
+        };
         self.epolls
             .iter()
-            .try_for_each(|epoll| epoll.add(space.uffd.as_fd(), space.id.0))
+            .try_for_each(|epoll| epoll.add(uffd.as_fd(), space.id.0))
     }
 
     /// Has no handler listen to a space any more.
     pub(crate) fn remove(&self, space: &Space) {
+        let Some(uffd) = space.uffd() else { return };
         for epoll in &self.epolls {
             // The kernel removes what is gone by itself.
-            let _ = epoll.remove(space.uffd.as_fd());
+            let _ = epoll.remove(uffd.as_fd());
         }
     }
 
@@ -129,7 +133,9 @@ impl Posts {
             true => cpu_of(thread).and_then(|cpu| self.cpus.iter().position(|own| *own == cpu)),
             false => None,
         };
-        self.settle(space.uffd.as_fd(), space.id.0, home, wanted.unwrap_or(ALL));
+        if let Some(uffd) = space.uffd() {
+            self.settle(uffd.as_fd(), space.id.0, home, wanted.unwrap_or(ALL));
+        }
     }
 
     /// Has `wanted` listen alone, or all. Called with `home.looked` locked.

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use zcache::Store;
 
-use crate::need;
+pub(crate) mod advance;
+pub(crate) mod balance;
+pub(crate) mod need;
 
 /// Bytes of a page.
 pub(crate) const PAGE_BYTES: u64 = 4096;

@@ -7,7 +7,7 @@
 
 use zcache::{Chooser, Holding, Outlook, Traffic};
 
-use crate::balance::{Loads, Prospect, ROUND_TRIP_NS};
+use crate::budget::balance::{Loads, Prospect, ROUND_TRIP_NS};
 use crate::pager::Pager;
 
 /// Processor time of a page that is loaded, and evicted for it, beside the

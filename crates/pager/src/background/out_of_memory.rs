@@ -21,11 +21,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use zcache::Event;
-use zcache_sys::process;
 
 use crate::pager::{Pager, say};
+use crate::space::page_table::State;
 use crate::space::{Space, SpaceId};
-use crate::table::State;
 
 /// How long faults wait before the first verdict of a shortage.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -219,8 +218,7 @@ impl Starvation {
                     "process {} goes on in spite of {VERDICTS_MAX} SIGBUS; it is killed",
                     space.leader()
                 );
-                // It may have ended meanwhile.
-                let _ = process::kill(space.leader(), libc::SIGKILL);
+                space.signal(libc::SIGKILL);
                 return true;
             }
             say!("{}", shortage(pager));

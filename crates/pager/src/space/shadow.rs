@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::table::{Slot, Vpn};
+use crate::space::page_table::{Slot, Vpn};
 
 /// Holds RAM that nobody owns any more.
 const NOBODY: u64 = u64::MAX;
@@ -145,6 +145,11 @@ impl Shadow {
         };
         self.claimed += count;
         Some(claim)
+    }
+
+    /// A claim could not be finished: its slots wait again.
+    pub(crate) fn unclaim(&mut self, claim: Claim) {
+        self.claimed = self.claimed.min(claim.sequence);
     }
 
     /// The slots of a claim hold no RAM any more.

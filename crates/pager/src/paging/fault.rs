@@ -8,6 +8,7 @@
 //!
 //! A handler never waits long: a fault without room is parked and woken later.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,9 @@ use zcache_sys::uffd::{Message, Outcome};
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
-use crate::queue::Standing;
+use crate::space::page_table::{Slot, State, Vpn};
+use crate::space::queue::Standing;
 use crate::space::{Core, Space, SpaceId};
-use crate::table::{Slot, State, Vpn};
 
 const MESSAGES_IN_A_ROW: usize = 64;
 const PATIENCE: Duration = Duration::from_micros(400);
@@ -86,15 +87,16 @@ impl Handler {
     }
 
     fn serve(&mut self, space: &Arc<Space>) {
-        let _serving = space.serving();
+        let Some(uffd) = space.uffd() else { return };
         for _ in 0..MESSAGES_IN_A_ROW {
-            match space.uffd.read() {
+            match uffd.read() {
                 Ok(Some(Message::Fault { address, thread })) => {
-                    self.fault(space, Vpn::of(address), thread);
-                    self.pager.posts.follow(space, thread);
+                    self.fault(space, Vpn::of(address));
+                    if space.knows_threads.load(Ordering::Relaxed) {
+                        self.pager.posts.follow(space, thread);
+                    }
                 }
-                Ok(Some(Message::Fork(child))) => self.pager.fork_announced(space, child),
-                // The pager moved it itself and brings the table up to date.
+                // Whoever moved it has the gate, and takes note when it is done.
                 Ok(Some(Message::Remapped)) => {}
                 Ok(Some(Message::Other(kind))) => say!("unexpected message {kind:#x}"),
                 Ok(None) | Err(_) => return,
@@ -102,20 +104,18 @@ impl Handler {
         }
     }
 
-    fn fault(&mut self, space: &Space, page: Vpn, thread: u32) {
+    pub(crate) fn fault(&mut self, space: &Space, page: Vpn) {
         let start = Instant::now();
         self.pager.counters.faults.add(1);
-        let mut resolution = self.resolve(space, page, thread);
+        let mut resolution = self.resolve(space, page);
         if matches!(resolution, Resolution::NoRoom) {
             self.pager.budget.press();
             self.pager.budget.wait_freed(PATIENCE);
-            resolution = self.resolve(space, page, thread);
+            resolution = self.resolve(space, page);
         }
         if matches!(resolution, Resolution::NoRoom) {
             self.pager.counters.stalled_faults.add(1);
-            self.pager
-                .stalled
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.pager.stalled.fetch_add(1, Ordering::Relaxed);
             space.core().stalled.push_back(page);
             self.pager.budget.press();
         } else {
@@ -123,7 +123,7 @@ impl Handler {
         }
     }
 
-    fn resolve(&mut self, space: &Space, page: Vpn, thread: u32) -> Resolution {
+    fn resolve(&mut self, space: &Space, page: Vpn) -> Resolution {
         if space.is_closing() {
             return Resolution::Done;
         }
@@ -138,16 +138,7 @@ impl Handler {
             State::Stored(_) => self.load(space, core, page),
             State::Loading(_) => Resolution::Done,
             State::Moving => {
-                if space
-                    .servant
-                    .get()
-                    .is_some_and(|servant| servant.pid as u32 == thread)
-                {
-                    self.pager
-                        .lose(space, &mut core, page, "it vanished while it was moved");
-                } else {
-                    core.deferred.push(page);
-                }
+                core.deferred.push(page);
                 Resolution::Done
             }
             State::Resident => {
@@ -156,8 +147,8 @@ impl Handler {
             }
             State::Poisoned => {
                 // Poisoned already or again, then the fault ends in SIGBUS.
-                let _ = space.uffd.poison(page.address());
-                let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+                let _ = space.hands().poison(page);
+                space.wake(page);
                 Resolution::Done
             }
         }
@@ -175,7 +166,7 @@ impl Handler {
                 "it was dropped by a call that zcache cannot see",
             );
         } else {
-            let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+            space.wake(page);
         }
     }
 
@@ -187,10 +178,7 @@ impl Handler {
         };
         let wanted = core.streams.window(page.0, limit);
         let run = core.table.run(page, wanted, |state| state == State::Absent);
-        let run = match &core.busy {
-            Some(busy) if busy.start > page.0 => run.min(busy.start - page.0),
-            _ => run,
-        };
+        let run = core.reach(page, run);
         for count in [run, 1] {
             if !self.pager.budget.try_charge(count) {
                 continue;
@@ -202,7 +190,7 @@ impl Handler {
                 Installed::Again if count > 1 => 0,
                 Installed::Again | Installed::Gone => {
                     self.pager.budget.uncharge(count);
-                    let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+                    space.wake(page);
                     return Resolution::Done;
                 }
             };
@@ -220,7 +208,7 @@ impl Handler {
             core.admit(page, given, self.pager.next_stamp(), Standing::Probation);
             self.pager.counters.zero_filled_pages.add(given);
             if matches!(installed, Installed::Exists) {
-                let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+                space.wake(page);
             }
             return Resolution::Done;
         }
@@ -233,7 +221,7 @@ impl Handler {
         if !self.pager.budget.try_charge_for_shadow() {
             return Resolution::NoRoom;
         }
-        match space.read_shadow(slot, &mut self.pages[0]) {
+        match space.hands().read_slots(slot, &mut self.pages[0]) {
             Ok(PAGE_SIZE) => {}
             _ => {
                 self.pager.budget.uncharge(1);
@@ -254,7 +242,7 @@ impl Handler {
             }
             Installed::Exists | Installed::Again | Installed::Gone => {
                 self.pager.budget.uncharge(1);
-                let _ = space.uffd.wake(page.address(), PAGE_BYTES);
+                space.wake(page);
             }
         }
         Resolution::Done
@@ -267,10 +255,7 @@ impl Handler {
         let wanted = core.streams.window(page.0, self.pager.sizes.window_pages);
         let stored = |state| matches!(state, State::Stored(_));
         let run = core.table.run(page, wanted, stored);
-        let run = match &core.busy {
-            Some(busy) if busy.start > page.0 => run.min(busy.start - page.0),
-            _ => run,
-        };
+        let run = core.reach(page, run);
         let halves = std::iter::successors(Some(run), |count| Some(count / 2));
         let fits = |count: &u64| self.pager.budget.try_charge(*count);
         let Some(count) = halves.take_while(|count| *count > 0).find(fits) else {
@@ -370,8 +355,7 @@ impl Handler {
         // Whoever waits for a page that was not installed faults again: who
         // asked for the first, and who found another of them being loaded.
         if given < handles.len() as u64 {
-            let len = handles.len() as u64 * PAGE_BYTES;
-            let _ = space.uffd.wake(first.address(), len);
+            space.hands().wake(first, handles.len() as u64);
         }
         drop(core);
         self.pager.budget.uncharge(handles.len() as u64 - given);
@@ -410,7 +394,7 @@ impl Handler {
                 // brought it along. What is there is the truth.
                 Installed::Exists => 1,
                 Installed::Again | Installed::Gone => {
-                    let _ = space.uffd.wake(at.address(), PAGE_BYTES);
+                    space.wake(at);
                     break;
                 }
             };
@@ -425,7 +409,7 @@ impl Handler {
                 }
             }
             if matches!(installed, Installed::Exists) {
-                let _ = space.uffd.wake(at.address(), PAGE_BYTES);
+                space.wake(at);
             }
             done += settled;
         }
@@ -437,7 +421,7 @@ impl Handler {
 }
 
 fn install(space: &Space, page: Vpn, pages: &[Page]) -> Installed {
-    match space.uffd.copy(page.address(), pages) {
+    match space.hands().copy(page, pages) {
         Outcome::Done => Installed::Pages(pages.len() as u64),
         Outcome::Stopped { bytes, .. } if bytes > 0 => Installed::Pages(bytes / PAGE_BYTES),
         Outcome::Stopped {

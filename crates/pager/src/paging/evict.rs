@@ -2,7 +2,7 @@
 //!
 //! Stage on the data path: program → store. Two steps, each in batches. First
 //! the servant moves the oldest resident pages into the shadow (`UFFDIO_MOVE`),
-//! under the space's `ops` lock, so that no mapping changes meanwhile. Later the
+//! while it has the turn at the space's gate, so that no mapping changes. Later the
 //! oldest shadow pages are read from outside, compressed without any lock, and
 //! their shadow slots given back to the kernel. A page that is touched in
 //! between comes back from the shadow: its second chance.
@@ -15,19 +15,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use zcache::{Handle, PAGE_SIZE, Page, Rejected};
-use zcache_sys::servant::{Command, Ring, SHADOW_BASE};
-use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE};
+use zcache_sys::servant::ServantError;
+use zcache_sys::uffd::Outcome;
 
-use crate::budget::PAGE_BYTES;
-use crate::pager::Pager;
-use crate::queue::Standing;
-use crate::shadow::Claim;
-use crate::space::Space;
-use crate::table::{Slot, State, Vpn};
+use crate::pager::{Pager, lock};
+use crate::space::hands::PEN_PAGES;
+use crate::space::page_table::{Slot, State, Vpn};
+use crate::space::queue::Standing;
+use crate::space::shadow::Claim;
+use crate::space::{Limbo, Move, Space};
 
-const MADV_DONTNEED: u64 = 4;
-const MADV_POPULATE_WRITE: u64 = 23;
-const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
+/// How long an evictor waits for its turn at a space.
+const TURN: Duration = Duration::from_millis(2);
 /// Rounds in vain after which an evictor that nobody waits for takes its time.
 const FUTILE_ROUNDS_MAX: u32 = 100;
 /// Pages that are tried when the store refuses most.
@@ -38,14 +37,6 @@ const FUTILE_PAUSE: Duration = Duration::from_millis(10);
 const PROBATION_PART: u64 = 10;
 /// One round in this many takes protected pages whatever the parts are.
 const PROTECTED_ROUND: u64 = 8;
-
-/// Neighbouring pages on their way to neighbouring slots.
-#[derive(Clone, Copy, Debug)]
-struct Move {
-    page: Vpn,
-    slot: Slot,
-    count: u64,
-}
 
 /// One evictor thread's state.
 pub(crate) struct Evictor {
@@ -114,7 +105,7 @@ impl Evictor {
         let pager = Arc::clone(&self.pager);
         let mut freed = self.make_room_in_store();
         let mut spaces = pager.all_spaces();
-        spaces.retain(|space| space.has_servant() && !space.is_closing());
+        spaces.retain(|space| self.is_ready(space));
         let fullest = spaces
             .iter()
             .max_by_key(|space| space.core().shadow.waiting())
@@ -130,15 +121,14 @@ impl Evictor {
                 freed |= gained;
             }
         }
-        spaces.retain(|space| space.core().window.is_none());
         let moved = match self.oldest(&spaces) {
             Some((space, standing)) => self.shadow(&space, standing),
             None => 0,
         };
         if moved == 0 && !freed {
             // Nothing resident can go: what waits in shadows must.
-            for space in pager.all_spaces() {
-                freed |= self.compress(&space, pager.sizes.batch_pages) > 0;
+            for space in &spaces {
+                freed |= self.compress(space, pager.sizes.batch_pages) > 0;
             }
             // Nor can that: the store gives way although it is within its share.
             freed = freed || pager.config.swap.is_some() && self.write_back();
@@ -196,26 +186,72 @@ impl Evictor {
         self.pager.store.reclaim(self.slack_bytes() * 2).bytes > 0
     }
 
+    /// Whether pages of a space can leave now. What its servant had not finished
+    /// is seen to first.
+    fn is_ready(&self, space: &Arc<Space>) -> bool {
+        if space.is_closing() || !space.has_hands() {
+            return false;
+        }
+        let Ok(mut limbo) = space.limbo.try_lock() else {
+            return false;
+        };
+        if limbo.is_some() {
+            match space.hands().finish(Duration::ZERO) {
+                Err(ServantError::Stuck) => return false,
+                Ok(()) | Err(ServantError::Died) => {}
+            }
+            match limbo.take() {
+                Some(Limbo::Moves(moves)) => {
+                    self.landed(space, &moves);
+                    self.pager.end_eviction(space);
+                }
+                Some(Limbo::Slots(claim)) => {
+                    self.slots_freed(space, claim);
+                }
+                None => {}
+            }
+        }
+        space.hands().can_evict()
+    }
+
     /// Moves a batch of the oldest resident pages into the shadow. Returns how
     /// many went.
     fn shadow(&mut self, space: &Arc<Space>, standing: Standing) -> u64 {
-        let ops = space.lock_ops();
-        if space.is_closing() || space.core().window.is_some() {
+        if !space.begin_eviction(TURN) {
             return 0;
         }
         let moves = self.choose(space, standing);
         if moves.is_empty() {
+            self.pager.end_eviction(space);
             return 0;
         }
-        let results = move_pages(space, &moves, false);
+        if space.hands().move_out(&moves, false) == Err(ServantError::Stuck) {
+            // It keeps the turn: nothing may change there until this is done.
+            *lock(&space.limbo) = Some(Limbo::Moves(moves));
+            self.pager.servant_stuck(space);
+            return 0;
+        }
+        let left = self.landed(space, &moves);
+        let moved = moves.iter().map(|one| one.count).sum::<u64>() - left.len() as u64;
+        let more = self.insist(space, left);
+        self.pager.end_eviction(space);
+        self.pager.counters.shadowed_pages.add(moved);
+        moved + more
+    }
+
+    /// Sees where the pages of a batch are, and takes note of those that went.
+    /// Returns the others, one by one, still moving.
+    fn landed(&self, space: &Space, moves: &[Move]) -> Vec<Move> {
         let mut left: Vec<Move> = Vec::new();
-        let mut moved = 0;
-        let mut core = space.core();
-        for (one, done) in moves.iter().zip(&results) {
+        for one in moves {
+            let slots = space.hands().slot_page(one.slot);
+            let there = space.hands().present(slots, one.count);
+            let mut core = space.core();
             for ahead in 0..one.count {
                 let page = Vpn(one.page.0 + ahead);
                 let slot = Slot(one.slot.0 + ahead as u32);
-                if ahead < *done {
+                // A slot was empty before, so what is there now is the page.
+                if there.as_ref().is_some_and(|there| there[ahead as usize]) {
                     core.table.set(page, State::Shadow(slot));
                     core.shadow.set_owner(slot, Some(page));
                 } else {
@@ -226,21 +262,8 @@ impl Evictor {
                     });
                 }
             }
-            moved += done;
         }
-        drop(core);
-        if !left.is_empty() {
-            moved += self.retry(space, &left);
-        }
-        drop(ops);
-        let mut core = space.core();
-        space.wake_deferred(&mut core);
-        drop(core);
-        if !space.has_servant() {
-            self.pager.servant_died(space);
-        }
-        self.pager.counters.shadowed_pages.add(moved);
-        moved
+        left
     }
 
     /// Takes pages from the queue's old end and marks them as moving.
@@ -284,37 +307,138 @@ impl Evictor {
         moves
     }
 
-    /// Pages that did not move at once: after a fork a page counts as shared
-    /// until it is written, so it is populated for writing first, which copies
-    /// it where it is still shared (both copies are charged). What does not
-    /// move then stays.
-    fn retry(&self, space: &Space, left: &[Move]) -> u64 {
-        let mut moved = 0;
-        for part in left.chunks(64) {
-            let results = move_pages(space, part, true);
-            let mut core = space.core();
-            for (one, result) in part.iter().zip(results) {
-                if result == 1 {
-                    core.table.set(one.page, State::Shadow(one.slot));
-                    core.shadow.set_owner(one.slot, Some(one.page));
-                    moved += 1;
-                } else {
-                    core.table.set(one.page, State::Resident);
-                    core.shadow.set_empty(one.slot);
-                    let stamp = self.pager.next_stamp();
-                    core.admit(one.page, 1, stamp, Standing::Probation);
-                    self.pager.counters.unmovable_pages.add(1);
-                }
+    /// Pages that did not move at once. What is not plain data, or shared with a
+    /// child, leaves by the pen. What was shared once counts as shared until it is
+    /// written, so it is populated for writing and tried again. What does not go
+    /// then (locked, pinned by a device) stays. Returns how many left.
+    fn insist(&mut self, space: &Arc<Space>, left: Vec<Move>) -> u64 {
+        if left.is_empty() {
+            return 0;
+        }
+        let mappings = space.hands().mappings(false).unwrap_or_default();
+        let is_plain = |page: Vpn| {
+            let at = mappings.partition_point(|one| one.range.end <= page.address());
+            let mapping = mappings.get(at);
+            mapping
+                .filter(|one| one.range.contains(&page.address()))
+                .map(|one| one.is_plain_data())
+        };
+        let (mut again, mut penned) = (Vec::new(), Vec::new());
+        for one in left {
+            match is_plain(one.page) {
+                Some(true) => again.push(one),
+                Some(false) => penned.push(one),
+                None => self.stays(space, one),
             }
         }
-        moved
+        let mut gone = 0;
+        for part in again.chunks(64) {
+            if space.hands().move_out(part, true) == Err(ServantError::Stuck) {
+                // It is done before the next thing is asked for.
+                while space.hands().finish(Duration::from_millis(100)) == Err(ServantError::Stuck) {
+                    self.pager.servant_stuck(space);
+                }
+            }
+            let rest = self.landed(space, part);
+            gone += (part.len() - rest.len()) as u64;
+            rest.into_iter().for_each(|one| self.stays(space, one));
+        }
+        let runs = penned.chunk_by(|one, next| one.page.0 + 1 == next.page.0);
+        let runs: Vec<&[Move]> = runs
+            .flat_map(|run| run.chunks(PEN_PAGES as usize))
+            .collect();
+        for run in runs {
+            gone += self.pen(space, run);
+        }
+        gone
+    }
+
+    /// A page that cannot leave goes to the young end of its queue.
+    fn stays(&self, space: &Space, one: Move) {
+        let mut core = space.core();
+        core.table.set(one.page, State::Resident);
+        core.shadow.set_empty(one.slot);
+        core.admit(one.page, 1, self.pager.next_stamp(), Standing::Probation);
+        self.pager.counters.unmovable_pages.add(1);
+    }
+
+    /// Takes neighbouring pages through the pen into the store. What the store
+    /// refuses goes back. Returns how many left.
+    fn pen(&mut self, space: &Arc<Space>, run: &[Move]) -> u64 {
+        let (first, count) = (run[0].page, run.len() as u64);
+        let went = space.hands().pen(first, count);
+        let there = space.hands().pen_present(count).unwrap_or_default();
+        if went == Err(ServantError::Died) || !there.contains(&true) {
+            run.iter().for_each(|one| self.stays(space, *one));
+            return 0;
+        }
+        let mut pages = vec![[0u8; PAGE_SIZE]; run.len()];
+        let read = space
+            .hands()
+            .read_pen(pages.as_flattened_mut())
+            .unwrap_or(0)
+            / PAGE_SIZE;
+        let epoch = self.pager.balance.now();
+        let mut gone = 0;
+        for (index, one) in run.iter().enumerate() {
+            if !there.get(index).copied().unwrap_or(false) {
+                self.stays(space, *one);
+                continue;
+            }
+            let stored = (index < read).then(|| self.pager.store.insert(&pages[index]));
+            let mut core = space.core();
+            core.shadow.set_empty(one.slot);
+            match stored {
+                Some(Ok(handle)) => {
+                    core.table.set(one.page, State::Stored(handle));
+                    core.table.set_epoch(one.page, epoch);
+                    gone += 1;
+                }
+                Some(Err(_)) => {
+                    self.pager.counters.returned_pages.add(1);
+                    self.put_back(space, &mut core, one.page, &pages[index]);
+                }
+                None => self
+                    .pager
+                    .lose(space, &mut core, one.page, "the pen cannot be read"),
+            }
+        }
+        if space.hands().empty_pen().is_err() {
+            self.pager.servant_stuck(space);
+        }
+        self.pager.budget.uncharge(gone);
+        self.pager.balance.evicted(gone);
+        self.pager.counters.evicted_pages.add(gone);
+        self.pager.counters.penned_pages.add(gone);
+        gone
+    }
+
+    /// Gives a page back whose state says that it is moving.
+    fn put_back(&self, space: &Space, core: &mut crate::space::Core, page: Vpn, bytes: &Page) {
+        match space.hands().copy(page, std::slice::from_ref(bytes)) {
+            Outcome::Done
+            | Outcome::Stopped {
+                errno: libc::EEXIST,
+                ..
+            } => {
+                core.table.set(page, State::Resident);
+                core.admit(page, 1, self.pager.next_stamp(), Standing::Probation);
+            }
+            Outcome::Stopped { .. } if space.is_closing() => {}
+            Outcome::Stopped { errno, .. } => {
+                self.pager.budget.uncharge(1);
+                let why = std::io::Error::from_raw_os_error(errno);
+                self.pager
+                    .lose(space, core, page, &format!("it cannot be put back: {why}"));
+            }
+        }
     }
 
     /// Compresses at most `limit` of the oldest shadow pages. Returns how many
     /// pages of RAM became free: not those that the program got back.
     pub(crate) fn compress(&mut self, space: &Space, limit: u64) -> u64 {
         let mut core = space.core();
-        if core.hold_claims || !space.has_servant() {
+        if core.hold_claims || !space.hands().can_evict() {
             return 0;
         }
         let most = match self.refusing {
@@ -362,7 +486,7 @@ impl Evictor {
             }
             let source = Slot(claim.first.0 + index as u32);
             let target = self.pages[index..index + run].as_flattened_mut();
-            let got = space.read_shadow(source, target).unwrap_or(0);
+            let got = space.hands().read_slots(source, target).unwrap_or(0);
             readable[index..index + got / PAGE_SIZE].fill(true);
             index += run;
         }
@@ -430,7 +554,7 @@ impl Evictor {
         bytes: &Page,
     ) {
         self.pager.counters.returned_pages.add(1);
-        match space.uffd.copy(page.address(), std::slice::from_ref(bytes)) {
+        match space.hands().copy(page, std::slice::from_ref(bytes)) {
             Outcome::Done => {
                 // Its slot is uncharged when the claim is freed.
                 self.pager.budget.charge_anyway(1);
@@ -448,14 +572,24 @@ impl Evictor {
         }
     }
 
-    /// Gives the slots of a claim back to the kernel.
+    /// Gives the slots of a claim back to the kernel. Without a servant they are
+    /// kept, and charged, until there is one again.
     fn free_slots(&self, space: &Space, claim: Claim) -> u64 {
-        let address = SHADOW_BASE + u64::from(claim.first.0) * PAGE_BYTES;
-        let arguments = [address, claim.count * PAGE_BYTES, MADV_DONTNEED, 0, 0, 0];
-        if space.call(libc::SYS_madvise, arguments).is_err() {
-            self.pager.servant_died(space);
-            return 0;
+        match space.hands().free_slots(claim.first, claim.count) {
+            Ok(()) => self.slots_freed(space, claim),
+            Err(ServantError::Died) => {
+                space.core().shadow.unclaim(claim);
+                0
+            }
+            Err(ServantError::Stuck) => {
+                *lock(&space.limbo) = Some(Limbo::Slots(claim));
+                self.pager.servant_stuck(space);
+                0
+            }
         }
+    }
+
+    fn slots_freed(&self, space: &Space, claim: Claim) -> u64 {
         let mut core = space.core();
         let freed = core.shadow.charged(claim);
         core.shadow.finish(claim);
@@ -463,61 +597,4 @@ impl Evictor {
         self.pager.budget.uncharge(freed);
         freed
     }
-}
-
-/// Pages of a move behind the `done` first ones that went although the kernel
-/// did not say so. Linux 6.18 moves pages in batches, and when one batch had to
-/// be tried again it reports nothing of the next: it moves that, comes back to
-/// its empty places and ends with ENOENT. A page is where the page map says.
-fn landed_unreported(space: &Space, one: &Move, done: u64) -> u64 {
-    let slots = SHADOW_BASE / PAGE_BYTES + u64::from(one.slot.0);
-    (done..one.count)
-        .take_while(|ahead| {
-            space.is_present(Vpn(one.page.0 + ahead)) == Some(false)
-                && space.is_present(Vpn(slots + ahead)) == Some(true)
-        })
-        .count() as u64
-}
-
-/// Has the servant move pages to their slots; returns how many of each went.
-/// With `populate` each page is made writable and the target's own first. Of a
-/// servant that is killed over it, the ring tells how far it came.
-fn move_pages(space: &Space, moves: &[Move], populate: bool) -> Vec<u64> {
-    let none = || vec![0; moves.len()];
-    let Some(servant) = space.servant.get() else {
-        return none();
-    };
-    let shadow_fd = servant.shadow_fd;
-    let prepare = |ring: &Ring| {
-        let mut commands = Vec::new();
-        for (index, one) in moves.iter().enumerate() {
-            let len = one.count * PAGE_BYTES;
-            let target = SHADOW_BASE + u64::from(one.slot.0) * PAGE_BYTES;
-            let words = [target, one.page.address(), len, MOVE_MODE_DONTWAKE, 0];
-            let block = ring.put(index * MOVE_ARGS_BYTES, &words);
-            if populate {
-                commands.push(Command {
-                    number: libc::SYS_madvise,
-                    arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0, 0],
-                });
-            }
-            commands.push(Command {
-                number: libc::SYS_ioctl,
-                arguments: [shadow_fd, UFFDIO_MOVE, block, 0, 0, 0],
-            });
-        }
-        commands
-    };
-    // The kernel writes how much it moved even when a signal ends the call.
-    let finish = |ring: &Ring| {
-        let moved = |index: usize| ring.get(index * MOVE_ARGS_BYTES + 32).cast_signed();
-        (0..moves.len())
-            .map(|index| moved(index).max(0) as u64 / PAGE_BYTES)
-            .collect()
-    };
-    let mut results: Vec<u64> = space.serve_or_part(prepare, finish).unwrap_or_else(none);
-    for (one, done) in moves.iter().zip(&mut results) {
-        *done += landed_unreported(space, one, *done);
-    }
-    results
 }

@@ -1,0 +1,824 @@
+//! Taking an address space into care: a servant is born in it and sets itself up
+//! by injected calls; what has to be watched is registered.
+//!
+//! Happens before the first instruction of the program there: after an exec and
+//! at the birth of a forked child; and again, at some later stop, when the
+//! servant was lost. The program's own descriptors, limits and filters have no
+//! part in it: all but one call are the servant's, which has its own table of
+//! descriptors. Everything that is mapped is not inherited by a fork.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use zcache_sys::fd::PidFd;
+use zcache_sys::process::{raise_limit, read_memory, write_memory};
+use zcache_sys::ptrace::{self, Stop};
+use zcache_sys::seccomp::ServantCalls;
+use zcache_sys::servant::{self, CODE_BYTES, ENTRY_CALL, ENTRY_LOOP, RING_BYTES, Ring};
+use zcache_sys::uffd::{
+    FEATURE_EVENT_REMAP, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
+    UFFDIO_MOVE, USERFAULTFD_IOC_NEW, Uffd,
+};
+use zcache_sys::vma::Mapping;
+
+use super::inject::Injection;
+use super::script::Claim;
+use super::tracer::Tracer;
+use crate::budget::PAGE_BYTES;
+use crate::pager::Pager;
+use crate::space::hands::{Hands, Kernel, PEN_PAGES, Places, Servant};
+use crate::space::page_table::{State, Vpn};
+use crate::space::{Core, Space};
+
+const AT_SYSINFO_EHDR: u64 = 33;
+const USER_CODE_64: u64 = 0x33;
+const NOBODY: u64 = u64::MAX;
+const PROT_READ: u64 = libc::PROT_READ as u64;
+const PROT_RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+const PROT_RX: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+const MAP_SHARED: u64 = libc::MAP_SHARED as u64;
+const MAP_RESERVED: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+/// Descriptors that a servant needs at once.
+const DESCRIPTORS: u64 = 16;
+const CAPABILITY_VERSION_3: u64 = 0x2008_0522;
+
+/// Why an address space cannot be paged.
+#[derive(Debug)]
+pub(crate) enum CareError {
+    /// The image is for another machine mode.
+    NotX86_64,
+    /// No `syscall` instruction was found to inject with.
+    NoEntry,
+    /// The program has put filters upon itself, and they may not be suspended.
+    Filtered,
+    /// An injected call failed in the process.
+    Call { what: &'static str, errno: i32 },
+    /// A call of the pager's own failed.
+    Own {
+        what: &'static str,
+        error: io::Error,
+    },
+    /// The process ended meanwhile.
+    Ended,
+}
+
+impl fmt::Display for CareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CareError::NotX86_64 => {
+                write!(
+                    f,
+                    "the program is a 32-bit image; only 64-bit (x86-64) programs can be paged"
+                )
+            }
+            CareError::NoEntry => write!(
+                f,
+                "the process may not be looked into (is its file unreadable, or is it not dumpable?)"
+            ),
+            CareError::Call { what, errno } => {
+                write!(
+                    f,
+                    "{what} in the program: {}",
+                    io::Error::from_raw_os_error(*errno)
+                )
+            }
+            CareError::Own { what, error } => write!(f, "{what}: {error}"),
+            CareError::Filtered => write!(
+                f,
+                "the program filters its own system calls (seccomp), and only root may look behind that"
+            ),
+            CareError::Ended => write!(f, "the program ended"),
+        }
+    }
+}
+
+impl CareError {
+    /// What a failed call of the pager's own means.
+    pub(crate) fn own(what: &'static str) -> impl Fn(io::Error) -> CareError {
+        move |error| match error.raw_os_error() {
+            Some(libc::ESRCH) => CareError::Ended,
+            _ => CareError::Own { what, error },
+        }
+    }
+}
+
+/// Finds the process's vDSO.
+fn find_vdso(pid: i32) -> Option<u64> {
+    let auxv = fs::read(format!("/proc/{pid}/auxv")).ok()?;
+    let word = |bytes: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| bytes[i]));
+    auxv.chunks_exact(16)
+        .find(|pair| word(&pair[..8]) == AT_SYSINFO_EHDR)
+        .map(|pair| word(&pair[8..]))
+}
+
+/// Finds a `syscall` instruction in the vDSO.
+fn find_syscall(pid: i32, base: u64) -> Option<u64> {
+    let mut code = vec![0u8; 16_384];
+    let mut got = 0;
+    for chunk in code.chunks_mut(4096) {
+        got += read_memory(pid, base + got as u64, chunk).unwrap_or(0);
+    }
+    let at = code[..got]
+        .windows(2)
+        .position(|pair| pair == [0x0f, 0x05])?;
+    Some(base + at as u64)
+}
+
+/// Everything of a space but what is known of its pages.
+struct Care {
+    hands: Kernel,
+    uffd: Arc<Uffd>,
+    servant: Arc<Servant>,
+}
+
+impl Tracer {
+    /// After an exec: takes the new image into care. The process is stopped at
+    /// the exit of its exec. Returns its space, and the signal that it gets when it
+    /// goes on.
+    pub(crate) async fn care_for_image(
+        self: &Rc<Self>,
+        claim: &Claim,
+    ) -> Result<(Arc<Space>, i32), CareError> {
+        let pid = claim.task;
+        let registers = ptrace::registers(pid).map_err(CareError::own("reading registers"))?;
+        if registers.cs != USER_CODE_64 {
+            return Err(CareError::NotX86_64);
+        }
+        let vdso = find_vdso(pid).ok_or(CareError::NoEntry)?;
+        let entry = find_syscall(pid, vdso).ok_or(CareError::NoEntry)?;
+        let injection = Injection::begin(self, claim, entry)?;
+        let cared = self.give_servant(&injection, claim, None).await;
+        let brk = match &cared {
+            Ok(_) => injection.call("brk", libc::SYS_brk, [0; 6]).await,
+            Err(_) => Ok(0),
+        };
+        let signal = injection.end()?;
+        let care = cared?;
+        let space = Space::new(
+            self.pager.new_space_id(),
+            pid,
+            self.pager.sizes.shadow_slots,
+        );
+        space.core().brk = brk?;
+        let space = Arc::new(space);
+        self.equip(&space, care, pid)?;
+        self.pager.adopt_image(&space)?;
+        self.pager.pin_words_of_start(&space, pid);
+        Ok((space, signal))
+    }
+
+    /// After a fork: gives the child's space, whose table is there already, hands
+    /// of its own. The process is stopped before its first instruction. Returns
+    /// the signal that it gets when it goes on.
+    pub(crate) async fn care_for_child(
+        self: &Rc<Self>,
+        claim: &Claim,
+        space: &Arc<Space>,
+    ) -> Result<i32, CareError> {
+        let pid = claim.task;
+        let registers = ptrace::registers(pid).map_err(CareError::own("reading registers"))?;
+        let injection = Injection::begin(self, claim, registers.rip - 2)?;
+        let cared = self.give_servant(&injection, claim, None).await;
+        let signal = injection.end()?;
+        space.leader.store(pid, Ordering::Relaxed);
+        self.equip(space, cared?, pid)?;
+        self.pager.adopt_child(space)?;
+        Ok(signal)
+    }
+
+    /// A space that has lost its servant gets another; `claim` is one of its
+    /// threads, stopped at the exit of a system call.
+    pub(crate) async fn renew_servant(
+        self: &Rc<Self>,
+        claim: &Claim,
+        space: &Arc<Space>,
+    ) -> Result<(), CareError> {
+        let Some(kernel) = space.hands().kernel() else {
+            return Ok(());
+        };
+        let registers =
+            ptrace::registers(claim.task).map_err(CareError::own("reading registers"))?;
+        let injection = Injection::begin(self, claim, registers.rip - 2)?;
+        let cared = self.give_servant(&injection, claim, Some(kernel)).await;
+        injection.end()?;
+        let care = cared?;
+        *crate::pager::lock(&kernel.ring) = care
+            .hands
+            .ring
+            .into_inner()
+            .unwrap_or_else(|e| e.into_inner());
+        *crate::pager::lock(&kernel.shadow_uffd) = care
+            .hands
+            .shadow_uffd
+            .into_inner()
+            .unwrap_or_else(|e| e.into_inner());
+        *kernel.servant.write().unwrap_or_else(|e| e.into_inner()) =
+            Some(Arc::clone(&care.servant));
+        self.know_servant(&care.servant, space);
+        space.told.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn equip(self: &Rc<Self>, space: &Arc<Space>, care: Care, pid: i32) -> Result<(), CareError> {
+        let process = PidFd::open(pid).map_err(CareError::own("pidfd_open"))?;
+        let _ = space.process.set(process);
+        let inside = care.servant.pid != care.servant.inner_pid;
+        space.knows_threads.store(!inside, Ordering::Relaxed);
+        self.know_servant(&care.servant, space);
+        space.equip(Box::new(care.hands), Some(care.uffd));
+        Ok(())
+    }
+
+    /// Has a servant be born in the address space of a stopped thread, and sets it
+    /// up. `before` is what the space had until it lost its servant.
+    async fn give_servant(
+        self: &Rc<Self>,
+        injection: &Injection<'_>,
+        program: &Claim,
+        before: Option<&Kernel>,
+    ) -> Result<Care, CareError> {
+        let flags = libc::CLONE_VM as u64;
+        // Filters that the program has put upon itself might forbid what follows,
+        // by death. They are suspended, or it is not tried.
+        let filtered = self.is_filtered(program.task);
+        if filtered && ptrace::suspend_filters(program.task, true).is_err() {
+            return Err(CareError::Filtered);
+        }
+        let born = injection
+            .call(
+                "clone of the helper",
+                libc::SYS_clone,
+                [flags, 0, 0, 0, 0, 0],
+            )
+            .await;
+        if filtered {
+            let _ = ptrace::suspend_filters(program.task, false);
+        }
+        let inner_pid = born? as i32;
+        let pid = injection.born().ok_or(CareError::Ended)?;
+        let claim = self.claim_newborn(pid).await?;
+        let set_up = self
+            .set_up(&claim, program.task, inner_pid, before, filtered)
+            .await;
+        if set_up.is_err() {
+            let _ = zcache_sys::process::kill(pid, libc::SIGKILL);
+            while !matches!(
+                self.scripts.stop_of(&claim).await,
+                Stop::Exited(_) | Stop::Signaled(_)
+            ) {}
+            drop(claim);
+            // Its parent would be asked to wait for it some day.
+            let wait = [inner_pid as u64, 0, libc::__WALL as u64, 0, 0, 0];
+            let _ = injection.call("wait", libc::SYS_wait4, wait).await;
+        }
+        set_up
+    }
+
+    /// What a servant does before it serves, each call injected.
+    async fn set_up(
+        self: &Rc<Self>,
+        claim: &Claim,
+        program_pid: i32,
+        inner_pid: i32,
+        before: Option<&Kernel>,
+        filtered: bool,
+    ) -> Result<Care, CareError> {
+        let own = CareError::own;
+        let pid = claim.task;
+        let secret = self.pager.secret;
+        // The name is whatever stands at the vDSO's start: "\x7fELF…" and a zero.
+        let name = find_vdso(program_pid).ok_or(CareError::NoEntry)?;
+        let entry = ptrace::registers(pid)
+            .map_err(own("reading registers"))?
+            .rip
+            - 2;
+        // The program's filters would be asked about the servant for ever.
+        if filtered && ptrace::suspend_filters(pid, true).is_err() {
+            return Err(CareError::Filtered);
+        }
+        ptrace::set_signal_mask(pid, u64::MAX).map_err(own("blocking signals"))?;
+        for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+            raise_limit(pid, resource, libc::RLIM_INFINITY);
+        }
+        raise_limit(pid, libc::RLIMIT_NOFILE, DESCRIPTORS);
+        let mut its = Injection::servant(self, claim, entry)?;
+        let pidfd = PidFd::open(pid).map_err(own("pidfd_open of the helper"))?;
+        let take = |number: u64| pidfd.take_fd(number as i32).map_err(own("pidfd_getfd"));
+        let all = u64::from(u32::MAX);
+        its.call("close_range", libc::SYS_close_range, [0, all, 0, 0, 0, 0])
+            .await?;
+        // Code and ring, sealed before they are mapped.
+        let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        let file = its
+            .call(
+                "memfd_create",
+                libc::SYS_memfd_create,
+                [name, flags, 0, 0, 0, 0],
+            )
+            .await?;
+        let map = servant::prepare_file(&take(file)?).map_err(own("the helper's code"))?;
+        let code = [0, CODE_BYTES, PROT_RX, MAP_SHARED, file, 0];
+        let code = its
+            .call("mmap of the helper's code", libc::SYS_mmap, code)
+            .await?;
+        let ring = [0, RING_BYTES, PROT_READ, MAP_SHARED, file, CODE_BYTES];
+        let ring = its
+            .call("mmap of the helper's ring", libc::SYS_mmap, ring)
+            .await?;
+        its.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])
+            .await?;
+        its.set_instruction(code + ENTRY_CALL);
+        let flags = libc::EFD_CLOEXEC as u64;
+        let bell = its
+            .call("eventfd", libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0])
+            .await?;
+        let ring = Ring::new(map, take(bell)?, bell, ring);
+        let places = match before {
+            Some(kernel) => Places {
+                code,
+                ring: ring.address(),
+                ..kernel.places
+            },
+            None => {
+                let slots = self.pager.sizes.shadow_slots * PAGE_BYTES;
+                let shadow = self.reserve(&its, slots, PROT_RW).await?;
+                let pen = self.reserve(&its, PEN_PAGES * PAGE_BYTES, 0).await?;
+                Places {
+                    code,
+                    ring: ring.address(),
+                    shadow,
+                    shadow_bytes: slots,
+                    pen,
+                }
+            }
+        };
+        self.forbid_inheritance(&its, &places).await?;
+        let descriptors = self
+            .userfaultfds(&its, &pidfd, &places, before.is_none())
+            .await?;
+        let (uffd, shadow_uffd, shadow_fd) = descriptors;
+        let uffd = match (uffd, before) {
+            (Some(uffd), _) => Arc::new(uffd),
+            (None, Some(kernel)) => Arc::clone(&kernel.uffd),
+            (None, None) => return Err(CareError::Ended),
+        };
+        if let Some(kernel) = before {
+            // Its slots are nobody's for a moment; nobody reads them meanwhile.
+            let _ = crate::pager::lock(&kernel.shadow_uffd)
+                .unregister(places.shadow, places.shadow_bytes);
+        }
+        shadow_uffd
+            .register(places.shadow, places.shadow_bytes)
+            .map_err(own("registering the shadow"))?;
+        self.give_up_rights(&its, &ring, &places, shadow_fd, bell, filtered)
+            .await?;
+        let mut registers = *its.saved();
+        registers.rip = code + ENTRY_LOOP;
+        registers.r12 = ring.address();
+        registers.rbp = secret;
+        registers.orig_rax = u64::MAX;
+        registers.rax = 0;
+        ptrace::set_registers(pid, &registers).map_err(own("setting registers"))?;
+        let open = |name: &str| File::open(format!("/proc/{program_pid}/{name}"));
+        let servant = Arc::new(Servant {
+            pid,
+            inner_pid,
+            guard_slot: self.pager.guard_process(&pidfd),
+            pidfd,
+            shadow_fd,
+            gone: AtomicBool::new(false),
+        });
+        let hands = Kernel {
+            uffd: Arc::clone(&uffd),
+            shadow_uffd: Mutex::new(shadow_uffd),
+            ring: Mutex::new(ring),
+            servant: RwLock::new(Some(Arc::clone(&servant))),
+            pagemap: open("pagemap").map_err(own("opening the page map"))?,
+            memory: open("mem").map_err(own("opening the memory"))?,
+            places,
+            thread: AtomicI32::new(program_pid),
+        };
+        ptrace::resume(pid, 0).map_err(own("ptrace"))?;
+        Ok(Care {
+            hands,
+            uffd,
+            servant,
+        })
+    }
+
+    /// Maps `len` bytes at a place of the kernel's choice that does not cross a
+    /// multiple of 4 GiB, since a filter compares words of 32 bits.
+    async fn reserve(&self, its: &Injection<'_>, len: u64, access: u64) -> Result<u64, CareError> {
+        let arguments = [0, len, access, MAP_RESERVED, NOBODY, self.pager.secret];
+        let map = || its.call("mmap of the shadow", libc::SYS_mmap, arguments);
+        let start = map().await?;
+        if start >> 32 == (start + len - 1) >> 32 {
+            return Ok(start);
+        }
+        let other = map().await?;
+        let arguments = [start, len, 0, 0, 0, self.pager.secret];
+        its.call("munmap", libc::SYS_munmap, arguments).await?;
+        Ok(other)
+    }
+
+    async fn forbid_inheritance(
+        &self,
+        its: &Injection<'_>,
+        places: &Places,
+    ) -> Result<(), CareError> {
+        for (start, len) in [
+            (places.code, CODE_BYTES),
+            (places.ring, RING_BYTES),
+            (places.shadow, places.shadow_bytes),
+            (places.pen, PEN_PAGES * PAGE_BYTES),
+        ] {
+            let advice = libc::MADV_DONTFORK as u64;
+            let arguments = [start, len, advice, 0, 0, self.pager.secret];
+            its.call("madvise", libc::SYS_madvise, arguments).await?;
+        }
+        let advice = libc::MADV_NOHUGEPAGE as u64;
+        let arguments = [
+            places.shadow,
+            places.shadow_bytes,
+            advice,
+            0,
+            0,
+            self.pager.secret,
+        ];
+        // Kernels without huge pages refuse the advice about them.
+        match its.call("madvise", libc::SYS_madvise, arguments).await {
+            Err(CareError::Call { .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the userfaultfds of a space: that of its pages, if it has none, and
+    /// the shadow's. Returns them and the number that the shadow's has in the
+    /// servant, which keeps no other.
+    async fn userfaultfds(
+        &self,
+        its: &Injection<'_>,
+        pidfd: &PidFd,
+        places: &Places,
+        first: bool,
+    ) -> Result<(Option<Uffd>, Uffd, u64), CareError> {
+        let own = CareError::own;
+        let take = |number: u64| pidfd.take_fd(number as i32).map_err(own("pidfd_getfd"));
+        let device = self.device(its, pidfd, places).await?;
+        let make = || async {
+            let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+            let (number, arguments) = match device {
+                None => (libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]),
+                Some(device) => (
+                    libc::SYS_ioctl,
+                    [device, USERFAULTFD_IOC_NEW, flags, 0, 0, 0],
+                ),
+            };
+            its.call("userfaultfd", number, arguments).await
+        };
+        let mut uffd = None;
+        if first {
+            let number = make().await?;
+            let taken = Uffd::from_fd(take(number)?);
+            its.call("close", libc::SYS_close, [number, 0, 0, 0, 0, 0])
+                .await?;
+            let features = FEATURE_EVENT_REMAP | FEATURE_THREAD_ID | FEATURE_POISON | FEATURE_MOVE;
+            taken
+                .handshake(features)
+                .map_err(own("userfaultfd features"))?;
+            uffd = Some(taken);
+        }
+        let shadow_fd = make().await?;
+        let shadow_uffd = Uffd::from_fd(take(shadow_fd)?);
+        shadow_uffd
+            .handshake(FEATURE_MOVE | FEATURE_SIGBUS)
+            .map_err(own("userfaultfd features (UFFDIO_MOVE needs Linux 6.8)"))?;
+        if let Some(device) = device {
+            its.call("close", libc::SYS_close, [device, 0, 0, 0, 0, 0])
+                .await?;
+        }
+        Ok((uffd, shadow_uffd, shadow_fd))
+    }
+
+    /// Whether the servant needs the device to make userfaultfds, and its number
+    /// there: the pager sends it its own, so that it does not matter what the
+    /// program may open, or as whom.
+    async fn device(
+        &self,
+        its: &Injection<'_>,
+        pidfd: &PidFd,
+        places: &Places,
+    ) -> Result<Option<u64>, CareError> {
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        let tried = its
+            .call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])
+            .await;
+        let refused = match tried {
+            Ok(number) => {
+                its.call("close", libc::SYS_close, [number, 0, 0, 0, 0, 0])
+                    .await?;
+                return Ok(None);
+            }
+            Err(
+                error @ CareError::Call {
+                    errno: libc::EPERM, ..
+                },
+            ) => error,
+            Err(error) => return Err(error),
+        };
+        let Some(device) = &self.pager.device else {
+            return Err(refused);
+        };
+        // The numbers of the pair are written to the first slot of the shadow,
+        // which nobody uses yet.
+        let scratch = places.shadow;
+        let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
+        let pair = [libc::AF_UNIX as u64, kind, 0, scratch, 0, 0];
+        its.call("socketpair", libc::SYS_socketpair, pair).await?;
+        let mut numbers = [0u8; 8];
+        let own = CareError::own;
+        read_memory(its.task(), scratch, &mut numbers).map_err(own("reading the program"))?;
+        let number =
+            |at: usize| u64::from(u32::from_ne_bytes(std::array::from_fn(|i| numbers[at + i])));
+        let (ours, theirs) = (number(0), number(4));
+        let socket = pidfd.take_fd(ours as i32).map_err(own("pidfd_getfd"))?;
+        zcache_sys::socket::send_descriptor(&socket, device).map_err(own("sending the device"))?;
+        let message = zcache_sys::socket::receiving_message(scratch);
+        write_memory(its.task(), scratch, &message.bytes).map_err(own("writing to the program"))?;
+        let close_on_exec = libc::MSG_CMSG_CLOEXEC as u64;
+        its.call(
+            "recvmsg",
+            libc::SYS_recvmsg,
+            [theirs, scratch, close_on_exec, 0, 0, 0],
+        )
+        .await?;
+        let mut number = [0u8; 4];
+        read_memory(its.task(), message.descriptor_at, &mut number)
+            .map_err(own("reading the program"))?;
+        for socket in [ours, theirs] {
+            its.call("close", libc::SYS_close, [socket, 0, 0, 0, 0, 0])
+                .await?;
+        }
+        let dropped = [
+            scratch,
+            PAGE_BYTES,
+            libc::MADV_DONTNEED as u64,
+            0,
+            0,
+            self.pager.secret,
+        ];
+        its.call("madvise", libc::SYS_madvise, dropped).await?;
+        Ok(Some(u64::from(u32::from_ne_bytes(number))))
+    }
+
+    /// Cuts what ties the servant to the program, and leaves it no right but to
+    /// its few calls.
+    async fn give_up_rights(
+        &self,
+        its: &Injection<'_>,
+        ring: &Ring,
+        places: &Places,
+        shadow_fd: u64,
+        bell: u64,
+        filtered: bool,
+    ) -> Result<(), CareError> {
+        its.call("setsid", libc::SYS_setsid, [0; 6]).await?;
+        let root = ring.put(0, &[u64::from(b'/')]);
+        // Whoever has left its root behind may have none to go to.
+        let _ = its
+            .call("chdir", libc::SYS_chdir, [root, 0, 0, 0, 0, 0])
+            .await;
+        let name = ring.put(64, &words(b"zcache-servant\0\0"));
+        let set_name = libc::PR_SET_NAME as u64;
+        its.call("prctl", libc::SYS_prctl, [set_name, name, 0, 0, 0, 0])
+            .await?;
+        let no_new = libc::PR_SET_NO_NEW_PRIVS as u64;
+        its.call("prctl", libc::SYS_prctl, [no_new, 1, 0, 0, 0, 0])
+            .await?;
+        let header = ring.put(128, &[CAPABILITY_VERSION_3]);
+        let none = ring.put(192, &[0, 0, 0]);
+        its.call("capset", libc::SYS_capset, [header, none, 0, 0, 0, 0])
+            .await?;
+        if filtered {
+            // No filter is asked; that nobody commands it but the ring is what binds it.
+            return Ok(());
+        }
+        let calls = ServantCalls {
+            ring: places.ring,
+            bell,
+            move_fd: shadow_fd,
+            move_request: UFFDIO_MOVE,
+            shadow: (places.shadow, places.shadow_bytes),
+            pen: (places.pen, PEN_PAGES * PAGE_BYTES),
+        };
+        let filter = calls.filter();
+        let code: Vec<u64> = filter
+            .iter()
+            .map(|one| {
+                u64::from(one.code)
+                    | u64::from(one.jt) << 16
+                    | u64::from(one.jf) << 24
+                    | u64::from(one.k) << 32
+            })
+            .collect();
+        let code = ring.put(512, &code);
+        let program = ring.put(256, &[filter.len() as u64, code]);
+        let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+        its.call("seccomp", libc::SYS_seccomp, [mode, 0, program, 0, 0, 0])
+            .await?;
+        Ok(())
+    }
+}
+
+fn words(bytes: &[u8; 16]) -> [u64; 2] {
+    std::array::from_fn(|word| {
+        u64::from_ne_bytes(std::array::from_fn(|index| bytes[word * 8 + index]))
+    })
+}
+
+/// The page ranges of a process that can be registered: private anonymous memory,
+/// neighbours as one.
+fn pageable(mappings: &[Mapping]) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for mapping in mappings.iter().filter(|one| one.is_private_anonymous()) {
+        let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
+        match found.last_mut() {
+            Some(last) if last.end == pages.start => last.end = pages.end,
+            _ => found.push(pages),
+        }
+    }
+    found
+}
+
+/// Registers what can be; a range of which one part cannot, part by part.
+fn register(hands: &dyn Hands, mappings: &[Mapping]) -> Vec<Range<u64>> {
+    let mut registered = Vec::new();
+    for range in pageable(mappings) {
+        if hands.register(range.clone()).is_ok() {
+            registered.push(range);
+            continue;
+        }
+        for mapping in mappings.iter().filter(|one| one.is_private_anonymous()) {
+            let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
+            let inside = range.start <= pages.start && pages.end <= range.end;
+            if inside && hands.register(pages.clone()).is_ok() {
+                registered.push(pages);
+            }
+        }
+    }
+    registered
+}
+
+impl Pager {
+    /// Registers what an exec left in memory: stack, heap, zeroed data.
+    fn adopt_image(&self, space: &Space) -> Result<(), CareError> {
+        let hands = space.hands();
+        let own = CareError::own;
+        let mappings = hands
+            .mappings(false)
+            .map_err(own("reading the memory map"))?;
+        let mut charged = 0;
+        for range in register(hands, &mappings) {
+            let residents = hands
+                .residents(range)
+                .map_err(own("reading the page map"))?;
+            let mut core = space.core();
+            for run in residents {
+                charged += run.end - run.start;
+                self.adopt_run(&mut core, run);
+            }
+        }
+        self.budget.charge_anyway(charged);
+        Ok(())
+    }
+
+    /// Pages that the kernel has are resident, whatever was known of them.
+    fn adopt_run(&self, core: &mut Core, run: Range<u64>) {
+        for page in run.clone() {
+            let old = core.table.set(Vpn(page), State::Resident);
+            self.drop_state(old);
+        }
+        core.probation
+            .push(Vpn(run.start), run.end - run.start, self.next_stamp());
+    }
+
+    /// Brings the table of a forked child, made as its parent's was, in line with
+    /// what the kernel gave the child, and registers its memory. What is mapped in
+    /// it is known from its map, what it has from its page map: marks that keep
+    /// memory from a child need no account of ours.
+    pub(crate) fn adopt_child(&self, space: &Space) -> Result<(), CareError> {
+        let hands = space.hands();
+        let own = CareError::own;
+        let mappings = hands
+            .mappings(false)
+            .map_err(own("reading the memory map"))?;
+        let registered = register(hands, &mappings);
+        let mut core = space.core();
+        let before = core.table.resident();
+        let mut at = 0;
+        let wiped = core.wiped.clone();
+        let wiped = wiped.within(&(0..u64::MAX >> 12));
+        let gaps = registered.iter().map(|range| {
+            let gap = at..range.start;
+            at = range.end;
+            gap
+        });
+        let gaps: Vec<Range<u64>> = gaps.collect();
+        for gap in gaps.into_iter().chain([at..u64::MAX >> 12]).chain(wiped) {
+            core.table.clear(gap, |_, state| self.drop_state(state));
+        }
+        core.probation.clear();
+        core.protected.clear();
+        let mut there = 0;
+        for range in registered {
+            let residents = hands
+                .residents(range.clone())
+                .map_err(own("reading the page map"))?;
+            // What the table calls resident and the kernel does not have is not
+            // there: the kernel would have copied it.
+            let mut gone = Vec::new();
+            let mut at = range.start;
+            for run in residents.iter().cloned().chain([range.end..range.end]) {
+                core.table.for_each(at..run.start, |page, state| {
+                    if state == State::Resident {
+                        gone.push(page);
+                    }
+                });
+                at = run.end;
+            }
+            for page in gone {
+                core.table.set(page, State::Absent);
+            }
+            for run in residents {
+                there += run.end - run.start;
+                self.adopt_run(&mut core, run);
+            }
+        }
+        debug_assert_eq!(there, core.table.resident());
+        drop(core);
+        if there > before {
+            self.budget.charge_anyway(there - before);
+        } else {
+            self.budget.uncharge(before - there);
+        }
+        Ok(())
+    }
+
+    /// Pages that others read and write without asking for them stay: arguments
+    /// and environment (`ps`, `/proc/PID/cmdline`).
+    fn pin_words_of_start(&self, space: &Space, pid: i32) {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return;
+        };
+        let Some((_, after)) = stat.rsplit_once(") ") else {
+            return;
+        };
+        let fields: Vec<u64> = after
+            .split_ascii_whitespace()
+            .skip(45)
+            .map_while(|field| field.parse().ok())
+            .collect();
+        let [arguments, _, _, end, ..] = fields[..] else {
+            return;
+        };
+        let most = (self.budget.ram_bytes() / 64).min(256 << 10) / PAGE_BYTES;
+        let first = arguments / PAGE_BYTES;
+        let last = end.div_ceil(PAGE_BYTES).min(first + most);
+        let mut core = space.core();
+        for page in first..last {
+            core.pin(Vpn(page));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_anonymous_memory_is_registered_as_one() {
+        let mapping = |range: Range<u64>, inode| Mapping {
+            range,
+            access: [true, true, false],
+            private: true,
+            inode,
+            name: String::new(),
+            locked: false,
+            special: false,
+            wiped: false,
+            sealed: false,
+        };
+        let mappings = [
+            mapping(0x1000..0x3000, 0),
+            mapping(0x3000..0x4000, 0),
+            mapping(0x4000..0x5000, 9),
+            mapping(0x6000..0x7000, 0),
+        ];
+        assert_eq!(pageable(&mappings), [1..4, 6..7]);
+    }
+}

@@ -1,0 +1,354 @@
+//! The hands by which the pager reaches into an address space: the one seam
+//! between what it decides and what Linux does.
+//!
+//! Stage on the data path: under fault and eviction. Nothing here decides
+//! anything; what a call did is read back, not assumed.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use zcache::Page;
+use zcache_sys::fd::{PidFd, wait_readable};
+use zcache_sys::pagemap::{self, Region};
+use zcache_sys::process::read_memory;
+use zcache_sys::servant::{Command, Ring, ServantError};
+use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE, Uffd};
+use zcache_sys::vma::{self, Mapping};
+
+use super::Move;
+use super::page_table::{Slot, Vpn};
+use crate::budget::PAGE_BYTES;
+
+/// How long a batch of the servant's is awaited.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Pages that the pen holds.
+pub(crate) const PEN_PAGES: u64 = 64;
+
+const MADV_DONTNEED: u64 = 4;
+const MADV_POPULATE_WRITE: u64 = 23;
+const MREMAP_INTO_PEN: u64 =
+    (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
+const MAP_PEN: u64 =
+    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED) as u64;
+const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
+
+/// See the module's description. Pages are named by their numbers.
+pub(crate) trait Hands: Send + Sync {
+    /// Installs pages where none are and wakes who waits there.
+    fn copy(&self, first: Vpn, pages: &[Page]) -> Outcome;
+    /// Has whoever waits for these pages ask again.
+    fn wake(&self, first: Vpn, count: u64);
+    /// Makes a missing page raise SIGBUS.
+    fn poison(&self, page: Vpn) -> io::Result<()>;
+    /// Has missing pages of a range be asked for.
+    fn register(&self, range: Range<u64>) -> io::Result<()>;
+    /// Leaves a range to the kernel.
+    fn unregister(&self, range: Range<u64>) -> io::Result<()>;
+    /// For each page whether the kernel has one there; `None` when that cannot be
+    /// told.
+    fn present(&self, first: Vpn, count: u64) -> Option<Vec<bool>>;
+    /// The runs of pages that the kernel has in a range.
+    fn residents(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>>;
+    /// All mappings, with or without their flags.
+    fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>>;
+    /// Whether pages can leave at all.
+    fn can_evict(&self) -> bool;
+    /// Moves pages to their slots as far as they go; with `populate` each is
+    /// made the space's own first.
+    fn move_out(&self, moves: &[Move], populate: bool) -> Result<(), ServantError>;
+    /// Where the slots of the shadow lie, as pages.
+    fn slot_page(&self, slot: Slot) -> Vpn;
+    /// Reads slots; returns how many bytes could be read, none of them from an
+    /// empty slot.
+    fn read_slots(&self, first: Slot, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Gives the RAM of slots back to the kernel.
+    fn free_slots(&self, first: Slot, count: u64) -> Result<(), ServantError>;
+    /// Moves at most [`PEN_PAGES`] neighbouring pages into the pen, whatever their
+    /// protection and with whomever they are shared.
+    fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError>;
+    /// For each page of the pen whether one is there.
+    fn pen_present(&self, count: u64) -> Option<Vec<bool>>;
+    /// Reads the pen from its start.
+    fn read_pen(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Gives the pen's RAM back.
+    fn empty_pen(&self) -> Result<(), ServantError>;
+    /// Waits for a batch that the servant has not finished.
+    fn finish(&self, patience: Duration) -> Result<(), ServantError>;
+    /// The real hands, if they are.
+    fn kernel(&self) -> Option<&Kernel> {
+        None
+    }
+}
+
+/// Where the pager's own mappings lie in an address space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub(crate) code: u64,
+    pub(crate) ring: u64,
+    pub(crate) shadow: u64,
+    pub(crate) shadow_bytes: u64,
+    pub(crate) pen: u64,
+}
+
+impl Places {
+    /// Whether one of them begins at `address`.
+    pub(crate) fn has(&self, address: u64) -> bool {
+        [self.code, self.ring].contains(&address)
+            || (self.shadow..self.shadow + self.shadow_bytes).contains(&address)
+            || (self.pen..self.pen + PEN_PAGES * PAGE_BYTES).contains(&address)
+    }
+}
+
+/// The servant as the pager sees it.
+#[derive(Debug)]
+pub(crate) struct Servant {
+    /// Its number for the tracer.
+    pub(crate) pid: i32,
+    /// Its number for the program, whose child it is.
+    pub(crate) inner_pid: i32,
+    pub(crate) pidfd: PidFd,
+    /// Number of the shadow's userfaultfd in the servant.
+    pub(crate) shadow_fd: u64,
+    pub(crate) gone: AtomicBool,
+    pub(crate) guard_slot: Option<usize>,
+}
+
+impl Servant {
+    /// Whether it runs still, or is about to.
+    pub(crate) fn lives(&self) -> bool {
+        if !self.gone.load(Ordering::Acquire)
+            && matches!(wait_readable(self.pidfd.as_fd(), Duration::ZERO), Ok(true))
+        {
+            self.gone.store(true, Ordering::Release);
+        }
+        !self.gone.load(Ordering::Acquire)
+    }
+}
+
+/// Hands of a real process.
+pub(crate) struct Kernel {
+    pub(crate) uffd: Arc<Uffd>,
+    pub(crate) shadow_uffd: Mutex<Uffd>,
+    pub(crate) ring: Mutex<Ring>,
+    pub(crate) servant: RwLock<Option<Arc<Servant>>>,
+    pub(crate) pagemap: File,
+    /// `/proc/PID/mem`, which reads whatever the protection.
+    pub(crate) memory: File,
+    pub(crate) places: Places,
+    /// A live thread of the program, by which its memory is looked at.
+    pub(crate) thread: AtomicI32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kernel {
+    pub(crate) fn servant(&self) -> Option<Arc<Servant>> {
+        let servant = self.servant.read();
+        servant.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A task by which its memory can be looked at.
+    pub(crate) fn reader(&self) -> i32 {
+        match self.servant() {
+            Some(servant) if servant.lives() => servant.pid,
+            _ => self.thread.load(Ordering::Relaxed),
+        }
+    }
+
+    fn command(
+        &self,
+        prepare: impl FnOnce(&Ring, &Servant) -> Vec<Command>,
+    ) -> Result<(), ServantError> {
+        let servant = self.servant().ok_or(ServantError::Died)?;
+        let ring = lock(&self.ring);
+        if !servant.lives() {
+            return Err(ServantError::Died);
+        }
+        let commands = prepare(&ring, &servant);
+        ring.run(&commands, PATIENCE, || servant.lives())
+    }
+
+    fn address_of(&self, slot: Slot) -> u64 {
+        self.places.shadow + u64::from(slot.0) * PAGE_BYTES
+    }
+}
+
+impl Hands for Kernel {
+    fn copy(&self, first: Vpn, pages: &[Page]) -> Outcome {
+        self.uffd.copy(first.address(), pages)
+    }
+
+    fn wake(&self, first: Vpn, count: u64) {
+        // A process that has ended needs no waking.
+        let _ = self.uffd.wake(first.address(), count * PAGE_BYTES);
+    }
+
+    fn poison(&self, page: Vpn) -> io::Result<()> {
+        self.uffd.poison(page.address())
+    }
+
+    fn register(&self, range: Range<u64>) -> io::Result<()> {
+        let len = (range.end - range.start) * PAGE_BYTES;
+        self.uffd.register(range.start * PAGE_BYTES, len)
+    }
+
+    fn unregister(&self, range: Range<u64>) -> io::Result<()> {
+        let len = (range.end - range.start) * PAGE_BYTES;
+        self.uffd.unregister(range.start * PAGE_BYTES, len)
+    }
+
+    fn present(&self, first: Vpn, count: u64) -> Option<Vec<bool>> {
+        let mut entries = vec![0u8; count as usize * 8];
+        self.pagemap.read_exact_at(&mut entries, first.0 * 8).ok()?;
+        let entries = entries.chunks_exact(8);
+        // Present in RAM, or swapped by the host.
+        Some(entries.map(|entry| entry[7] >> 6 != 0).collect())
+    }
+
+    fn residents(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let mut at = range.start * PAGE_BYTES;
+        let end = range.end * PAGE_BYTES;
+        let mut regions = [Region::default(); 64];
+        while at < end {
+            let (count, until) = pagemap::scan(self.pagemap.as_fd(), at..end, &mut regions)?;
+            for region in &regions[..count] {
+                let pages = region.start / PAGE_BYTES..region.end / PAGE_BYTES;
+                match found.last_mut() {
+                    Some(last) if last.end == pages.start => last.end = pages.end,
+                    _ => found.push(pages),
+                }
+            }
+            if until <= at {
+                break;
+            }
+            at = until;
+        }
+        Ok(found)
+    }
+
+    fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>> {
+        let list = if flags {
+            vma::list_with_flags
+        } else {
+            vma::list
+        };
+        let mut mappings = list(self.reader())?;
+        mappings.retain(|one| !self.places.has(one.range.start));
+        Ok(mappings)
+    }
+
+    fn can_evict(&self) -> bool {
+        self.servant().is_some_and(|servant| servant.lives())
+    }
+
+    fn move_out(&self, moves: &[Move], populate: bool) -> Result<(), ServantError> {
+        self.command(|ring, servant| {
+            let mut commands = Vec::with_capacity(moves.len() * 2);
+            for (index, one) in moves.iter().enumerate() {
+                let len = one.count * PAGE_BYTES;
+                let target = self.address_of(one.slot);
+                let words = [target, one.page.address(), len, MOVE_MODE_DONTWAKE, 0];
+                let block = ring.put(index * MOVE_ARGS_BYTES, &words);
+                if populate {
+                    commands.push(Command {
+                        number: libc::SYS_madvise,
+                        arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0],
+                    });
+                }
+                // It ends with EFAULT, since the kernel cannot write there how far
+                // it came; the page map says that.
+                commands.push(Command {
+                    number: libc::SYS_ioctl,
+                    arguments: [servant.shadow_fd, UFFDIO_MOVE, block, 0, 0],
+                });
+            }
+            commands
+        })
+    }
+
+    fn slot_page(&self, slot: Slot) -> Vpn {
+        Vpn::of(self.address_of(slot))
+    }
+
+    fn read_slots(&self, first: Slot, buffer: &mut [u8]) -> io::Result<usize> {
+        // Empty slots are errors here, since the pager holds a descriptor of the
+        // shadow's userfaultfd as well.
+        let source = self.address_of(first);
+        let by_servant = self
+            .servant()
+            .map(|servant| read_memory(servant.pid, source, buffer));
+        match by_servant {
+            Some(Ok(read)) => Ok(read),
+            _ => read_memory(self.thread.load(Ordering::Relaxed), source, buffer),
+        }
+    }
+
+    fn free_slots(&self, first: Slot, count: u64) -> Result<(), ServantError> {
+        let arguments = [
+            self.address_of(first),
+            count * PAGE_BYTES,
+            MADV_DONTNEED,
+            0,
+            0,
+        ];
+        self.command(|_, _| {
+            vec![Command {
+                number: libc::SYS_madvise,
+                arguments,
+            }]
+        })
+    }
+
+    fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError> {
+        let len = count.min(PEN_PAGES) * PAGE_BYTES;
+        let arguments = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
+        self.command(|_, _| {
+            vec![Command {
+                number: libc::SYS_mremap,
+                arguments,
+            }]
+        })
+    }
+
+    fn pen_present(&self, count: u64) -> Option<Vec<bool>> {
+        self.present(Vpn::of(self.places.pen), count)
+    }
+
+    fn read_pen(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.memory.read_at(buffer, self.places.pen)
+    }
+
+    fn empty_pen(&self) -> Result<(), ServantError> {
+        let arguments = [
+            self.places.pen,
+            PEN_PAGES * PAGE_BYTES,
+            libc::PROT_NONE as u64,
+            MAP_PEN,
+            u64::MAX,
+        ];
+        self.command(|_, _| {
+            vec![Command {
+                number: libc::SYS_mmap,
+                arguments,
+            }]
+        })
+    }
+
+    fn finish(&self, patience: Duration) -> Result<(), ServantError> {
+        let servant = self.servant().ok_or(ServantError::Died)?;
+        lock(&self.ring).finish(patience, || servant.lives())
+    }
+
+    fn kernel(&self) -> Option<&Kernel> {
+        Some(self)
+    }
+}

@@ -1,0 +1,380 @@
+//! What is done about the calls that the filter reports. The calling thread makes
+//! the call itself, with its own rights, descriptors, limits and errors; the
+//! pager acts before it and behind it, and takes what the kernel did for the
+//! truth.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zcache_sys::process::read_memory;
+use zcache_sys::ptrace::{self, Registers, Stop};
+
+pub(crate) mod fork;
+pub(crate) mod mapping;
+pub(crate) mod signals;
+
+use crate::budget::PAGE_BYTES;
+use crate::pager::{Pager, say};
+use crate::process::inject::Injection;
+use crate::process::script::Claim;
+use crate::process::tracer::{Tracer, resume};
+use crate::space::Space;
+use crate::space::page_table::{State, Vpn};
+use mapping::Behind;
+
+const MCL_ONFAULT: u64 = 4;
+const MLOCK_ONFAULT: u64 = 1;
+const PR_SET_SECCOMP: u64 = 22;
+/// How long a page that a call needs is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A thread stands before a watched call; sees it through.
+pub(crate) async fn watched(tracer: &Rc<Tracer>, claim: &Claim, space: Option<Arc<Space>>) {
+    let Ok(registers) = ptrace::registers(claim.task) else {
+        return;
+    };
+    let Some(space) = space else {
+        if matches!(
+            ptrace::call_of(&registers).0,
+            libc::SYS_seccomp | libc::SYS_prctl
+        ) {
+            tracer.note_filter(claim.task);
+        }
+        resume(claim.task, 0);
+        return;
+    };
+    let call = Watched {
+        tracer,
+        claim,
+        space,
+        registers,
+    };
+    call.see_through().await;
+}
+
+/// One call of one thread.
+pub(crate) struct Watched<'a> {
+    pub(crate) tracer: &'a Rc<Tracer>,
+    pub(crate) claim: &'a Claim,
+    pub(crate) space: Arc<Space>,
+    registers: Registers,
+}
+
+impl Watched<'_> {
+    pub(crate) fn pager(&self) -> &Arc<Pager> {
+        &self.tracer.pager
+    }
+
+    pub(crate) fn thread(&self) -> i32 {
+        self.claim.task
+    }
+
+    pub(crate) fn arguments(&self) -> [u64; 6] {
+        ptrace::call_of(&self.registers).1
+    }
+
+    async fn see_through(mut self) {
+        let (number, a) = ptrace::call_of(&self.registers);
+        match number {
+            libc::SYS_clone | libc::SYS_fork | libc::SYS_clone3 => self.fork(number).await,
+            libc::SYS_set_tid_address => {
+                self.tracer.note_cleared_word(self.thread(), a[0]);
+                resume(self.thread(), 0);
+            }
+            libc::SYS_seccomp => {
+                self.tracer.note_filter(self.thread());
+                resume(self.thread(), 0);
+            }
+            libc::SYS_prctl if a[0] as u32 == PR_SET_SECCOMP as u32 => {
+                self.tracer.note_filter(self.thread());
+                resume(self.thread(), 0);
+            }
+            // Locked memory comes at its first touch, like all other, so that it
+            // is counted and made room for.
+            libc::SYS_mlock => {
+                self.rewritten(libc::SYS_mlock2, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0])
+            }
+            libc::SYS_mlock2 if a[2] as u32 == 0 => {
+                self.rewritten(number, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0]);
+            }
+            libc::SYS_mlockall if a[0] as u32 & 3 != 0 => {
+                self.rewritten(number, [a[0] | MCL_ONFAULT, 0, 0, 0, 0, 0]);
+            }
+            libc::SYS_mlock2 | libc::SYS_mlockall => resume(self.thread(), 0),
+            // A ring could drop pages without being seen.
+            libc::SYS_io_uring_setup => self.refuse(libc::ENOSYS),
+            libc::SYS_process_madvise => self.refuse(libc::EPERM),
+            libc::SYS_futex => self.futex(a).await,
+            libc::SYS_ioctl => self.own_userfaultfd(a).await,
+            libc::SYS_unshare => self.unshare().await,
+            libc::SYS_prctl => self.moved_break().await,
+            _ => self.map_change(number).await,
+        }
+    }
+
+    /// The call is made with other arguments.
+    fn rewritten(&mut self, number: i64, arguments: [u64; 6]) {
+        self.rewrite(number, arguments);
+        resume(self.thread(), 0);
+    }
+
+    fn rewrite(&mut self, number: i64, arguments: [u64; 6]) {
+        let r = &mut self.registers;
+        r.orig_rax = number.cast_unsigned();
+        [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = arguments;
+        // It may have been killed meanwhile.
+        let _ = ptrace::set_registers(self.thread(), &self.registers);
+    }
+
+    /// The call is not made, and fails.
+    pub(crate) fn refuse(&self, errno: i32) {
+        let mut registers = self.registers;
+        registers.orig_rax = u64::MAX;
+        registers.rax = (-i64::from(errno)).cast_unsigned();
+        let _ = ptrace::set_registers(self.thread(), &registers);
+        resume(self.thread(), 0);
+    }
+
+    /// Waits for the turn of this call at its space.
+    pub(crate) async fn begin(&self) {
+        let space = &self.space;
+        self.tracer
+            .scripts
+            .until(|| space.core().try_begin_call().then_some(()))
+            .await;
+    }
+
+    /// Lets the thread make the call; its result, or `None` when it was killed
+    /// over it. The thread stands at the call's exit then.
+    pub(crate) async fn make(&self) -> Option<i64> {
+        loop {
+            if ptrace::resume_to_syscall(self.thread()).is_err() {
+                return None;
+            }
+            match self.tracer.scripts.stop_of(self.claim).await {
+                Stop::Syscall => break,
+                Stop::Exited(_) | Stop::Signaled(_) => return None,
+                stop => self.on_the_way(stop),
+            }
+        }
+        let registers = ptrace::registers(self.thread()).ok()?;
+        Some(registers.rax.cast_signed())
+    }
+
+    fn on_the_way(&self, stop: Stop) {
+        if let Stop::Birth { child, .. } = stop {
+            // Only a fork gives birth here, and only one that lied about it.
+            let _ = zcache_sys::process::kill(child, libc::SIGKILL);
+        }
+    }
+
+    async fn map_change(mut self, number: i64) {
+        self.begin().await;
+        let plan = self
+            .pager()
+            .before_call(&self.space, number, self.arguments());
+        if let Some(arguments) = plan.rewritten() {
+            self.rewrite(number, arguments);
+        }
+        let result = self.make().await;
+        let behind = self.pager().behind_call(&self.space, &plan, result);
+        if result.is_some() {
+            self.then(behind).await;
+        }
+        self.space.core().end_call(&self.space);
+        if result.is_some() {
+            self.give_back_servant().await;
+            resume(self.thread(), 0);
+        }
+    }
+
+    /// What the same thread still has to do for its call to have its meaning.
+    async fn then(&self, behind: Behind) {
+        let (number, arguments) = match behind {
+            Behind::Nothing => return,
+            Behind::Drop { address, len } => {
+                let advice = libc::MADV_DONTNEED as u64;
+                (
+                    libc::SYS_madvise,
+                    [address, len, advice, 0, 0, self.pager().secret],
+                )
+            }
+            Behind::Lock { address, len } => (
+                libc::SYS_mlock2,
+                [address, len, MLOCK_ONFAULT, 0, 0, self.pager().secret],
+            ),
+        };
+        let Ok(registers) = ptrace::registers(self.thread()) else {
+            return;
+        };
+        let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2) else {
+            return;
+        };
+        let _ = injection.call("madvise", number, arguments).await;
+        let _ = injection.end();
+    }
+
+    /// A space that has lost its servant gets another one, now that one of its
+    /// threads stands still.
+    async fn give_back_servant(&self) {
+        if self.space.is_closing() || self.space.hands().can_evict() {
+            return;
+        }
+        if !self.tracer.may_renew(&self.space) {
+            return;
+        }
+        // If it is refused, it is tried again some time.
+        let _ = self.tracer.renew_servant(self.claim, &self.space).await;
+    }
+
+    /// The kernel reads and writes these words without asking for their pages:
+    /// they are brought, and stay while the call lasts.
+    async fn futex(self, a: [u64; 6]) {
+        let mut pages = vec![Vpn::of(a[0])];
+        if a[4] != 0 {
+            pages.push(Vpn::of(a[4]));
+        }
+        self.hold_pages(&pages).await;
+        let result = self.make().await;
+        let mut core = self.space.core();
+        for page in &pages {
+            core.unpin(*page, self.pager().next_stamp());
+        }
+        drop(core);
+        if result.is_some() {
+            resume(self.thread(), 0);
+        }
+    }
+
+    /// Brings pages that the kernel will touch without asking, and has them stay.
+    pub(crate) async fn hold_pages(&self, pages: &[Vpn]) {
+        let mut core = self.space.core();
+        for page in pages {
+            core.pin(*page);
+        }
+        let missing = pages.iter().copied();
+        let missing: Vec<Vpn> = missing
+            .filter(|page| {
+                matches!(
+                    core.table.get(*page),
+                    State::Stored(_) | State::Shadow(_) | State::Loading(_) | State::Moving
+                )
+            })
+            .collect();
+        drop(core);
+        let thread = self.thread();
+        for page in missing {
+            self.bring(thread, page).await;
+        }
+    }
+
+    /// Touches a page from outside, which brings it as the program's own touch
+    /// would.
+    async fn bring(&self, thread: i32, page: Vpn) {
+        self.tracer
+            .elsewhere(move |_| {
+                let mut byte = [0u8];
+                // Where nothing is mapped the call itself says so.
+                let _ = read_memory(thread, page.address(), &mut byte);
+            })
+            .await;
+    }
+
+    /// The program wants to watch some of its memory itself: that is left to it,
+    /// whole and resident.
+    async fn own_userfaultfd(self, a: [u64; 6]) {
+        let thread = self.thread();
+        let mut words = [0u8; 16];
+        let read = self
+            .tracer
+            .elsewhere(move |_| read_memory(thread, a[2], &mut words).map(|_| words))
+            .await;
+        if let Ok(words) = read {
+            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| words[at + i]));
+            let range = mapping::whole_pages(word(0), word(8));
+            let known = self.space.core().table.present(range.clone());
+            let start = Instant::now();
+            {
+                let mut core = self.space.core();
+                known.iter().for_each(|page| core.pin(*page));
+            }
+            for page in known {
+                if start.elapsed() < PATIENCE {
+                    self.bring(thread, page).await;
+                }
+            }
+            self.begin().await;
+            self.pager().leave_to_program(&self.space, range);
+            self.space.core().end_call(&self.space);
+        }
+        resume(thread, 0);
+    }
+
+    /// Some namespaces are only left by a process that shares its memory with
+    /// nobody: its servant goes, and another one comes.
+    async fn unshare(self) {
+        self.begin().await;
+        let kernel = self.space.hands().kernel();
+        let servant = kernel.and_then(crate::space::hands::Kernel::servant);
+        if let Some(servant) = &servant {
+            self.tracer.dismiss(servant).await;
+        }
+        let result = self.make().await;
+        self.space.core().end_call(&self.space);
+        if result.is_some() {
+            if let (Some(servant), Ok(registers)) = (&servant, ptrace::registers(self.thread())) {
+                self.tracer
+                    .reap_servant(self.claim, servant, registers.rip - 2)
+                    .await;
+            }
+            self.give_back_servant().await;
+            resume(self.thread(), 0);
+        }
+    }
+
+    /// The heap's end may be somewhere else now.
+    async fn moved_break(self) {
+        self.begin().await;
+        let result = self.make().await;
+        if result == Some(0)
+            && let Ok(registers) = ptrace::registers(self.thread())
+            && let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2)
+        {
+            let arguments = [0, 0, 0, 0, 0, self.pager().secret];
+            let brk = injection.call("brk", libc::SYS_brk, arguments).await;
+            let _ = injection.end();
+            if let Ok(brk) = brk {
+                self.space.core().brk = brk;
+            }
+        }
+        self.space.core().end_call(&self.space);
+        if result.is_some() {
+            resume(self.thread(), 0);
+        }
+    }
+
+    /// Waits until so many pages could be charged; false when that took too long.
+    pub(crate) async fn room(&self, pages: u64, patience: Duration) -> bool {
+        let start = Instant::now();
+        let pager = Arc::clone(self.pager());
+        let _wanted = pager.budget.want(pages);
+        self.tracer
+            .scripts
+            .until(|| {
+                if pager.budget.available_bytes() >= pages.max(1) * PAGE_BYTES {
+                    return Some(true);
+                }
+                (start.elapsed() > patience).then_some(false)
+            })
+            .await
+    }
+
+    pub(crate) fn say_refused(&self, pages: u64) {
+        say!(
+            "process {}: fork refused: its {} MiB in memory would not fit twice in the budget",
+            self.space.leader(),
+            pages >> 8
+        );
+    }
+}

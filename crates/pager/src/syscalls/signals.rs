@@ -1,0 +1,62 @@
+//! Signals that the program ignores. Linux throws them away when they are sent,
+//! unless the receiver is traced: then they interrupt a call on their way to the
+//! tracer. Most calls begin again by themselves; some end with EINTR, and those
+//! are made again here.
+
+use std::fs;
+
+use zcache_sys::ptrace;
+
+/// Calls that end with EINTR whatever becomes of the signal: `signal(7)`.
+const FAIL: [i64; 16] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_io_getevents,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+];
+
+/// A thread stops because `signal` is about to be delivered. If it is ignored
+/// and has made a call fail, that is made again.
+pub(crate) fn restart_if_ignored(thread: i32, signal: i32) {
+    let Ok(mut registers) = ptrace::registers(thread) else {
+        return;
+    };
+    let (number, _) = ptrace::call_of(&registers);
+    let failed = registers.rax.cast_signed() == -i64::from(libc::EINTR);
+    let times_out = matches!(number, libc::SYS_read | libc::SYS_write | libc::SYS_readv);
+    if failed && (FAIL.contains(&number) || times_out) && is_ignored(thread, signal) {
+        registers.rip -= 2;
+        registers.rax = registers.orig_rax;
+        // It may have been killed meanwhile.
+        let _ = ptrace::set_registers(thread, &registers);
+    }
+}
+
+fn is_ignored(thread: i32, signal: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else {
+        return false;
+    };
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let bit = 1u64 << (signal - 1);
+    let has = |name| set(name).is_some_and(|set| set & bit != 0);
+    let by_default = matches!(
+        signal,
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
+    );
+    has("SigIgn:") || (by_default && !has("SigCgt:"))
+}
