@@ -35,6 +35,7 @@ pub const ADVICES: [u32; 8] = [4, 8, 9, 18, 19, 24, 102, 103];
 
 /// `prctl` operations that the tracer sees: PR_SET_MM, PR_SET_SECCOMP.
 const OPERATIONS: [u32; 2] = [35, 22];
+const MADV_DONTNEED_LOCKED: u32 = 24;
 const SHM_REMAP: u32 = 0o40000;
 const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 /// Futex operations in which the kernel touches a word without asking anybody
@@ -265,7 +266,7 @@ impl ServantCalls {
     fn madvise(&self, a: &mut Assembler) {
         a.argument(2);
         a.when(JEQ, libc::MADV_POPULATE_WRITE as u32, Assembler::allow);
-        a.unless(JEQ, libc::MADV_DONTNEED as u32, kill);
+        a.unless(JEQ, MADV_DONTNEED_LOCKED, kill);
         let (start, len) = self.shadow;
         a.load(offset_argument(0) + 4);
         a.when(JEQ, (start >> 32) as u32, |a| {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use zcache::{Handle, PAGE_SIZE, Page, Rejected};
 use zcache_sys::servant::ServantError;
 use zcache_sys::uffd::Outcome;
+use zcache_sys::vma::Mapping;
 
 use crate::pager::{Pager, lock};
 use crate::space::hands::PEN_PAGES;
@@ -37,6 +38,12 @@ const FUTILE_PAUSE: Duration = Duration::from_millis(10);
 const PROBATION_PART: u64 = 10;
 /// One round in this many takes protected pages whatever the parts are.
 const PROTECTED_ROUND: u64 = 8;
+
+/// The mapping in which a page lies.
+fn mapping_of(mappings: &[Mapping], page: Vpn) -> Option<&Mapping> {
+    let at = mappings.partition_point(|one| one.range.end <= page.address());
+    mappings.get(at).filter(|one| one.range.contains(&page.address()))
+}
 
 /// One evictor thread's state.
 pub(crate) struct Evictor {
@@ -316,22 +323,17 @@ impl Evictor {
             return 0;
         }
         let mappings = space.hands().mappings(false).unwrap_or_default();
-        let is_plain = |page: Vpn| {
-            let at = mappings.partition_point(|one| one.range.end <= page.address());
-            let mapping = mappings.get(at);
-            mapping
-                .filter(|one| one.range.contains(&page.address()))
-                .map(|one| one.is_plain_data())
-        };
         let (mut again, mut penned) = (Vec::new(), Vec::new());
         for one in left {
-            match is_plain(one.page) {
+            match mapping_of(&mappings, one.page).map(Mapping::is_plain_data) {
+                _ if space.is_present(one.page) == Some(false) => self.vanished(space, one),
                 Some(true) => again.push(one),
                 Some(false) => penned.push(one),
                 None => self.stays(space, one),
             }
         }
         let mut gone = 0;
+        let mut kept = Vec::new();
         for part in again.chunks(64) {
             if space.hands().move_out(part, true) == Err(ServantError::Stuck) {
                 // It is done before the next thing is asked for.
@@ -341,8 +343,17 @@ impl Evictor {
             }
             let rest = self.landed(space, part);
             gone += (part.len() - rest.len()) as u64;
-            rest.into_iter().for_each(|one| self.stays(space, one));
+            kept.extend(rest);
         }
+        // Locked memory stays while anything else can go.
+        if !kept.is_empty() && self.pager.stalled.load(Ordering::Relaxed) > 0 {
+            let flagged = space.hands().mappings(true).unwrap_or_default();
+            let is_locked = |one: &mut Move| {
+                mapping_of(&flagged, one.page).is_some_and(|mapping| mapping.locked)
+            };
+            penned.extend(kept.extract_if(.., is_locked));
+        }
+        kept.into_iter().for_each(|one| self.stays(space, one));
         let runs = penned.chunk_by(|one, next| one.page.0 + 1 == next.page.0);
         let runs: Vec<&[Move]> = runs
             .flat_map(|run| run.chunks(PEN_PAGES as usize))
@@ -351,6 +362,17 @@ impl Evictor {
             gone += self.pen(space, run);
         }
         gone
+    }
+
+    /// A page that is neither where it was nor where it should be.
+    fn vanished(&self, space: &Space, one: Move) {
+        let mut core = space.core();
+        core.shadow.set_empty(one.slot);
+        self.pager.budget.uncharge(1);
+        if !space.is_closing() {
+            let why = "it was dropped by a call that zcache cannot see";
+            self.pager.lose(space, &mut core, one.page, why);
+        }
     }
 
     /// A page that cannot leave goes to the young end of its queue.

@@ -23,6 +23,8 @@ use crate::space::queue::Standing;
 use crate::space::{Core, Space, SpaceId};
 
 const MESSAGES_IN_A_ROW: usize = 64;
+/// Times that a page may fail to be installed in a row.
+const AGAIN_MAX: u32 = 100_000;
 const PATIENCE: Duration = Duration::from_micros(400);
 
 /// Buffers of one handler.
@@ -31,6 +33,8 @@ pub(crate) struct Handler {
     index: usize,
     zeros: Box<[Page]>,
     pages: Box<[Page]>,
+    /// The page that could not be installed last, and how often in a row.
+    again: (Vpn, u32),
 }
 
 /// What became of a fault.
@@ -60,6 +64,7 @@ impl Handler {
             index,
             zeros: vec![[0; PAGE_SIZE]; window].into_boxed_slice(),
             pages: vec![[0; PAGE_SIZE]; window].into_boxed_slice(),
+            again: (Vpn(0), 0),
         }
     }
 
@@ -190,7 +195,7 @@ impl Handler {
                 Installed::Again if count > 1 => 0,
                 Installed::Again | Installed::Gone => {
                     self.pager.budget.uncharge(count);
-                    space.wake(page);
+                    self.ask_again(space, core, page);
                     return Resolution::Done;
                 }
             };
@@ -214,6 +219,22 @@ impl Handler {
         }
         core.streams.shortened(page.0, wanted, 0);
         Resolution::NoRoom
+    }
+
+    /// The map was changing, or was not what it seemed: who waits faults again. Where
+    /// that goes on and on, the kernel will never take the page.
+    fn ask_again(&mut self, space: &Space, core: &mut Core, page: Vpn) {
+        self.again = match self.again {
+            (last, times) if last == page => (page, times + 1),
+            _ => (page, 1),
+        };
+        if self.again.1 > AGAIN_MAX && !space.is_closing() {
+            self.again = (Vpn(0), 0);
+            let why = "the kernel does not take it back";
+            self.pager.lose(space, core, page, why);
+        } else {
+            space.wake(page);
+        }
     }
 
     /// The second chance: the page comes back from the shadow.

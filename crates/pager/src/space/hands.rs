@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Pages that the pen holds.
 pub(crate) const PEN_PAGES: u64 = 64;
 
-const MADV_DONTNEED: u64 = 4;
+/// As DONTNEED, but also where the program has locked all of its memory.
+const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_POPULATE_WRITE: u64 = 23;
 const MREMAP_INTO_PEN: u64 =
     (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
@@ -293,19 +294,19 @@ impl Hands for Kernel {
     }
 
     fn free_slots(&self, first: Slot, count: u64) -> Result<(), ServantError> {
-        let arguments = [
-            self.address_of(first),
-            count * PAGE_BYTES,
-            MADV_DONTNEED,
-            0,
-            0,
-        ];
+        let address = self.address_of(first);
+        let len = count * PAGE_BYTES;
         self.command(|_, _| {
             vec![Command {
                 number: libc::SYS_madvise,
-                arguments,
+                arguments: [address, len, MADV_DONTNEED_LOCKED, 0, 0],
             }]
-        })
+        })?;
+        // A slot that is not empty would be taken for the page that comes next.
+        match self.present(Vpn::of(address), count) {
+            Some(there) if !there.contains(&true) => Ok(()),
+            _ => Err(ServantError::Died),
+        }
     }
 
     fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError> {

@@ -16,9 +16,10 @@ use zcache::Handle;
 
 use crate::budget::balance::Epoch;
 
-const LEAF_PAGES: u64 = 512;
+/// Small, so that memory of which little is touched costs little.
+const LEAF_PAGES: u64 = 32;
 /// Leaves that are visited under one lock.
-const LEAVES_AT_ONCE: usize = 32;
+const LEAVES_AT_ONCE: usize = 512;
 const TAG_SHIFT: u32 = 29;
 const PAYLOAD: u32 = (1 << TAG_SHIFT) - 1;
 

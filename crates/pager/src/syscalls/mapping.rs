@@ -8,7 +8,9 @@
 //! that was killed over it), the kernel's own account of the map is read. Nothing
 //! is ever dropped that the kernel left.
 
+use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,11 +116,22 @@ pub(crate) enum Behind {
 
 impl Pager {
     /// Before a call: faults in what it may change wait from now on.
-    pub(crate) fn before_call(&self, space: &Space, number: i64, a: [u64; 6]) -> Plan {
+    pub(crate) fn before_call(
+        &self,
+        space: &Space,
+        thread: i32,
+        number: i64,
+        a: [u64; 6],
+    ) -> Plan {
         self.counters.mapping_calls.add(1);
         let mut arguments = None;
         let change = match number {
             libc::SYS_mmap => {
+                let mut a = a;
+                if is_zero_device(thread, a) {
+                    [a[3], a[4], a[5]] = [a[3] | MAP_ANONYMOUS, u64::MAX, 0];
+                    arguments = Some(a);
+                }
                 let flags = a[3];
                 // Population would happen before the range is registered. It is a
                 // hint, and each page comes at its first touch instead.
@@ -259,35 +272,13 @@ impl Pager {
         self.unmapped(space, range.clone());
         let writable = protection & libc::PROT_WRITE as u64 != 0;
         if private && flags & MAP_ANONYMOUS == 0 && writable {
-            if self.is_zero_device(space, &range) {
-                self.fresh(space, range);
-            } else {
-                // Its private pages cannot be paged: room for some is made now, and
-                // the ticker corrects the figure by what is really used.
-                let most = self.budget.ram_bytes() / 8;
-                let bytes = space.advance.grant(len.min(FILE_CHARGE_MAX), most);
-                self.budget.add_fixed_bytes(bytes);
-            }
+            // Its private pages cannot be paged: room for some is made now, and the
+            // ticker corrects the figure by what is really used.
+            let most = self.budget.ram_bytes() / 8;
+            let bytes = space.advance.grant(len.min(FILE_CHARGE_MAX), most);
+            self.budget.add_fixed_bytes(bytes);
         }
         Behind::Nothing
-    }
-
-    /// Whether a private mapping is of `/dev/zero`, which is anonymous memory by
-    /// an older name. Only that and memory files can be registered at all.
-    fn is_zero_device(&self, space: &Space, range: &Range<u64>) -> bool {
-        let hands = space.hands();
-        if hands.register(range.clone()).is_err() {
-            return false;
-        }
-        let mappings = hands.mappings(false).unwrap_or_default();
-        let here = mappings
-            .iter()
-            .find(|one| one.range.contains(&(range.start << 12)));
-        let is_zero = here.is_some_and(Mapping::is_private_anonymous);
-        if !is_zero {
-            let _ = hands.unregister(range.clone());
-        }
-        is_zero
     }
 
     /// A new mapping of anonymous memory: whatever was known there is gone.
@@ -568,6 +559,18 @@ impl Pager {
             }
         });
     }
+}
+
+/// Whether a call maps `/dev/zero` privately, which is anonymous memory by an
+/// older name. Linux pages that only by the newer one.
+fn is_zero_device(thread: i32, [_, _, protection, flags, fd, _]: [u64; 6]) -> bool {
+    let writable = protection & libc::PROT_WRITE as u64 != 0;
+    if flags & MAP_ANONYMOUS != 0 || flags & MAP_TYPE != MAP_PRIVATE || !writable {
+        return false;
+    }
+    let path = format!("/proc/{thread}/fd/{}", fd as i32);
+    let readable = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o400 != 0);
+    readable && fs::metadata(&path).is_ok_and(|file| file.rdev() == libc::makedev(1, 5))
 }
 
 /// Whether Linux refuses to drop contents of a mapping by this advice.

@@ -173,7 +173,7 @@ impl Watched<'_> {
         self.begin().await;
         let plan = self
             .pager()
-            .before_call(&self.space, number, self.arguments());
+            .before_call(&self.space, self.thread(), number, self.arguments());
         if let Some(arguments) = plan.rewritten() {
             self.rewrite(number, arguments);
         }
