@@ -189,6 +189,11 @@ pub fn raise_limit(pid: i32, resource: u32, least: u64) {
     }
 }
 
+/// Lets this process have as many descriptors as it may.
+pub fn raise_own_descriptors() {
+    raise_limit(0, libc::RLIMIT_NOFILE, 1 << 20);
+}
+
 /// Writes `bytes` into another process's memory, where it may write itself.
 ///
 /// # Errors

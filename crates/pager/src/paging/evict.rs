@@ -42,7 +42,9 @@ const PROTECTED_ROUND: u64 = 8;
 /// The mapping in which a page lies.
 fn mapping_of(mappings: &[Mapping], page: Vpn) -> Option<&Mapping> {
     let at = mappings.partition_point(|one| one.range.end <= page.address());
-    mappings.get(at).filter(|one| one.range.contains(&page.address()))
+    mappings
+        .get(at)
+        .filter(|one| one.range.contains(&page.address()))
 }
 
 /// One evictor thread's state.
@@ -395,11 +397,12 @@ impl Evictor {
             return 0;
         }
         let mut pages = vec![[0u8; PAGE_SIZE]; run.len()];
-        let read = space
-            .hands()
-            .read_pen(pages.as_flattened_mut())
-            .unwrap_or(0)
-            / PAGE_SIZE;
+        let mut read = vec![false; run.len()];
+        for (index, page) in pages.iter_mut().enumerate() {
+            // What is not there would read as zeros, or end the reading.
+            read[index] =
+                there[index] && matches!(space.hands().read_pen(index as u64, page), Ok(PAGE_SIZE));
+        }
         let epoch = self.pager.balance.now();
         let mut gone = 0;
         for (index, one) in run.iter().enumerate() {
@@ -407,7 +410,7 @@ impl Evictor {
                 self.stays(space, *one);
                 continue;
             }
-            let stored = (index < read).then(|| self.pager.store.insert(&pages[index]));
+            let stored = read[index].then(|| self.pager.store.insert(&pages[index]));
             let mut core = space.core();
             core.shadow.set_empty(one.slot);
             match stored {

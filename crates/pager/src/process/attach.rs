@@ -42,6 +42,7 @@ const PROT_READ: u64 = libc::PROT_READ as u64;
 const PROT_RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const PROT_RX: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 const MAP_SHARED: u64 = libc::MAP_SHARED as u64;
+const MAP_NOT_OVER: u64 = libc::MAP_FIXED_NOREPLACE as u64;
 const MAP_RESERVED: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
 /// Descriptors that a servant needs at once.
 const DESCRIPTORS: u64 = 16;
@@ -129,6 +130,18 @@ fn find_syscall(pid: i32, base: u64) -> Option<u64> {
     Some(base + at as u64)
 }
 
+/// What a space had before it gets a servant.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// Nothing: it is a new image.
+    Nothing,
+    /// Its parent had the pager's mappings there, and it has nothing there: what
+    /// lies elsewhere unmapped may be the program's to use again.
+    Parent(Places),
+    /// All of this, but the servant was lost.
+    Lost(&'a Kernel),
+}
+
 /// Everything of a space but what is known of its pages.
 struct Care {
     hands: Kernel,
@@ -152,7 +165,7 @@ impl Tracer {
         let vdso = find_vdso(pid).ok_or(CareError::NoEntry)?;
         let entry = find_syscall(pid, vdso).ok_or(CareError::NoEntry)?;
         let injection = Injection::begin(self, claim, entry)?;
-        let cared = self.give_servant(&injection, claim, None).await;
+        let cared = self.give_servant(&injection, claim, Before::Nothing).await;
         let brk = match &cared {
             Ok(_) => injection.call("brk", libc::SYS_brk, [0; 6]).await,
             Err(_) => Ok(0),
@@ -183,7 +196,12 @@ impl Tracer {
         let pid = claim.task;
         let registers = ptrace::registers(pid).map_err(CareError::own("reading registers"))?;
         let injection = Injection::begin(self, claim, registers.rip - 2)?;
-        let cared = self.give_servant(&injection, claim, None).await;
+        let before = space
+            .places
+            .get()
+            .copied()
+            .map_or(Before::Nothing, Before::Parent);
+        let cared = self.give_servant(&injection, claim, before).await;
         let signal = injection.end()?;
         space.leader.store(pid, Ordering::Relaxed);
         self.equip(space, cared?, pid)?;
@@ -204,7 +222,9 @@ impl Tracer {
         let registers =
             ptrace::registers(claim.task).map_err(CareError::own("reading registers"))?;
         let injection = Injection::begin(self, claim, registers.rip - 2)?;
-        let cared = self.give_servant(&injection, claim, Some(kernel)).await;
+        let cared = self
+            .give_servant(&injection, claim, Before::Lost(kernel))
+            .await;
         injection.end()?;
         let care = cared?;
         *crate::pager::lock(&kernel.ring) = care
@@ -240,7 +260,7 @@ impl Tracer {
         self: &Rc<Self>,
         injection: &Injection<'_>,
         program: &Claim,
-        before: Option<&Kernel>,
+        before: Before<'_>,
     ) -> Result<Care, CareError> {
         let flags = libc::CLONE_VM as u64;
         // Filters that the program has put upon itself might forbid what follows,
@@ -265,12 +285,14 @@ impl Tracer {
         let set_up = self
             .set_up(&claim, program.task, inner_pid, before, filtered)
             .await;
-        if set_up.is_err() {
-            let _ = zcache_sys::process::kill(pid, libc::SIGKILL);
-            while !matches!(
-                self.scripts.stop_of(&claim).await,
-                Stop::Exited(_) | Stop::Signaled(_)
-            ) {}
+        if let Err(error) = &set_up {
+            if !matches!(error, CareError::Ended) {
+                let _ = zcache_sys::process::kill(pid, libc::SIGKILL);
+                while !matches!(
+                    self.scripts.stop_of(&claim).await,
+                    Stop::Exited(_) | Stop::Signaled(_)
+                ) {}
+            }
             drop(claim);
             // Its parent would be asked to wait for it some day.
             let wait = [inner_pid as u64, 0, libc::__WALL as u64, 0, 0, 0];
@@ -285,7 +307,7 @@ impl Tracer {
         claim: &Claim,
         program_pid: i32,
         inner_pid: i32,
-        before: Option<&Kernel>,
+        before: Before<'_>,
         filtered: bool,
     ) -> Result<Care, CareError> {
         let own = CareError::own;
@@ -322,11 +344,19 @@ impl Tracer {
             )
             .await?;
         let map = servant::prepare_file(&take(file)?).map_err(own("the helper's code"))?;
-        let code = [0, CODE_BYTES, PROT_RX, MAP_SHARED, file, 0];
+        let parent = match before {
+            Before::Parent(places) => Some(places),
+            Before::Nothing | Before::Lost(_) => None,
+        };
+        let (at, how) = match parent {
+            Some(places) => ([places.code, places.ring], MAP_SHARED | MAP_NOT_OVER),
+            None => ([0, 0], MAP_SHARED),
+        };
+        let code = [at[0], CODE_BYTES, PROT_RX, how, file, 0];
         let code = its
             .call("mmap of the helper's code", libc::SYS_mmap, code)
             .await?;
-        let ring = [0, RING_BYTES, PROT_READ, MAP_SHARED, file, CODE_BYTES];
+        let ring = [at[1], RING_BYTES, PROT_READ, how, file, CODE_BYTES];
         let ring = its
             .call("mmap of the helper's ring", libc::SYS_mmap, ring)
             .await?;
@@ -339,15 +369,17 @@ impl Tracer {
             .await?;
         let ring = Ring::new(map, take(bell)?, bell, ring);
         let places = match before {
-            Some(kernel) => Places {
+            Before::Lost(kernel) => Places {
                 code,
                 ring: ring.address(),
                 ..kernel.places
             },
-            None => {
+            Before::Parent(_) | Before::Nothing => {
+                let at = parent.map(|places| (places.shadow, places.pen)).unzip();
                 let slots = self.pager.sizes.shadow_slots * PAGE_BYTES;
-                let shadow = self.reserve(&its, slots, PROT_RW).await?;
-                let pen = self.reserve(&its, PEN_PAGES * PAGE_BYTES, 0).await?;
+                let shadow = self.reserve(&its, at.0, slots, PROT_RW).await?;
+                let pen = PEN_PAGES * PAGE_BYTES;
+                let pen = self.reserve(&its, at.1, pen, 0).await?;
                 Places {
                     code,
                     ring: ring.address(),
@@ -359,15 +391,15 @@ impl Tracer {
         };
         self.forbid_inheritance(&its, &places).await?;
         let descriptors = self
-            .userfaultfds(&its, &pidfd, &places, before.is_none())
+            .userfaultfds(&its, &pidfd, &places, !matches!(before, Before::Lost(_)))
             .await?;
         let (uffd, shadow_uffd, shadow_fd) = descriptors;
         let uffd = match (uffd, before) {
             (Some(uffd), _) => Arc::new(uffd),
-            (None, Some(kernel)) => Arc::clone(&kernel.uffd),
-            (None, None) => return Err(CareError::Ended),
+            (None, Before::Lost(kernel)) => Arc::clone(&kernel.uffd),
+            (None, _) => return Err(CareError::Ended),
         };
-        if let Some(kernel) = before {
+        if let Before::Lost(kernel) = before {
             // Its slots are nobody's for a moment; nobody reads them meanwhile.
             let _ = crate::pager::lock(&kernel.shadow_uffd)
                 .unregister(places.shadow, places.shadow_bytes);
@@ -411,9 +443,23 @@ impl Tracer {
         })
     }
 
-    /// Maps `len` bytes at a place of the kernel's choice that does not cross a
-    /// multiple of 4 GiB, since a filter compares words of 32 bits.
-    async fn reserve(&self, its: &Injection<'_>, len: u64, access: u64) -> Result<u64, CareError> {
+    /// Maps `len` bytes at a place that was the parent's, or at one of the kernel's
+    /// choice that does not cross a multiple of 4 GiB, since a filter compares
+    /// words of 32 bits.
+    async fn reserve(
+        &self,
+        its: &Injection<'_>,
+        at: Option<u64>,
+        len: u64,
+        access: u64,
+    ) -> Result<u64, CareError> {
+        if let Some(at) = at {
+            let how = MAP_RESERVED | MAP_NOT_OVER;
+            let arguments = [at, len, access, how, NOBODY, self.pager.secret];
+            return its
+                .call("mmap of the shadow", libc::SYS_mmap, arguments)
+                .await;
+        }
         let arguments = [0, len, access, MAP_RESERVED, NOBODY, self.pager.secret];
         let map = || its.call("mmap of the shadow", libc::SYS_mmap, arguments);
         let start = map().await?;

@@ -125,6 +125,8 @@ fn page(
     .map_err(StartError::Store)?;
     let secret = process::secret() & !0xfff;
     let launched = launch(&config, mask, secret)?;
+    // Each process of the program takes some; it has its own limit already.
+    process::raise_own_descriptors();
     let result = attach(config, store, secret, &launched, &cpus, front, &mut words);
     let (pager, tracer) = match result {
         Ok(parts) => parts,

@@ -8,7 +8,7 @@
 //! are passed on as they are.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -94,6 +94,8 @@ pub(crate) struct Tracer {
     processes: RefCell<HashMap<i32, Process>>,
     threads: RefCell<HashMap<i32, Thread>>,
     births: RefCell<HashMap<i32, Birth>>,
+    /// Tasks that ended before they were announced.
+    ended_early: RefCell<HashSet<i32>>,
     servants: RefCell<HashMap<i32, (Arc<Servant>, Arc<Space>)>>,
     /// Spaces of children whose parents were killed while they forked.
     orphans: RefCell<Vec<(Arc<Space>, Instant)>>,
@@ -149,6 +151,7 @@ impl Tracer {
             processes: RefCell::default(),
             threads: RefCell::default(),
             births: RefCell::default(),
+            ended_early: RefCell::default(),
             servants: RefCell::default(),
             orphans: RefCell::default(),
             renewals: RefCell::default(),
@@ -374,6 +377,9 @@ impl Tracer {
     /// Has the stops of a task that was just born come to the script that runs
     /// now; returns when it has made its first one.
     pub(crate) async fn claim_newborn(&self, pid: i32) -> Result<Claim, CareError> {
+        if self.ended_early.borrow_mut().remove(&pid) {
+            return Err(CareError::Ended);
+        }
         let early = self.births.borrow_mut().remove(&pid);
         let claim = self.scripts.claim(pid);
         if matches!(early, Some(Birth::Stopped { .. })) {
@@ -391,6 +397,8 @@ impl Tracer {
     }
 
     fn first_stop(self: &Rc<Self>, pid: i32, stop: Stop) {
+        // A number may come again.
+        self.ended_early.borrow_mut().remove(&pid);
         let announced = self.births.borrow_mut().remove(&pid);
         match announced {
             Some(Birth::Announced(parentage)) => self.born(pid, parentage, stop),
@@ -405,6 +413,12 @@ impl Tracer {
     /// The parent stands at its event: what it makes next cannot be mistaken for
     /// this child.
     pub(crate) fn announce(self: &Rc<Self>, child: i32, parentage: Parentage) {
+        if self.ended_early.borrow_mut().remove(&child) {
+            if let Some(space) = parentage.forked {
+                self.leave(&space);
+            }
+            return;
+        }
         let early = self.births.borrow_mut().remove(&child);
         match early {
             Some(Birth::Stopped { stop, .. }) => self.born(child, parentage, stop),
@@ -441,9 +455,14 @@ impl Tracer {
             Birth::Announced(_) => false,
         };
         let births = self.births.borrow();
-        let waiting = births.iter().filter(|(_, birth)| late(birth));
+        // Whose parent lives is announced by it yet.
+        let threads = self.threads.borrow();
+        let lives = |pid: i32| parent_of(pid).is_some_and(|parent| threads.contains_key(&parent));
+        let waiting = births
+            .iter()
+            .filter(|(pid, birth)| late(birth) && !lives(**pid));
         let waiting: Vec<i32> = waiting.map(|(pid, _)| *pid).collect();
-        drop(births);
+        drop((births, threads));
         let only = waiting.len() == 1 && self.orphans.borrow().len() == 1;
         for child in waiting {
             let Some(Birth::Stopped { stop, .. }) = self.births.borrow_mut().remove(&child) else {
@@ -708,7 +727,15 @@ impl Tracer {
             self.renew_guard();
             return;
         }
-        self.births.borrow_mut().remove(&pid);
+        let birth = self.births.borrow_mut().remove(&pid);
+        match birth {
+            Some(Birth::Announced(Parentage {
+                forked: Some(space),
+                ..
+            })) => drop(self.leave(&space)),
+            Some(Birth::Stopped { .. }) => drop(self.ended_early.borrow_mut().insert(pid)),
+            Some(Birth::Announced(_)) | None => {}
+        }
         let servant = self.servants.borrow_mut().remove(&pid);
         if let Some((servant, space)) = servant {
             self.servant_ended(&servant, space);
@@ -870,7 +897,16 @@ pub(crate) fn resume(pid: i32, signal: i32) {
 
 /// The process that a thread belongs to.
 fn thread_group(thread: i32) -> Option<i32> {
+    number_in_status(thread, "Tgid:")
+}
+
+/// The process that made it, or that it was given to when that one ended.
+fn parent_of(thread: i32) -> Option<i32> {
+    number_in_status(thread, "PPid:")
+}
+
+fn number_in_status(thread: i32, name: &str) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()
 }

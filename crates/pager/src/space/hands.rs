@@ -75,8 +75,8 @@ pub(crate) trait Hands: Send + Sync {
     fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError>;
     /// For each page of the pen whether one is there.
     fn pen_present(&self, count: u64) -> Option<Vec<bool>>;
-    /// Reads the pen from its start.
-    fn read_pen(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads one page of the pen.
+    fn read_pen(&self, index: u64, page: &mut Page) -> io::Result<usize>;
     /// Gives the pen's RAM back.
     fn empty_pen(&self) -> Result<(), ServantError>;
     /// Waits for a batch that the servant has not finished.
@@ -324,8 +324,9 @@ impl Hands for Kernel {
         self.present(Vpn::of(self.places.pen), count)
     }
 
-    fn read_pen(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.memory.read_at(buffer, self.places.pen)
+    fn read_pen(&self, index: u64, page: &mut Page) -> io::Result<usize> {
+        self.memory
+            .read_at(page, self.places.pen + index * PAGE_BYTES)
     }
 
     fn empty_pen(&self) -> Result<(), ServantError> {

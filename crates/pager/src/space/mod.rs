@@ -27,7 +27,7 @@ pub(crate) mod shadow;
 
 use crate::budget::advance::Advance;
 use gate::Gate;
-use hands::Hands;
+use hands::{Hands, Places};
 use listeners::Home;
 use page_table::{State, Table, Vpn};
 use queue::{Queue, Standing};
@@ -183,6 +183,8 @@ pub(crate) struct Space {
     pub(crate) id: SpaceId,
     hands: OnceLock<Box<dyn Hands>>,
     uffd: OnceLock<Arc<Uffd>>,
+    /// Where the parent has the pager's mappings: the child has nothing there.
+    pub(crate) places: OnceLock<Places>,
     /// The program's process that lives in this space.
     pub(crate) leader: AtomicI32,
     /// The same, beyond reuse of its number.
@@ -212,6 +214,7 @@ impl Space {
             id,
             hands: OnceLock::new(),
             uffd: OnceLock::new(),
+            places: OnceLock::new(),
             leader: AtomicI32::new(leader),
             process: OnceLock::new(),
             users: AtomicU32::new(1),

@@ -17,9 +17,9 @@ use zcache::Handle;
 use crate::budget::balance::Epoch;
 
 /// Small, so that memory of which little is touched costs little.
-const LEAF_PAGES: u64 = 32;
+const LEAF_PAGES: u64 = 64;
 /// Leaves that are visited under one lock.
-const LEAVES_AT_ONCE: usize = 512;
+const LEAVES_AT_ONCE: usize = 256;
 const TAG_SHIFT: u32 = 29;
 const PAYLOAD: u32 = (1 << TAG_SHIFT) - 1;
 

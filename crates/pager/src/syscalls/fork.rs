@@ -240,6 +240,9 @@ impl Pager {
     fn child_of(&self, parent: &Space, window: ForkWindow) -> Arc<Space> {
         self.counters.forks.add(1);
         let child = Space::new(self.new_space_id(), 0, self.sizes.shadow_slots);
+        if let Some(kernel) = parent.hands().kernel() {
+            let _ = child.places.set(kernel.places);
+        }
         let core = parent.core();
         {
             let mut young = child.core();

@@ -116,13 +116,7 @@ pub(crate) enum Behind {
 
 impl Pager {
     /// Before a call: faults in what it may change wait from now on.
-    pub(crate) fn before_call(
-        &self,
-        space: &Space,
-        thread: i32,
-        number: i64,
-        a: [u64; 6],
-    ) -> Plan {
+    pub(crate) fn before_call(&self, space: &Space, thread: i32, number: i64, a: [u64; 6]) -> Plan {
         self.counters.mapping_calls.add(1);
         let mut arguments = None;
         let change = match number {
