@@ -14,6 +14,7 @@
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The size of a frame in bytes, which is the smallest page size of the
 /// systems that zcache runs on.
@@ -31,6 +32,15 @@ pub struct Arena {
 unsafe impl Send for Arena {}
 // SAFETY: as above; `&Arena` gives nothing but shared slices of plain bytes.
 unsafe impl Sync for Arena {}
+
+/// Set by [`keep_from_children`].
+static KEPT_FROM_CHILDREN: AtomicBool = AtomicBool::new(false);
+
+/// Arenas that are reserved from now on do not exist in forked children, which
+/// then hold no copies of what changes here.
+pub fn keep_from_children() {
+    KEPT_FROM_CHILDREN.store(true, Ordering::Relaxed);
+}
 
 impl Arena {
     /// Reserves address space for `frames` frames. No memory is taken yet.
@@ -65,6 +75,9 @@ impl Arena {
         // other piece of advice only keeps frames out of core dumps.
         arena.advise(0..frames, libc::MADV_NOHUGEPAGE).ok();
         arena.advise(0..frames, libc::MADV_DONTDUMP).ok();
+        if KEPT_FROM_CHILDREN.load(Ordering::Relaxed) {
+            arena.advise(0..frames, libc::MADV_DONTFORK)?;
+        }
         Ok(arena)
     }
 

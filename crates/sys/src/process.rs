@@ -429,6 +429,50 @@ pub fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usiz
     check(got as libc::c_long).map(|got| got as usize)
 }
 
+/// What this process was started with and Rust's runtime changes: bits 0 to 2 for
+/// standard streams that were closed, [`PIPE_IGNORED`] for SIGPIPE.
+static START: AtomicI32 = AtomicI32::new(0);
+const PIPE_IGNORED: i32 = 8;
+
+/// Runs before the runtime begins.
+extern "C" fn note_start() {
+    let mut start = 0;
+    for fd in 0..3 {
+        // SAFETY: takes integers.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            start |= 1 << fd;
+        }
+    }
+    // SAFETY: all-zero is a valid value to be overwritten.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure lives across the call.
+    let _ = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
+    if action.sa_sigaction == libc::SIG_IGN {
+        start |= PIPE_IGNORED;
+    }
+    START.store(start, Ordering::Relaxed);
+}
+
+#[used]
+// SAFETY: the C runtime calls each function of this section once, before main.
+#[unsafe(link_section = ".init_array")]
+static NOTE_START: extern "C" fn() = note_start;
+
+/// Between fork and exec: gives the program what this process was started with.
+fn give_back_start() {
+    let start = START.load(Ordering::Relaxed);
+    let on_pipe = match start & PIPE_IGNORED {
+        0 => libc::SIG_DFL,
+        _ => libc::SIG_IGN,
+    };
+    // SAFETY: sets a disposition, no handler.
+    let _ = unsafe { libc::signal(libc::SIGPIPE, on_pipe) };
+    for fd in (0..3).filter(|fd| start & 1 << fd != 0) {
+        // SAFETY: nothing of the child's uses it before the exec.
+        let _ = unsafe { libc::close(fd) };
+    }
+}
+
 /// What is to be run.
 pub struct Launch {
     /// Name or path, looked up as `execvp(3)` does.
@@ -547,8 +591,7 @@ impl Launch {
                     std::ptr::null_mut(),
                 )
             };
-            // SAFETY: Rust's runtime ignores SIGPIPE; the program gets the default.
-            let _ = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            give_back_start();
             // SAFETY: a NUL-terminated path and a null-terminated vector.
             let _ = unsafe { libc::execvp(self.program.as_ptr(), argv.as_ptr()) };
             let errno = io::Error::last_os_error()

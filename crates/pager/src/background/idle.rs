@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zcache::{Idler, Store, recompress_when_idle};
 
-use crate::pager::{Pager, say};
+use crate::pager::Pager;
 
 /// How long new tables wait for room.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -42,8 +42,8 @@ impl Idler for Pager {
 impl Pager {
     /// Recompresses until the run ends.
     pub(crate) fn recompress(self: &Arc<Self>) {
-        if let Err(error) = recompress_when_idle(&**self, self.config.cold_cpu_percent) {
-            say!("cold pages keep their codec: a thread of the idle class is refused ({error})");
-        }
+        // Who may not leave the idle class again cannot use it: cold pages keep
+        // their codec then, as they do where the machine is never idle.
+        let _ = recompress_when_idle(&**self, self.config.cold_cpu_percent);
     }
 }

@@ -206,16 +206,27 @@ impl Evictor {
         };
         if limbo.is_some() {
             match space.hands().finish(Duration::ZERO) {
-                Err(ServantError::Stuck) => return false,
+                Err(ServantError::Stuck) => {
+                    self.pager.servant_stuck(space);
+                    return false;
+                }
                 Ok(()) | Err(ServantError::Died) => {}
             }
+            *lock(&space.stuck_since) = None;
             match limbo.take() {
                 Some(Limbo::Moves(moves)) => {
-                    self.landed(space, &moves);
+                    let left = self.landed(space, &moves);
+                    left.into_iter().for_each(|one| self.stays(space, one));
                     self.pager.end_eviction(space);
                 }
                 Some(Limbo::Slots(claim)) => {
-                    self.slots_freed(space, claim);
+                    let slots = space.hands().slot_page(claim.first);
+                    let there = space.hands().present(slots, claim.count);
+                    if there.is_some_and(|there| !there.contains(&true)) {
+                        self.slots_freed(space, claim);
+                    } else {
+                        space.core().shadow.unclaim(claim);
+                    }
                 }
                 None => {}
             }

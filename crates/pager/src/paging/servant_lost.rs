@@ -7,9 +7,14 @@
 //! takes the RAM that it has, and harms nobody else.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use crate::pager::{Pager, say};
+use crate::pager::{Pager, lock, say};
 use crate::space::Space;
+
+/// A busy machine keeps a servant from running for a while; a user wants to hear of
+/// more than that.
+const SILENT: Duration = Duration::from_secs(5);
 
 impl Pager {
     /// The servant of a space has ended although nobody asked it to.
@@ -26,6 +31,11 @@ impl Pager {
     /// gets no processor.
     pub(crate) fn servant_stuck(&self, space: &Space) {
         self.counters.stuck_batches.add(1);
+        let now = Instant::now();
+        let since = *lock(&space.stuck_since).get_or_insert(now);
+        if now.duration_since(since) < SILENT {
+            return;
+        }
         if !space.is_closing() && !space.told.swap(true, Ordering::AcqRel) {
             say!(
                 "process {}: its helper (zcache-servant) does not run (frozen?); until it does, its memory stays in RAM",

@@ -113,6 +113,8 @@ fn page(
 ) -> Result<End, StartError> {
     process::become_subreaper().map_err(StartError::Own)?;
     process::be_silent_about_stops();
+    // The guard is a child; it must not keep what the store has given up.
+    zcache_sys::arena::keep_from_children();
     let cpus = process::cpus();
     let store = Store::open(StoreConfig {
         pool_bytes_max: config.ram_bytes,

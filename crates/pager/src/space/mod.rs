@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zcache::Handle;
 use zcache_sys::fd::PidFd;
@@ -200,6 +200,8 @@ pub(crate) struct Space {
     /// Room made for pages that cannot be paged and were not touched yet.
     pub(crate) advance: Advance,
     pub(crate) limbo: Mutex<Option<Limbo>>,
+    /// Since when the servant has not run.
+    pub(crate) stuck_since: Mutex<Option<Instant>>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
 }
@@ -224,6 +226,7 @@ impl Space {
             home: Home::new(),
             advance: Advance::default(),
             limbo: Mutex::default(),
+            stuck_since: Mutex::default(),
             core: Mutex::new(Core {
                 table: Table::default(),
                 probation: Queue::default(),
