@@ -108,11 +108,14 @@ pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> 
     Ok(result > 0)
 }
 
-/// Empties an eventfd, which must be readable or not block. See `eventfd(2)`.
-pub fn read_counter(fd: &OwnedFd) {
+/// Empties an eventfd, which must be readable or not block; returns its count. See
+/// `eventfd(2)`.
+#[must_use]
+pub fn read_counter(fd: &OwnedFd) -> u64 {
     let mut count = 0u64;
     // SAFETY: reads eight bytes into a live integer.
     let _ = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+    count
 }
 
 /// An epoll instance whose events carry a caller's number.

@@ -266,6 +266,10 @@ impl ServantCalls {
     fn madvise(&self, a: &mut Assembler) {
         a.argument(2);
         a.when(JEQ, libc::MADV_POPULATE_WRITE as u32, Assembler::allow);
+        a.when(JEQ, libc::MADV_DONTFORK as u32, |a| {
+            a.when_argument(0, self.pen.0, Assembler::allow);
+            kill(a);
+        });
         a.unless(JEQ, MADV_DONTNEED_LOCKED, kill);
         let (start, len) = self.shadow;
         a.load(offset_argument(0) + 4);

@@ -13,7 +13,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fd::{read_counter, wait_readable};
@@ -72,7 +72,7 @@ std::arch::global_asm!(
     "6:",
     "test r15d, r15d",
     "jz 7f",
-    "mov rax, [r13]",
+    "mov eax, [r13]",
     "mov rdi, [r13 + 8]",
     "mov rsi, [r13 + 16]",
     "mov rdx, [r13 + 24]",
@@ -81,6 +81,15 @@ std::arch::global_asm!(
     "mov r9, rbp",
     "syscall",
     "xor r9d, r9d",
+    // A call that must not fail and does is the end.
+    "cmp rax, -4095",
+    "jb 8f",
+    "cmp dword ptr [r13 + 4], 0",
+    "je 8f",
+    "mov eax, 231",
+    "mov edi, 1",
+    "syscall",
+    "8:",
     "add r13, 48",
     "dec r15d",
     "jmp 6b",
@@ -126,6 +135,8 @@ pub fn code() -> &'static [u8] {
 pub struct Command {
     /// System call number.
     pub number: i64,
+    /// If it fails, the servant ends.
+    pub must: bool,
     /// Its arguments; addresses are the target's.
     pub arguments: [u64; 5],
 }
@@ -136,8 +147,10 @@ pub enum ServantError {
     /// The servant has ended.
     Died,
     /// It does not run (it is frozen, or has no processor). The batch may still
-    /// be done later: nothing else may be given to it before [`Ring::finish`].
+    /// be done later: see [`Ring::finish`].
     Stuck,
+    /// It has not finished a batch of before. Nothing was given to it.
+    Busy,
 }
 
 /// The pager's end of one servant's ring. The caller serializes its use.
@@ -147,6 +160,8 @@ pub struct Ring {
     bell: OwnedFd,
     /// Where the ring lies in the target.
     address: u64,
+    /// Batches that were given and not seen to be done.
+    pending: AtomicU64,
 }
 
 /// Writes the servant's code into a fresh memory file and seals it: from then on
@@ -168,7 +183,38 @@ impl Ring {
     pub fn new(map: SharedMap, bell: OwnedFd, number: u64, address: u64) -> Ring {
         map.quad(FILE_RING + ONE).store(1, Ordering::Relaxed);
         map.quad(FILE_RING + BELL).store(number, Ordering::Relaxed);
-        Ring { map, bell, address }
+        Ring {
+            map,
+            bell,
+            address,
+            pending: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts commands into the ring of a servant that has not begun: it finds them
+    /// when it does. See [`Ring::finish`].
+    ///
+    /// # Panics
+    /// When there are more than [`BATCH_MAX`] commands.
+    pub fn submit(&self, commands: &[Command]) {
+        assert!(commands.len() <= BATCH_MAX);
+        for (index, command) in commands.iter().enumerate() {
+            let at = FILE_RING + COMMANDS + index * COMMAND_BYTES;
+            let number = command.number.cast_unsigned() | u64::from(command.must) << 32;
+            self.map.quad(at).store(number, Ordering::Relaxed);
+            for (slot, argument) in command.arguments.iter().enumerate() {
+                self.map
+                    .quad(at + 8 + slot * 8)
+                    .store(*argument, Ordering::Relaxed);
+            }
+        }
+        self.map
+            .word(FILE_RING + COUNT)
+            .store(commands.len() as u32, Ordering::Relaxed);
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        let submit = self.map.word(FILE_RING + SUBMIT);
+        submit.fetch_add(1, Ordering::Release);
+        futex_wake(submit);
     }
 
     /// Where the target has the ring.
@@ -206,48 +252,31 @@ impl Ring {
         patience: Duration,
         alive: impl Fn() -> bool,
     ) -> Result<(), ServantError> {
-        assert!(commands.len() <= BATCH_MAX);
-        for (index, command) in commands.iter().enumerate() {
-            let at = FILE_RING + COMMANDS + index * COMMAND_BYTES;
-            self.map
-                .quad(at)
-                .store(command.number.cast_unsigned(), Ordering::Relaxed);
-            for (slot, argument) in command.arguments.iter().enumerate() {
-                self.map
-                    .quad(at + 8 + slot * 8)
-                    .store(*argument, Ordering::Relaxed);
-            }
+        if self.finish(Duration::ZERO, &alive) == Err(ServantError::Stuck) {
+            return Err(ServantError::Busy);
         }
-        self.map
-            .word(FILE_RING + COUNT)
-            .store(commands.len() as u32, Ordering::Relaxed);
-        let submit = self.map.word(FILE_RING + SUBMIT);
-        submit.fetch_add(1, Ordering::Release);
-        futex_wake(submit);
-        self.finish(patience, alive)
+        self.submit(commands);
+        self.finish(patience, &alive)
     }
 
-    /// Waits for the end of a batch that was under way.
+    /// Waits until no batch is under way.
     ///
     /// # Errors
     /// See [`ServantError`].
     pub fn finish(&self, patience: Duration, alive: impl Fn() -> bool) -> Result<(), ServantError> {
         let start = Instant::now();
-        loop {
-            if matches!(
-                wait_readable(self.bell.as_fd(), Duration::from_millis(20)),
-                Ok(true)
-            ) {
-                read_counter(&self.bell);
-                return Ok(());
-            }
-            if !alive() {
+        while self.pending.load(Ordering::Relaxed) > 0 {
+            let wait = patience.min(Duration::from_millis(20));
+            if matches!(wait_readable(self.bell.as_fd(), wait), Ok(true)) {
+                let done = read_counter(&self.bell);
+                self.pending.fetch_sub(done, Ordering::Relaxed);
+            } else if !alive() {
                 return Err(ServantError::Died);
-            }
-            if start.elapsed() > patience {
+            } else if start.elapsed() >= patience {
                 return Err(ServantError::Stuck);
             }
         }
+        Ok(())
     }
 }
 

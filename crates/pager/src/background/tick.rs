@@ -38,13 +38,57 @@ fn anonymous_bytes(pid: i32) -> u64 {
     }
 }
 
+/// Of the anonymous memory of a process, what others have as well and count too; 0
+/// when it is gone.
+fn shared_bytes(pid: i32) -> u64 {
+    let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+        return 0;
+    };
+    let field = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib = line.trim().strip_suffix(" kB")?;
+        Some(kib.trim().parse::<u64>().ok()? << 10)
+    };
+    match (field("Anonymous:"), field("Pss_Anon:")) {
+        (Some(all), Some(part)) => all.saturating_sub(part),
+        _ => 0,
+    }
+}
+
 impl Pager {
+    /// Looks at one process after another: what forks share of memory that cannot
+    /// be paged (written pages of private file mappings, most often) is there once,
+    /// but each of them shows it. What they share of pages that are charged is
+    /// charged to each on purpose, and does not count here.
+    fn look_at_shared(&self, last: &mut u64) {
+        if self.budget.fixed_bytes() < self.budget.ram_bytes() / 8 {
+            return;
+        }
+        let mut spaces = self.all_spaces();
+        spaces.sort_unstable_by_key(|space| space.id);
+        let next = spaces
+            .iter()
+            .find(|space| space.id.0 > *last)
+            .or(spaces.first());
+        let Some(space) = next else { return };
+        *last = space.id.0;
+        let Some(reader) = space.reader() else { return };
+        let known = {
+            let core = space.core();
+            core.table.resident() + core.shadow.held()
+        };
+        let shared = shared_bytes(reader).saturating_sub(known * PAGE_BYTES);
+        space.shared_bytes.store(shared, Ordering::Relaxed);
+    }
+
     /// Measures until the run ends.
     pub(crate) fn tick(self: &Arc<Self>) {
         let mut ticks = 0u64;
+        let mut last_looked_at = 0;
         let mut starvation = Starvation::new();
         let mut choice = Choice::new();
         while !self.stopping.load(Ordering::Relaxed) {
+            self.look_at_shared(&mut last_looked_at);
             self.measure();
             starvation.look(self);
             if self.tracer_waits.load(Ordering::Relaxed) || self.tracer.is_pending() {
@@ -112,7 +156,8 @@ impl Pager {
             };
             if let Some(reader) = space.reader() {
                 let used = anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
-                fixed += used + space.advance.settle(used);
+                let shared = space.shared_bytes.load(Ordering::Relaxed).min(used);
+                fixed += used - shared + space.advance.settle(used);
             }
         }
         for pid in lock(&self.unpaged).iter() {

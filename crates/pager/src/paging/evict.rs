@@ -197,7 +197,7 @@ impl Evictor {
 
     /// Whether pages of a space can leave now. What its servant had not finished
     /// is seen to first.
-    fn is_ready(&self, space: &Arc<Space>) -> bool {
+    fn is_ready(&mut self, space: &Arc<Space>) -> bool {
         if space.is_closing() || !space.has_hands() {
             return false;
         }
@@ -205,33 +205,57 @@ impl Evictor {
             return false;
         };
         if limbo.is_some() {
-            match space.hands().finish(Duration::ZERO) {
-                Err(ServantError::Stuck) => {
-                    self.pager.servant_stuck(space);
-                    return false;
-                }
-                Ok(()) | Err(ServantError::Died) => {}
+            if space.hands().finish(Duration::ZERO) == Err(ServantError::Stuck) {
+                self.pager.servant_stuck(space);
+                return false;
             }
             *lock(&space.stuck_since) = None;
-            match limbo.take() {
-                Some(Limbo::Moves(moves)) => {
-                    let left = self.landed(space, &moves);
-                    left.into_iter().for_each(|one| self.stays(space, one));
-                    self.pager.end_eviction(space);
-                }
-                Some(Limbo::Slots(claim)) => {
-                    let slots = space.hands().slot_page(claim.first);
-                    let there = space.hands().present(slots, claim.count);
-                    if there.is_some_and(|there| !there.contains(&true)) {
-                        self.slots_freed(space, claim);
-                    } else {
-                        space.core().shadow.unclaim(claim);
-                    }
-                }
-                None => {}
+            let batch = limbo.take();
+            drop(limbo);
+            if let Some(batch) = batch {
+                self.take_up(space, batch);
             }
         }
         space.hands().can_evict()
+    }
+
+    /// Goes on with what the servant has finished late.
+    fn take_up(&mut self, space: &Arc<Space>, batch: Limbo) {
+        let over = match batch {
+            Limbo::Moves(moves, tried) => {
+                let left = self.landed(space, &moves);
+                match tried {
+                    false => self.insist(space, left).is_some(),
+                    true => {
+                        left.into_iter().for_each(|one| self.stays(space, one));
+                        true
+                    }
+                }
+            }
+            Limbo::Pen(run) => self.penned(space, &run).is_some(),
+            Limbo::EmptyPen => true,
+            Limbo::Slots(claim) => {
+                let slots = space.hands().slot_page(claim.first);
+                let there = space.hands().present(slots, claim.count);
+                if there.is_some_and(|there| !there.contains(&true)) {
+                    self.slots_freed(space, claim);
+                } else {
+                    space.core().shadow.unclaim(claim);
+                }
+                // Slots are given back without a turn.
+                false
+            }
+        };
+        if over {
+            self.pager.end_eviction(space);
+        }
+    }
+
+    /// The servant does not finish: the batch waits for it, and with it the turn,
+    /// since nothing may change there until it is done.
+    fn wait_in_limbo(&self, space: &Space, batch: Limbo) {
+        *lock(&space.limbo) = Some(batch);
+        self.pager.servant_stuck(space);
     }
 
     /// Moves a batch of the oldest resident pages into the shadow. Returns how
@@ -241,22 +265,19 @@ impl Evictor {
             return 0;
         }
         let moves = self.choose(space, standing);
-        if moves.is_empty() {
-            self.pager.end_eviction(space);
-            return 0;
-        }
-        if space.hands().move_out(&moves, false) == Err(ServantError::Stuck) {
-            // It keeps the turn: nothing may change there until this is done.
-            *lock(&space.limbo) = Some(Limbo::Moves(moves));
-            self.pager.servant_stuck(space);
+        let count = moves.iter().map(|one| one.count).sum::<u64>();
+        if count > 0 && space.hands().move_out(&moves, false) == Err(ServantError::Stuck) {
+            self.wait_in_limbo(space, Limbo::Moves(moves, false));
             return 0;
         }
         let left = self.landed(space, &moves);
-        let moved = moves.iter().map(|one| one.count).sum::<u64>() - left.len() as u64;
+        let moved = count - left.len() as u64;
         let more = self.insist(space, left);
-        self.pager.end_eviction(space);
+        if more.is_some() {
+            self.pager.end_eviction(space);
+        }
         self.pager.counters.shadowed_pages.add(moved);
-        moved + more
+        moved + more.unwrap_or(0)
     }
 
     /// Sees where the pages of a batch are, and takes note of those that went.
@@ -330,10 +351,11 @@ impl Evictor {
     /// Pages that did not move at once. What is not plain data, or shared with a
     /// child, leaves by the pen. What was shared once counts as shared until it is
     /// written, so it is populated for writing and tried again. What does not go
-    /// then (locked, pinned by a device) stays. Returns how many left.
-    fn insist(&mut self, space: &Arc<Space>, left: Vec<Move>) -> u64 {
+    /// then (locked, pinned by a device) stays. Returns how many left, or `None`
+    /// when the servant has not finished.
+    fn insist(&mut self, space: &Arc<Space>, left: Vec<Move>) -> Option<u64> {
         if left.is_empty() {
-            return 0;
+            return Some(0);
         }
         let mappings = space.hands().mappings(false).unwrap_or_default();
         let (mut again, mut penned) = (Vec::new(), Vec::new());
@@ -347,12 +369,15 @@ impl Evictor {
         }
         let mut gone = 0;
         let mut kept = Vec::new();
-        for part in again.chunks(64) {
+        let mut parts = again.chunks(64);
+        while let Some(part) = parts.next() {
             if space.hands().move_out(part, true) == Err(ServantError::Stuck) {
-                // It is done before the next thing is asked for.
-                while space.hands().finish(Duration::from_millis(100)) == Err(ServantError::Stuck) {
-                    self.pager.servant_stuck(space);
-                }
+                parts
+                    .flatten()
+                    .chain(&penned)
+                    .for_each(|one| self.stays(space, *one));
+                self.wait_in_limbo(space, Limbo::Moves(part.to_vec(), true));
+                return None;
             }
             let rest = self.landed(space, part);
             gone += (part.len() - rest.len()) as u64;
@@ -368,13 +393,17 @@ impl Evictor {
         }
         kept.into_iter().for_each(|one| self.stays(space, one));
         let runs = penned.chunk_by(|one, next| one.page.0 + 1 == next.page.0);
-        let runs: Vec<&[Move]> = runs
-            .flat_map(|run| run.chunks(PEN_PAGES as usize))
-            .collect();
-        for run in runs {
-            gone += self.pen(space, run);
+        let mut runs = runs.flat_map(|run| run.chunks(PEN_PAGES as usize));
+        while let Some(run) = runs.next() {
+            match self.pen(space, run) {
+                Some(went) => gone += went,
+                None => {
+                    runs.flatten().for_each(|one| self.stays(space, *one));
+                    return None;
+                }
+            }
         }
-        gone
+        Some(gone)
     }
 
     /// A page that is neither where it was nor where it should be.
@@ -398,14 +427,25 @@ impl Evictor {
     }
 
     /// Takes neighbouring pages through the pen into the store. What the store
-    /// refuses goes back. Returns how many left.
-    fn pen(&mut self, space: &Arc<Space>, run: &[Move]) -> u64 {
-        let (first, count) = (run[0].page, run.len() as u64);
-        let went = space.hands().pen(first, count);
-        let there = space.hands().pen_present(count).unwrap_or_default();
-        if went == Err(ServantError::Died) || !there.contains(&true) {
+    /// refuses goes back. Returns how many left, or `None` when the servant has not
+    /// finished.
+    fn pen(&mut self, space: &Arc<Space>, run: &[Move]) -> Option<u64> {
+        if space.hands().pen(run[0].page, run.len() as u64) == Err(ServantError::Stuck) {
+            self.wait_in_limbo(space, Limbo::Pen(run.to_vec()));
+            return None;
+        }
+        self.penned(space, run)
+    }
+
+    /// Sees to the pages that have come to the pen.
+    fn penned(&mut self, space: &Arc<Space>, run: &[Move]) -> Option<u64> {
+        let there = space
+            .hands()
+            .pen_present(run.len() as u64)
+            .unwrap_or_default();
+        if !there.contains(&true) {
             run.iter().for_each(|one| self.stays(space, *one));
-            return 0;
+            return Some(0);
         }
         let mut pages = vec![[0u8; PAGE_SIZE]; run.len()];
         let mut read = vec![false; run.len()];
@@ -439,14 +479,16 @@ impl Evictor {
                     .lose(space, &mut core, one.page, "the pen cannot be read"),
             }
         }
-        if space.hands().empty_pen().is_err() {
-            self.pager.servant_stuck(space);
-        }
+        let emptied = space.hands().empty_pen();
         self.pager.budget.uncharge(gone);
         self.pager.balance.evicted(gone);
         self.pager.counters.evicted_pages.add(gone);
         self.pager.counters.penned_pages.add(gone);
-        gone
+        if emptied == Err(ServantError::Stuck) {
+            self.wait_in_limbo(space, Limbo::EmptyPen);
+            return None;
+        }
+        Some(gone)
     }
 
     /// Gives a page back whose state says that it is moving.
@@ -613,13 +655,12 @@ impl Evictor {
     fn free_slots(&self, space: &Space, claim: Claim) -> u64 {
         match space.hands().free_slots(claim.first, claim.count) {
             Ok(()) => self.slots_freed(space, claim),
-            Err(ServantError::Died) => {
+            Err(ServantError::Died | ServantError::Busy) => {
                 space.core().shadow.unclaim(claim);
                 0
             }
             Err(ServantError::Stuck) => {
-                *lock(&space.limbo) = Some(Limbo::Slots(claim));
-                self.pager.servant_stuck(space);
+                self.wait_in_limbo(space, Limbo::Slots(claim));
                 0
             }
         }

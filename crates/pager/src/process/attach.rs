@@ -14,12 +14,13 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use zcache_sys::fd::PidFd;
 use zcache_sys::process::{raise_limit, read_memory, write_memory};
 use zcache_sys::ptrace::{self, Stop};
 use zcache_sys::seccomp::ServantCalls;
-use zcache_sys::servant::{self, CODE_BYTES, ENTRY_CALL, ENTRY_LOOP, RING_BYTES, Ring};
+use zcache_sys::servant::{self, CODE_BYTES, Command, ENTRY_CALL, ENTRY_LOOP, RING_BYTES, Ring};
 use zcache_sys::uffd::{
     FEATURE_EVENT_REMAP, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
     UFFDIO_MOVE, USERFAULTFD_IOC_NEW, Uffd,
@@ -48,6 +49,9 @@ const MAP_RESERVED: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_N
 const DESCRIPTORS: u64 = 16;
 const CAPABILITY_VERSION_3: u64 = 0x2008_0522;
 
+/// Within this a servant is ready, if it runs at all.
+const SOON: Duration = Duration::from_millis(3);
+
 /// Why an address space cannot be paged.
 #[derive(Debug)]
 pub(crate) enum CareError {
@@ -64,6 +68,8 @@ pub(crate) enum CareError {
         what: &'static str,
         error: io::Error,
     },
+    /// Its children are born in another PID namespace, where ours would be the first.
+    BornElsewhere,
     /// The process ended meanwhile.
     Ended,
 }
@@ -92,6 +98,10 @@ impl fmt::Display for CareError {
             CareError::Filtered => write!(
                 f,
                 "the program filters its own system calls (seccomp), and only root may look behind that"
+            ),
+            CareError::BornElsewhere => write!(
+                f,
+                "its children are to live in a PID namespace of their own, of which its first child is the first process"
             ),
             CareError::Ended => write!(f, "the program ended"),
         }
@@ -128,6 +138,13 @@ fn find_syscall(pid: i32, base: u64) -> Option<u64> {
         .windows(2)
         .position(|pair| pair == [0x0f, 0x05])?;
     Some(base + at as u64)
+}
+
+/// Whether the children of a process are born in its own PID namespace.
+fn bears_at_home(pid: i32) -> bool {
+    let space = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+    let children = space("pid_for_children");
+    children.is_some() && children == space("pid")
 }
 
 /// What a space had before it gets a servant.
@@ -263,6 +280,9 @@ impl Tracer {
         before: Before<'_>,
     ) -> Result<Care, CareError> {
         let flags = libc::CLONE_VM as u64;
+        if !bears_at_home(program.task) {
+            return Err(CareError::BornElsewhere);
+        }
         // Filters that the program has put upon itself might forbid what follows,
         // by death. They are suspended, or it is not tried.
         let filtered = self.is_filtered(program.task);
@@ -360,8 +380,6 @@ impl Tracer {
         let ring = its
             .call("mmap of the helper's ring", libc::SYS_mmap, ring)
             .await?;
-        its.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])
-            .await?;
         its.set_instruction(code + ENTRY_CALL);
         let flags = libc::EFD_CLOEXEC as u64;
         let bell = its
@@ -389,11 +407,9 @@ impl Tracer {
                 }
             }
         };
-        self.forbid_inheritance(&its, &places).await?;
-        let descriptors = self
-            .userfaultfds(&its, &pidfd, &places, !matches!(before, Before::Lost(_)))
-            .await?;
-        let (uffd, shadow_uffd, shadow_fd) = descriptors;
+        let first = !matches!(before, Before::Lost(_));
+        let made = self.userfaultfds(&its, &pidfd, &places, first).await?;
+        let (uffd, shadow_uffd, shadow_fd, spare) = made;
         let uffd = match (uffd, before) {
             (Some(uffd), _) => Arc::new(uffd),
             (None, Before::Lost(kernel)) => Arc::clone(&kernel.uffd),
@@ -407,8 +423,19 @@ impl Tracer {
         shadow_uffd
             .register(places.shadow, places.shadow_bytes)
             .map_err(own("registering the shadow"))?;
-        self.give_up_rights(&its, &ring, &places, shadow_fd, bell, filtered)
-            .await?;
+        let mut commands = forbid_inheritance(&places);
+        let spare = [Some(file), spare].into_iter().flatten();
+        commands.extend(spare.map(|fd| must(libc::SYS_close, [fd, 0, 0, 0, 0])));
+        let calls = ServantCalls {
+            ring: places.ring,
+            bell,
+            move_fd: shadow_fd,
+            move_request: UFFDIO_MOVE,
+            shadow: (places.shadow, places.shadow_bytes),
+            pen: (places.pen, PEN_PAGES * PAGE_BYTES),
+        };
+        commands.extend(give_up_rights(&ring, (!filtered).then_some(&calls)));
+        ring.submit(&commands);
         let mut registers = *its.saved();
         registers.rip = code + ENTRY_LOOP;
         registers.r12 = ring.address();
@@ -416,6 +443,8 @@ impl Tracer {
         registers.orig_rax = u64::MAX;
         registers.rax = 0;
         ptrace::set_registers(pid, &registers).map_err(own("setting registers"))?;
+        ptrace::resume(pid, 0).map_err(own("ptrace"))?;
+        self.until_ready(claim, &ring).await?;
         let open = |name: &str| File::open(format!("/proc/{program_pid}/{name}"));
         let servant = Arc::new(Servant {
             pid,
@@ -435,7 +464,6 @@ impl Tracer {
             places,
             thread: AtomicI32::new(program_pid),
         };
-        ptrace::resume(pid, 0).map_err(own("ptrace"))?;
         Ok(Care {
             hands,
             uffd,
@@ -472,75 +500,71 @@ impl Tracer {
         Ok(other)
     }
 
-    async fn forbid_inheritance(
-        &self,
-        its: &Injection<'_>,
-        places: &Places,
-    ) -> Result<(), CareError> {
-        for (start, len) in [
-            (places.code, CODE_BYTES),
-            (places.ring, RING_BYTES),
-            (places.shadow, places.shadow_bytes),
-            (places.pen, PEN_PAGES * PAGE_BYTES),
-        ] {
-            let advice = libc::MADV_DONTFORK as u64;
-            let arguments = [start, len, advice, 0, 0, self.pager.secret];
-            its.call("madvise", libc::SYS_madvise, arguments).await?;
+    /// Waits until a servant has done what it does before it serves. That takes a
+    /// moment; if it takes longer, others are not kept waiting.
+    async fn until_ready(&self, claim: &Claim, ring: &Ring) -> Result<(), CareError> {
+        if ring.finish(SOON, || true).is_ok() {
+            return Ok(());
         }
-        let advice = libc::MADV_NOHUGEPAGE as u64;
-        let arguments = [
-            places.shadow,
-            places.shadow_bytes,
-            advice,
-            0,
-            0,
-            self.pager.secret,
-        ];
-        // Kernels without huge pages refuse the advice about them.
-        match its.call("madvise", libc::SYS_madvise, arguments).await {
-            Err(CareError::Call { .. }) | Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let ready = || {
+            match self.scripts.take_stop(claim) {
+                Some(Stop::Exited(_) | Stop::Signaled(_)) => return Some(Err(CareError::Ended)),
+                Some(_) => drop(ptrace::resume(claim.task, 0)),
+                None => {}
+            }
+            ring.finish(Duration::ZERO, || true)
+                .is_ok()
+                .then_some(Ok(()))
+        };
+        self.scripts.until(ready).await
     }
 
     /// Makes the userfaultfds of a space: that of its pages, if it has none, and
-    /// the shadow's. Returns them and the number that the shadow's has in the
-    /// servant, which keeps no other.
+    /// the shadow's. Returns them, the number that the shadow's has in the servant,
+    /// and that of one that the servant does not need.
     async fn userfaultfds(
         &self,
         its: &Injection<'_>,
         pidfd: &PidFd,
         places: &Places,
         first: bool,
-    ) -> Result<(Option<Uffd>, Uffd, u64), CareError> {
+    ) -> Result<(Option<Uffd>, Uffd, u64, Option<u64>), CareError> {
         let own = CareError::own;
         let take = |number: u64| pidfd.take_fd(number as i32).map_err(own("pidfd_getfd"));
-        let device = self.device(its, pidfd, places).await?;
-        let make = || async {
-            let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
-            let (number, arguments) = match device {
-                None => (libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]),
-                Some(device) => (
-                    libc::SYS_ioctl,
-                    [device, USERFAULTFD_IOC_NEW, flags, 0, 0, 0],
-                ),
-            };
-            its.call("userfaultfd", number, arguments).await
-        };
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        let by_call = || its.call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]);
+        let mut tried = by_call().await;
+        let mut device = None;
+        if let Err(CareError::Call {
+            errno: libc::EPERM, ..
+        }) = tried
+            && self.pager.device.is_some()
+        {
+            let number = self.send_device(its, pidfd, places).await?;
+            device = Some(number);
+            let made = [number, USERFAULTFD_IOC_NEW, flags, 0, 0, 0];
+            tried = its.call("userfaultfd", libc::SYS_ioctl, made).await;
+        }
+        let mut number = tried?;
+        let mut spare = None;
         let mut uffd = None;
         if first {
-            let number = make().await?;
             let taken = Uffd::from_fd(take(number)?);
-            its.call("close", libc::SYS_close, [number, 0, 0, 0, 0, 0])
-                .await?;
             let features = FEATURE_EVENT_REMAP | FEATURE_THREAD_ID | FEATURE_POISON | FEATURE_MOVE;
             taken
                 .handshake(features)
                 .map_err(own("userfaultfd features"))?;
             uffd = Some(taken);
+            spare = Some(number);
+            number = match device {
+                None => by_call().await?,
+                Some(device) => {
+                    let made = [device, USERFAULTFD_IOC_NEW, flags, 0, 0, 0];
+                    its.call("userfaultfd", libc::SYS_ioctl, made).await?
+                }
+            };
         }
-        let shadow_fd = make().await?;
-        let shadow_uffd = Uffd::from_fd(take(shadow_fd)?);
+        let shadow_uffd = Uffd::from_fd(take(number)?);
         shadow_uffd
             .handshake(FEATURE_MOVE | FEATURE_SIGBUS)
             .map_err(own("userfaultfd features (UFFDIO_MOVE needs Linux 6.8)"))?;
@@ -548,37 +572,23 @@ impl Tracer {
             its.call("close", libc::SYS_close, [device, 0, 0, 0, 0, 0])
                 .await?;
         }
-        Ok((uffd, shadow_uffd, shadow_fd))
+        Ok((uffd, shadow_uffd, number, spare))
     }
 
-    /// Whether the servant needs the device to make userfaultfds, and its number
-    /// there: the pager sends it its own, so that it does not matter what the
-    /// program may open, or as whom.
-    async fn device(
+    /// Gives the servant the pager's device to make userfaultfds by, so that it
+    /// does not matter what the program may open, or as whom. Returns its number
+    /// there.
+    async fn send_device(
         &self,
         its: &Injection<'_>,
         pidfd: &PidFd,
         places: &Places,
-    ) -> Result<Option<u64>, CareError> {
-        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
-        let tried = its
-            .call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])
-            .await;
-        let refused = match tried {
-            Ok(number) => {
-                its.call("close", libc::SYS_close, [number, 0, 0, 0, 0, 0])
-                    .await?;
-                return Ok(None);
-            }
-            Err(
-                error @ CareError::Call {
-                    errno: libc::EPERM, ..
-                },
-            ) => error,
-            Err(error) => return Err(error),
-        };
+    ) -> Result<u64, CareError> {
         let Some(device) = &self.pager.device else {
-            return Err(refused);
+            return Err(CareError::Call {
+                what: "userfaultfd",
+                errno: libc::EPERM,
+            });
         };
         // The numbers of the pair are written to the first slot of the shadow,
         // which nobody uses yet.
@@ -619,49 +629,64 @@ impl Tracer {
             self.pager.secret,
         ];
         its.call("madvise", libc::SYS_madvise, dropped).await?;
-        Ok(Some(u64::from(u32::from_ne_bytes(number))))
+        Ok(u64::from(u32::from_ne_bytes(number)))
     }
+}
 
-    /// Cuts what ties the servant to the program, and leaves it no right but to
-    /// its few calls.
-    async fn give_up_rights(
-        &self,
-        its: &Injection<'_>,
-        ring: &Ring,
-        places: &Places,
-        shadow_fd: u64,
-        bell: u64,
-        filtered: bool,
-    ) -> Result<(), CareError> {
-        its.call("setsid", libc::SYS_setsid, [0; 6]).await?;
-        let root = ring.put(0, &[u64::from(b'/')]);
+fn must(number: i64, arguments: [u64; 5]) -> Command {
+    Command {
+        number,
+        must: true,
+        arguments,
+    }
+}
+
+/// Where it does not matter whether it works.
+fn may(number: i64, arguments: [u64; 5]) -> Command {
+    Command {
+        must: false,
+        ..must(number, arguments)
+    }
+}
+
+/// Keeps the pager's mappings from children.
+fn forbid_inheritance(places: &Places) -> Vec<Command> {
+    let ranges = [
+        (places.code, CODE_BYTES),
+        (places.ring, RING_BYTES),
+        (places.shadow, places.shadow_bytes),
+        (places.pen, PEN_PAGES * PAGE_BYTES),
+    ];
+    let forbid = |(start, len)| {
+        let advice = libc::MADV_DONTFORK as u64;
+        must(libc::SYS_madvise, [start, len, advice, 0, 0])
+    };
+    let mut commands: Vec<Command> = ranges.into_iter().map(forbid).collect();
+    // Kernels without huge pages refuse the advice about them.
+    let advice = libc::MADV_NOHUGEPAGE as u64;
+    let arguments = [places.shadow, places.shadow_bytes, advice, 0, 0];
+    commands.push(may(libc::SYS_madvise, arguments));
+    commands
+}
+
+/// Cuts what ties the servant to the program, and leaves it no right but to its
+/// few calls. Without `calls` the program's filters are suspended for it, and with
+/// them its own would be; that nobody commands it but the ring binds it then.
+fn give_up_rights(ring: &Ring, calls: Option<&ServantCalls>) -> Vec<Command> {
+    let root = ring.put(0, &[u64::from(b'/')]);
+    let name = ring.put(64, &words(b"zcache-servant\0\0"));
+    let header = ring.put(128, &[CAPABILITY_VERSION_3]);
+    let none = ring.put(192, &[0, 0, 0]);
+    let (set_name, no_new) = (libc::PR_SET_NAME as u64, libc::PR_SET_NO_NEW_PRIVS as u64);
+    let mut commands = vec![
+        must(libc::SYS_setsid, [0; 5]),
         // Whoever has left its root behind may have none to go to.
-        let _ = its
-            .call("chdir", libc::SYS_chdir, [root, 0, 0, 0, 0, 0])
-            .await;
-        let name = ring.put(64, &words(b"zcache-servant\0\0"));
-        let set_name = libc::PR_SET_NAME as u64;
-        its.call("prctl", libc::SYS_prctl, [set_name, name, 0, 0, 0, 0])
-            .await?;
-        let no_new = libc::PR_SET_NO_NEW_PRIVS as u64;
-        its.call("prctl", libc::SYS_prctl, [no_new, 1, 0, 0, 0, 0])
-            .await?;
-        let header = ring.put(128, &[CAPABILITY_VERSION_3]);
-        let none = ring.put(192, &[0, 0, 0]);
-        its.call("capset", libc::SYS_capset, [header, none, 0, 0, 0, 0])
-            .await?;
-        if filtered {
-            // No filter is asked; that nobody commands it but the ring is what binds it.
-            return Ok(());
-        }
-        let calls = ServantCalls {
-            ring: places.ring,
-            bell,
-            move_fd: shadow_fd,
-            move_request: UFFDIO_MOVE,
-            shadow: (places.shadow, places.shadow_bytes),
-            pen: (places.pen, PEN_PAGES * PAGE_BYTES),
-        };
+        may(libc::SYS_chdir, [root, 0, 0, 0, 0]),
+        must(libc::SYS_prctl, [set_name, name, 0, 0, 0]),
+        must(libc::SYS_prctl, [no_new, 1, 0, 0, 0]),
+        must(libc::SYS_capset, [header, none, 0, 0, 0]),
+    ];
+    if let Some(calls) = calls {
         let filter = calls.filter();
         let code: Vec<u64> = filter
             .iter()
@@ -675,10 +700,9 @@ impl Tracer {
         let code = ring.put(512, &code);
         let program = ring.put(256, &[filter.len() as u64, code]);
         let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
-        its.call("seccomp", libc::SYS_seccomp, [mode, 0, program, 0, 0, 0])
-            .await?;
-        Ok(())
+        commands.push(must(libc::SYS_seccomp, [mode, 0, program, 0, 0]));
     }
+    commands
 }
 
 fn words(bytes: &[u8; 16]) -> [u64; 2] {

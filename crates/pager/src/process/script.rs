@@ -115,14 +115,17 @@ impl Scripts {
 
     /// The next stop of a task that was claimed.
     pub(crate) async fn stop_of(&self, claim: &Claim) -> Stop {
-        poll_fn(|_| {
-            let mut stops = self.stops.borrow_mut();
-            match stops.get_mut(&claim.task).and_then(VecDeque::pop_front) {
-                Some(stop) => Poll::Ready(stop),
-                None => Poll::Pending,
-            }
+        poll_fn(|_| match self.take_stop(claim) {
+            Some(stop) => Poll::Ready(stop),
+            None => Poll::Pending,
         })
         .await
+    }
+
+    /// A stop of a task that was claimed, if it has made one.
+    pub(crate) fn take_stop(&self, claim: &Claim) -> Option<Stop> {
+        let mut stops = self.stops.borrow_mut();
+        stops.get_mut(&claim.task).and_then(VecDeque::pop_front)
     }
 
     /// Waits until `look` finds something; it is asked after every event.

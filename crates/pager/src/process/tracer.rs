@@ -67,7 +67,12 @@ pub(crate) struct Parentage {
     forked: Option<Arc<Space>>,
     /// The word that the kernel clears when the new thread ends.
     cleared: Option<u64>,
+    /// What becomes of a forked child, for its parent to know.
+    outcome: Outcome,
 }
+
+/// Whether a forked child lives; nothing until that is known.
+pub(crate) type Outcome = Rc<Cell<Option<bool>>>;
 
 /// A new task of which one of two messages has come: its parent's event or its
 /// own first stop.
@@ -294,6 +299,7 @@ impl Tracer {
                     parent: pid,
                     forked: None,
                     cleared: cleared_word(pid),
+                    outcome: Outcome::default(),
                 };
                 self.announce(child, parentage);
                 resume(pid, 0);
@@ -417,6 +423,7 @@ impl Tracer {
             if let Some(space) = parentage.forked {
                 self.leave(&space);
             }
+            parentage.outcome.set(Some(true));
             return;
         }
         let early = self.births.borrow_mut().remove(&child);
@@ -430,11 +437,17 @@ impl Tracer {
     }
 
     /// What the event of a fork says of the child, whose table is made already.
-    pub(crate) fn forked(parent: i32, space: Arc<Space>, cleared: Option<u64>) -> Parentage {
+    pub(crate) fn forked(
+        parent: i32,
+        space: Arc<Space>,
+        cleared: Option<u64>,
+        outcome: &Outcome,
+    ) -> Parentage {
         Parentage {
             parent,
             forked: Some(space),
             cleared,
+            outcome: Rc::clone(outcome),
         }
     }
 
@@ -469,7 +482,7 @@ impl Tracer {
                 continue;
             };
             if only && let Some((space, _)) = self.orphans.borrow_mut().pop() {
-                self.take_into_care(child, space, stop, false, None);
+                self.take_into_care(child, space, stop, false, None, Outcome::default());
             } else {
                 let _ = process::kill(child, libc::SIGKILL);
             }
@@ -490,10 +503,11 @@ impl Tracer {
             parent,
             forked,
             cleared,
+            outcome,
         } = parentage;
         let filtered = self.is_filtered(parent);
         if let Some(space) = forked {
-            self.take_into_care(child, space, stop, filtered, cleared);
+            self.take_into_care(child, space, stop, filtered, cleared, outcome);
             return;
         }
         let space = self.space_of(parent);
@@ -545,6 +559,7 @@ impl Tracer {
         stop: Stop,
         filtered: bool,
         cleared: Option<u64>,
+        outcome: Outcome,
     ) {
         if self
             .add_process(child, Some(Arc::clone(&space)), filtered)
@@ -553,6 +568,7 @@ impl Tracer {
             // It was killed before it could begin.
             self.threads.borrow_mut().remove(&child);
             self.leave(&space);
+            outcome.set(Some(true));
             return;
         }
         let tracer = Rc::clone(self);
@@ -560,12 +576,19 @@ impl Tracer {
             let claim = tracer.scripts.claim(child);
             let signal = match tracer.care_for_child(&claim, &space).await {
                 Ok(signal) => signal,
-                Err(CareError::Ended) => return,
+                Err(CareError::Ended) => {
+                    outcome.set(Some(true));
+                    return;
+                }
                 Err(error) => {
-                    tracer.run_unpaged(&claim, &space, &error).await;
+                    if !tracer.run_unpaged(&claim, &space, &error).await {
+                        outcome.set(Some(false));
+                        return;
+                    }
                     0
                 }
             };
+            outcome.set(Some(true));
             if space.has_hands()
                 && let Err(error) = tracer.pager.publish(&space)
             {
@@ -596,7 +619,13 @@ impl Tracer {
 
     /// A forked child that cannot be paged gets all of its memory at once, and
     /// runs as it would without us; its memory counts.
-    async fn run_unpaged(self: &Rc<Self>, claim: &Claim, space: &Arc<Space>, error: &CareError) {
+    /// One for which there is no room does not run, and its fork fails: false then.
+    async fn run_unpaged(
+        self: &Rc<Self>,
+        claim: &Claim,
+        space: &Arc<Space>,
+        error: &CareError,
+    ) -> bool {
         let child = claim.task;
         self.pager.counters.unpaged.add(1);
         let whole = Arc::clone(space);
@@ -607,14 +636,14 @@ impl Tracer {
             thread.space = None;
         }
         lock(&self.pager.unpaged).push(child);
-        if let Err(why) = filled {
-            say!("process {child} cannot be paged ({error}), and is killed: {why}");
+        if let Err(why) = &filled {
+            say!("process {child} cannot be paged ({error}), and its fork fails: {why}");
             let _ = process::kill(child, libc::SIGKILL);
         } else if self.pager.counters.unpaged.get() == 1 {
             say!("process {child} runs unpaged: {error}");
         }
-        let space = Arc::clone(space);
-        self.leave(&space);
+        self.leave(space);
+        filled.is_ok()
     }
 
     fn new_image(self: &Rc<Self>, pid: i32, former: i32) {
@@ -731,8 +760,12 @@ impl Tracer {
         match birth {
             Some(Birth::Announced(Parentage {
                 forked: Some(space),
+                outcome,
                 ..
-            })) => drop(self.leave(&space)),
+            })) => {
+                self.leave(&space);
+                outcome.set(Some(true));
+            }
             Some(Birth::Stopped { .. }) => drop(self.ended_early.borrow_mut().insert(pid)),
             Some(Birth::Announced(_)) | None => {}
         }

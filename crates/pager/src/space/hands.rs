@@ -261,6 +261,7 @@ impl Hands for Kernel {
                 let block = ring.put(index * MOVE_ARGS_BYTES, &words);
                 if populate {
                     commands.push(Command {
+                        must: false,
                         number: libc::SYS_madvise,
                         arguments: [one.page.address(), len, MADV_POPULATE_WRITE, 0, 0],
                     });
@@ -268,6 +269,7 @@ impl Hands for Kernel {
                 // It ends with EFAULT, since the kernel cannot write there how far
                 // it came; the page map says that.
                 commands.push(Command {
+                    must: false,
                     number: libc::SYS_ioctl,
                     arguments: [servant.shadow_fd, UFFDIO_MOVE, block, 0, 0],
                 });
@@ -298,6 +300,7 @@ impl Hands for Kernel {
         let len = count * PAGE_BYTES;
         self.command(|_, _| {
             vec![Command {
+                must: false,
                 number: libc::SYS_madvise,
                 arguments: [address, len, MADV_DONTNEED_LOCKED, 0, 0],
             }]
@@ -314,6 +317,7 @@ impl Hands for Kernel {
         let arguments = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
         self.command(|_, _| {
             vec![Command {
+                must: false,
                 number: libc::SYS_mremap,
                 arguments,
             }]
@@ -337,11 +341,19 @@ impl Hands for Kernel {
             MAP_PEN,
             u64::MAX,
         ];
+        // A fresh mapping is inherited by children until that is forbidden anew.
+        let advice = libc::MADV_DONTFORK as u64;
+        let forbidden = [self.places.pen, PEN_PAGES * PAGE_BYTES, advice, 0, 0];
         self.command(|_, _| {
-            vec![Command {
-                number: libc::SYS_mmap,
+            let call = |number, arguments| Command {
+                must: true,
+                number,
                 arguments,
-            }]
+            };
+            vec![
+                call(libc::SYS_mmap, arguments),
+                call(libc::SYS_madvise, forbidden),
+            ]
         })
     }
 

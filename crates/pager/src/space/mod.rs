@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -164,8 +164,12 @@ impl Core {
 /// A batch of the servant's that it has not finished because it does not run.
 #[derive(Debug)]
 pub(crate) enum Limbo {
-    /// Pages on their way to the shadow.
-    Moves(Vec<Move>),
+    /// Pages on their way to the shadow. Whether they have been tried before.
+    Moves(Vec<Move>, bool),
+    /// Pages on their way to the pen.
+    Pen(Vec<Move>),
+    /// The pen's pages on their way back to the kernel.
+    EmptyPen,
     /// Slots on their way back to the kernel.
     Slots(Claim),
 }
@@ -199,6 +203,8 @@ pub(crate) struct Space {
     pub(crate) home: Home,
     /// Room made for pages that cannot be paged and were not touched yet.
     pub(crate) advance: Advance,
+    /// Unpageable memory that other processes have and count as well.
+    pub(crate) shared_bytes: AtomicU64,
     pub(crate) limbo: Mutex<Option<Limbo>>,
     /// Since when the servant has not run.
     pub(crate) stuck_since: Mutex<Option<Instant>>,
@@ -225,6 +231,7 @@ impl Space {
             knows_threads: AtomicBool::new(true),
             home: Home::new(),
             advance: Advance::default(),
+            shared_bytes: AtomicU64::new(0),
             limbo: Mutex::default(),
             stuck_since: Mutex::default(),
             core: Mutex::new(Core {

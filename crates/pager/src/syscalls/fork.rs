@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use zcache::{PAGE_SIZE, Page};
 use zcache_sys::process::{self, read_memory};
-use zcache_sys::ptrace::{self, Stop};
+use zcache_sys::ptrace::{self, Registers, Stop};
 
 use super::Watched;
 use crate::pager::Pager;
 use crate::paging::evict::Evictor;
-use crate::process::tracer::{Tracer, resume};
+use crate::process::inject::Injection;
+use crate::process::tracer::{Outcome, Tracer, resume};
 use crate::space::page_table::{State, Vpn};
 use crate::space::{ForkWindow, Space, handle_of};
 
@@ -101,7 +102,8 @@ impl Watched<'_> {
         }
         self.hold_pages(&held).await;
         self.release(&held);
-        let killed = self.make_child(&wish).await;
+        let outcome = Outcome::default();
+        let killed = self.make_child(&wish, &outcome).await;
         let window = self.space.core().window.take();
         if let Some(window) = window {
             // There is no child, or none that we have heard of.
@@ -114,9 +116,33 @@ impl Watched<'_> {
         }
         self.space.core().end_call(&self.space);
         self.release(&held);
-        if !killed {
-            resume(self.thread(), 0);
+        if killed {
+            return;
         }
+        if outcome.get() == Some(false) {
+            self.take_back_child().await;
+        }
+        resume(self.thread(), 0);
+    }
+
+    /// The child could not run and was killed before its first instruction: nobody
+    /// is to hear of it but by the call's failure.
+    async fn take_back_child(&self) {
+        let Ok(registers) = ptrace::registers(self.thread()) else {
+            return;
+        };
+        let at = registers.rip - 2;
+        if let Ok(injection) = Injection::begin(self.tracer, self.claim, at) {
+            let wait = [registers.rax, 0, libc::__WALL as u64, 0, 0, 0];
+            let _ = injection.call("wait", libc::SYS_wait4, wait).await;
+            let _ = injection.end();
+        }
+        let failed = Registers {
+            rax: (-i64::from(libc::EAGAIN)).cast_unsigned(),
+            ..registers
+        };
+        // It may have been killed meanwhile.
+        let _ = ptrace::set_registers(self.thread(), &failed);
     }
 
     fn release(&self, held: &[Vpn]) {
@@ -128,7 +154,7 @@ impl Watched<'_> {
 
     /// Lets the thread fork; a child is announced with a table of its own. Returns
     /// whether the thread was killed over it.
-    async fn make_child(&self, wish: &Wish) -> bool {
+    async fn make_child(&self, wish: &Wish, outcome: &Outcome) -> bool {
         loop {
             if ptrace::resume_to_syscall(self.thread()).is_err() {
                 // Its end is on its way.
@@ -141,20 +167,26 @@ impl Watched<'_> {
             match self.tracer.scripts.stop_of(self.claim).await {
                 Stop::Syscall => return false,
                 Stop::Exited(_) | Stop::Signaled(_) => return true,
-                Stop::Birth { child, .. } => self.child_born(child, wish),
+                Stop::Birth { child, .. } => {
+                    if self.child_born(child, wish, outcome) {
+                        self.tracer.scripts.until(|| outcome.get()).await;
+                    }
+                }
                 _ => {}
             }
         }
     }
 
-    fn child_born(&self, child: i32, wish: &Wish) {
+    /// Returns whether its outcome is to be waited for.
+    fn child_born(&self, child: i32, wish: &Wish, outcome: &Outcome) -> bool {
         let shares = process::same_memory(self.thread(), child) == Some(true);
         let window = self.space.core().window.take();
         match window {
             Some(window) if !shares => {
                 let space = self.pager().child_of(&self.space, window);
-                let parentage = Tracer::forked(self.thread(), space, wish.cleared);
+                let parentage = Tracer::forked(self.thread(), space, wish.cleared, outcome);
                 self.tracer.announce(child, parentage);
+                true
             }
             // The arguments were changed after we had read them.
             window => {
@@ -162,6 +194,7 @@ impl Watched<'_> {
                     self.pager().abandon(window);
                 }
                 let _ = process::kill(child, libc::SIGKILL);
+                false
             }
         }
     }

@@ -547,8 +547,8 @@ impl Pager {
     pub(crate) fn servant_lost_soon(self: &Arc<Self>, space: Arc<Space>) {
         let pager = Arc::clone(self);
         std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(500));
-            if !space.hands().can_evict() {
+            std::thread::sleep(Duration::from_secs(2));
+            if !space.is_closing() && !space.hands().can_evict() {
                 pager.servant_lost(&space);
             }
         });
