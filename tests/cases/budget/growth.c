@@ -1,5 +1,5 @@
-/* Memory that grows fast by other ways than a loop of stores: a copy by read, large stacks of threads, forks that all write, an array
- * that doubles by mremap, and a large environment. The mode says which. */
+/* Memory that grows fast by other ways than a loop of stores: a copy by read, large stacks of threads, forks that all write, an
+ * array that doubles by mremap, and a large environment. The mode says which. */
 #include "../case.h"
 
 #define PAGES (100 * PAGES_OF_MIB)

@@ -1,5 +1,5 @@
-/* Locked memory, more than the budget: the calls work and the bytes are right, as alone; what the budget lets be in RAM is watched
- * from outside. argv[1]: how; argv[2]: MiB. */
+/* Locked memory, more than the budget: the calls work and the bytes are right, as alone; what the budget lets be in RAM is
+ * watched from outside. argv[1]: how; argv[2]: MiB. */
 #include "../case.h"
 
 static void check(const char *what, uint8_t *memory, size_t pages) {

@@ -1,5 +1,5 @@
-/* Processes that fork or execute all the time are killed at random moments. argv[1]: "fork", "exec", "vfork" or "thread"; argv[2]:
- * how many. Nobody is left behind, and a pipe that they all held sees its end. */
+/* Processes that fork or execute all the time are killed at random moments. argv[1]: "fork", "exec", "vfork" or "thread";
+ * argv[2]: how many. Nobody is left behind, and a pipe that they all held sees its end. */
 #include "../case.h"
 
 static _Noreturn void fork_for_ever(void) {

@@ -1,5 +1,5 @@
-/* Several processes fork with much in memory at once, so that their forks wait; another maps and unmaps meanwhile, and is not held
- * up with them for long. */
+/* Several processes fork with much in memory at once, so that their forks wait; another maps and unmaps meanwhile, and is not
+ * held up with them for long. */
 #include "../case.h"
 
 #include <stdatomic.h>

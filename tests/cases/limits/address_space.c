@@ -74,6 +74,7 @@ int main(int argc, char **argv) {
     if (child == 0)
         _exit(wrong(parts[0], STEP / PAGE, 0) != 0);
     expect_child("child", child, 0);
-    expect_call("in place of one that is gone", (long)mmap(NULL, STEP, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "done");
+    expect_call("in place of one that is gone",
+                (long)mmap(NULL, STEP, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "done");
     return verdict();
 }

@@ -1,5 +1,5 @@
-/* A process that has no descriptor left (argv[1]: its limit) needs none to map memory, fork, execute and start threads. To be linked
- * statically, since a loader would need one. */
+/* A process that has no descriptor left (argv[1]: its limit) needs none to map memory, fork, execute and start threads. To be
+ * linked statically, since a loader would need one. */
 #include "../case.h"
 
 static void *nothing(void *argument) { return argument; }

@@ -1,6 +1,6 @@
-/* More forks than a limit on processes allows: so many succeed, the others are told EAGAIN, and nobody is killed. The modes: "user"
- * sets RLIMIT_NPROC to 20 and becomes user argv[2], who has no other process; "group" enters the control group argv[2], whose
- * pids.max is 20; "zero" sets RLIMIT_NPROC to 0 in a child, which can execute still. */
+/* More forks than a limit on processes allows: so many succeed, the others are told EAGAIN, and nobody is killed. The modes:
+ * "user" sets RLIMIT_NPROC to 20 and becomes user argv[2], who has no other process; "group" enters the control group argv[2],
+ * whose pids.max is 20; "zero" sets RLIMIT_NPROC to 0 in a child, which can execute still. */
 #include "../case.h"
 
 #define LIMIT 20

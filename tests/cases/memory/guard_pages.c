@@ -46,7 +46,8 @@ int main(int argc, char **argv) {
         evict(memory, 60);
         expect_call("DONTNEED around them", madvise(memory + 50 * PAGE, 20 * PAGE, MADV_DONTNEED), "done");
         expect("guard pages that can be read", (long)readable(guards, 4), 0);
-        expect_call("PROT_READ and back", mprotect(memory, 128 * PAGE, PROT_READ) | mprotect(memory, 128 * PAGE, PROT_READ | PROT_WRITE), "done");
+        expect_call("PROT_READ and back",
+                    mprotect(memory, 128 * PAGE, PROT_READ) | mprotect(memory, 128 * PAGE, PROT_READ | PROT_WRITE), "done");
         expect("guard pages that can be read", (long)readable(guards, 4), 0);
     }
     if (is(how, "fork")) {

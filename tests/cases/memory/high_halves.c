@@ -35,7 +35,8 @@ int main(void) {
     if (write(file, page, PAGE) != (ssize_t)PAGE)
         unable("write");
     memory = evicted();
-    long result = syscall(SYS_mmap, memory, PAGE, (long)PROT_READ, (long)(MAP_PRIVATE | MAP_FIXED), HIGH | (unsigned long)file, 0L);
+    long result =
+        syscall(SYS_mmap, memory, PAGE, (long)PROT_READ, (long)(MAP_PRIVATE | MAP_FIXED), HIGH | (unsigned long)file, 0L);
     say("mmap of a descriptor: %s", result_name(result));
     if (result != -1)
         expect("  the file's page is there", holds(memory, 1, 9), 1);
@@ -43,7 +44,8 @@ int main(void) {
 
     /* Protection and flags of mmap are 64 bits wide; unknown ones of private mappings have no effect. */
     memory = evicted();
-    result = syscall(SYS_mmap, memory, PAGES * PAGE, HIGH | PROT_READ | PROT_WRITE, HIGH | MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1L, 0L);
+    result = syscall(SYS_mmap, memory, PAGES * PAGE, HIGH | PROT_READ | PROT_WRITE,
+                     HIGH | MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1L, 0L);
     say("mmap: %s", result_name(result));
     say("  zero pages: %zu", zeros(memory, PAGES));
     fill(memory, PAGES, 4);

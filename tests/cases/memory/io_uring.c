@@ -13,7 +13,8 @@ static struct io_uring_sqe *entries;
 static struct io_uring_params parameters;
 
 static int one(uint8_t operation, int file, const void *at, unsigned length, uint64_t offset, unsigned advice) {
-    unsigned *tail = (unsigned *)(submissions + parameters.sq_off.tail), mask = *(unsigned *)(submissions + parameters.sq_off.ring_mask);
+    unsigned *tail = (unsigned *)(submissions + parameters.sq_off.tail),
+             mask = *(unsigned *)(submissions + parameters.sq_off.ring_mask);
     unsigned slot = *tail & mask;
     memset(&entries[slot], 0, sizeof entries[slot]);
     entries[slot].opcode = operation;
@@ -50,7 +51,8 @@ int main(void) {
     submissions = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_SQ_RING);
     completions = mmap(NULL, parameters.cq_off.cqes + parameters.cq_entries * sizeof(struct io_uring_cqe), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_CQ_RING);
-    entries = mmap(NULL, parameters.sq_entries * sizeof *entries, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_SQES);
+    entries = mmap(NULL, parameters.sq_entries * sizeof *entries, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring,
+                   IORING_OFF_SQES);
     if (submissions == MAP_FAILED || completions == MAP_FAILED || entries == MAP_FAILED)
         unable("mmap of the ring");
     fill(memory, 4 * PAGES, 3);
@@ -60,7 +62,10 @@ int main(void) {
     expect("read", one(IORING_OP_READ, file, memory + PAGES * PAGE, PAGES * PAGE, 0, 0), (long)(PAGES * PAGE));
     expect("wrong pages", (long)(wrong(memory, PAGES, 3) + wrong(memory + PAGES * PAGE, PAGES, 3)), 0);
     evict(memory, 4 * PAGES);
-    struct iovec { void *base; size_t bytes; } fixed = {memory + 2 * PAGES * PAGE, PAGES * PAGE};
+    struct iovec {
+        void *base;
+        size_t bytes;
+    } fixed = {memory + 2 * PAGES * PAGE, PAGES * PAGE};
     expect_call("register a buffer", syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &fixed, 1U), "done");
     expect("write of it", one(IORING_OP_WRITE_FIXED, file, fixed.base, PAGES * PAGE, 0, 0), (long)(PAGES * PAGE));
     press(120);

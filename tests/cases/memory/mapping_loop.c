@@ -1,5 +1,5 @@
-/* Maps a file privately and writably, writes one byte of it, unmaps; between, sweeps data of its own. argv[1] MiB of data, argv[2]
- * rounds. */
+/* Maps a file privately and writably, writes one byte of it, unmaps; between, sweeps data of its own. argv[1] MiB of data,
+ * argv[2] rounds. */
 #include "../case.h"
 
 int main(int argc, char **argv) {

@@ -1,5 +1,5 @@
-/* A sweep in X brings pages of Y along, which are stored next to them; meanwhile another thread moves S over Y. Y must be S's data
- * then: no thread touches Y before the move has returned. The mode "merge" lets the moved mapping join its neighbour's. */
+/* A sweep in X brings pages of Y along, which are stored next to them; meanwhile another thread moves S over Y. Y must be S's
+ * data then: no thread touches Y before the move has returned. The mode "merge" lets the moved mapping join its neighbour's. */
 #include "../case.h"
 
 #define PAGES 64

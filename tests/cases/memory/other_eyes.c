@@ -50,11 +50,13 @@ static void judge_other(void) {
     int file = open(name, O_RDWR);
     for (size_t i = 0; i < PAGES; i++) {
         struct iovec here = {page, PAGE}, there = {memory + i * PAGE, PAGE};
-        ssize_t got = i % 2 == 0 ? process_vm_readv(child, &here, 1, &there, 1, 0) : pread(file, page, PAGE, (off_t)(uintptr_t)there.iov_base);
+        ssize_t got = i % 2 == 0 ? process_vm_readv(child, &here, 1, &there, 1, 0)
+                                 : pread(file, page, PAGE, (off_t)(uintptr_t)there.iov_base);
         errors += got != (ssize_t)PAGE;
         failed += got == (ssize_t)PAGE && !holds(page, i, 5);
         pattern(page, i, 6);
-        got = i % 2 == 0 ? process_vm_writev(child, &here, 1, &there, 1, 0) : pwrite(file, page, PAGE, (off_t)(uintptr_t)there.iov_base);
+        got = i % 2 == 0 ? process_vm_writev(child, &here, 1, &there, 1, 0)
+                         : pwrite(file, page, PAGE, (off_t)(uintptr_t)there.iov_base);
         errors += got != (ssize_t)PAGE;
     }
     expect("calls on a child's memory that failed", (long)errors, 0);

@@ -5,7 +5,8 @@
 int main(int argc, char **argv) {
     const char *how = mode(argc, argv);
     size_t mib = 120, every = argc > 2 && !is(argv[2], "all") ? (size_t)atoi(argv[2]) : 1;
-    int protection = (strchr(how, 'r') ? PROT_READ : 0) | (strchr(how, 'w') ? PROT_WRITE : 0) | (strchr(how, 'x') ? PROT_EXEC : 0);
+    int protection =
+        (strchr(how, 'r') ? PROT_READ : 0) | (strchr(how, 'w') ? PROT_WRITE : 0) | (strchr(how, 'x') ? PROT_EXEC : 0);
     bool readable = protection & PROT_READ;
     uint8_t *memory = anonymous(mib * MIB);
     if (argc > 2 && is(argv[2], "all")) {

@@ -63,8 +63,8 @@ int main(void) {
     kept("mremap, start not aligned", area(7), (long)mremap(area(7) + 1, bytes, 2 * bytes, MREMAP_MAYMOVE), "EINVAL");
     kept("mremap to nothing", area(7), (long)mremap(area(7), bytes, 0, MREMAP_MAYMOVE), "EINVAL");
     kept("mremap FIXED without MAYMOVE", area(7), (long)mremap(area(7), bytes, bytes, MREMAP_FIXED, area(8)), "EINVAL");
-    kept("mremap onto itself", area(7),
-         (long)mremap(area(7), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, area(7) + 4 * PAGE), "EINVAL");
+    kept("mremap onto itself", area(7), (long)mremap(area(7), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, area(7) + 4 * PAGE),
+         "EINVAL");
     kept("mremap DONTUNMAP with another size", area(8),
          (long)mremap(area(8), bytes, bytes / 2, MREMAP_MAYMOVE | MREMAP_DONTUNMAP), "EINVAL");
     kept("mremap in place over a neighbour", area(8), (long)mremap(area(8), bytes, 4 * bytes, 0), "ENOMEM");
@@ -95,8 +95,8 @@ int main(void) {
         kept("DONTNEED of what is sealed", sealed, madvise(sealed, bytes, MADV_DONTNEED), "EPERM");
         kept("mmap over what is sealed", sealed, (long)mmap(sealed, bytes, prot, fixed | MAP_ANONYMOUS, -1, 0), "EPERM");
         kept("mremap of what is sealed", sealed, (long)mremap(sealed, bytes, 2 * bytes, MREMAP_MAYMOVE), "EPERM");
-        kept("mremap over what is sealed", sealed,
-             (long)mremap(area(16), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, sealed), "EPERM");
+        kept("mremap over what is sealed", sealed, (long)mremap(area(16), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, sealed),
+             "EPERM");
         describe(area(16), PAGES, 3);
     }
     return verdict();

@@ -76,9 +76,18 @@ static void set_break(uint8_t *from, uint8_t *to) {
         at = strchr(at, ' ');
         at += at != NULL;
     }
-    struct prctl_mm_map map = {.start_code = field[26], .end_code = field[27], .start_stack = field[28], .start_data = field[45],
-                               .end_data = field[46], .arg_start = field[48], .arg_end = field[49], .env_start = field[50],
-                               .env_end = field[51], .start_brk = (uintptr_t)from, .brk = (uintptr_t)to, .exe_fd = (uint32_t)-1};
+    struct prctl_mm_map map = {.start_code = field[26],
+                               .end_code = field[27],
+                               .start_stack = field[28],
+                               .start_data = field[45],
+                               .end_data = field[46],
+                               .arg_start = field[48],
+                               .arg_end = field[49],
+                               .env_start = field[50],
+                               .env_end = field[51],
+                               .start_brk = (uintptr_t)from,
+                               .brk = (uintptr_t)to,
+                               .exe_fd = (uint32_t)-1};
     if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) != 0)
         unable("PR_SET_MM");
 }

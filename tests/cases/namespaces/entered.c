@@ -7,12 +7,16 @@
 
 static uint8_t *memory;
 
-static void map_ids(void) {
-    const struct { const char *file, *text; } lines[] = {{"/proc/self/setgroups", "deny"}, {"/proc/self/uid_map", "0 0 1"}, {"/proc/self/gid_map", "0 0 1"}};
+/* Becomes root of the user namespace. */
+static void map_ids(uid_t user, gid_t group) {
+    char users[32], groups[32];
+    snprintf(users, sizeof users, "0 %d 1", (int)user);
+    snprintf(groups, sizeof groups, "0 %d 1", (int)group);
+    const char *lines[][2] = {{"/proc/self/setgroups", "deny"}, {"/proc/self/uid_map", users}, {"/proc/self/gid_map", groups}};
     for (size_t i = 0; i < 3; i++) {
-        int file = open(lines[i].file, O_WRONLY);
-        if (file < 0 || write(file, lines[i].text, strlen(lines[i].text)) < 0)
-            unable(lines[i].file);
+        int file = open(lines[i][0], O_WRONLY);
+        if (file < 0 || write(file, lines[i][1], strlen(lines[i][1])) < 0)
+            unable(lines[i][0]);
         close(file);
     }
 }
@@ -44,8 +48,10 @@ int main(int argc, char **argv) {
     bool user = strstr(how, "user") != NULL, pid = strstr(how, "pid") != NULL;
     int flags = (user ? CLONE_NEWUSER : 0) | (pid ? CLONE_NEWPID : 0) | (strstr(how, "mount") ? CLONE_NEWNS : 0) |
                 (strstr(how, "ipc") ? CLONE_NEWIPC : 0) | (strstr(how, "net") ? CLONE_NEWNET : 0) |
-                (strstr(how, "files") ? CLONE_FILES : 0) | (strstr(how, "fs") ? CLONE_FS : 0) | (strstr(how, "uts") ? CLONE_NEWUTS : 0) |
-                (strstr(how, "cgroup") ? CLONE_NEWCGROUP : 0);
+                (strstr(how, "files") ? CLONE_FILES : 0) | (strstr(how, "fs") ? CLONE_FS : 0) |
+                (strstr(how, "uts") ? CLONE_NEWUTS : 0) | (strstr(how, "cgroup") ? CLONE_NEWCGROUP : 0);
+    uid_t outer_user = geteuid();
+    gid_t outer_group = getegid();
     pid_t child;
     if (strncmp(how, "clone-", 6) == 0) {
         /* The namespaces come with the process. */
@@ -56,7 +62,7 @@ int main(int argc, char **argv) {
         if (unshare(flags) != 0)
             unable("unshare");
         if (user)
-            map_ids();
+            map_ids(outer_user, outer_group);
         expect("wrong pages after unshare", (long)wrong(memory, PAGES, 3), 0);
         child = fork();
     }

@@ -1,5 +1,5 @@
-/* The first process of a PID namespace adopts orphans and waits for all; when it ends, all others are killed. It sees the processes
- * that it knows and no others. */
+/* The first process of a PID namespace adopts orphans and waits for all; when it ends, all others are killed. It sees the
+ * processes that it knows and no others. */
 #include "../case.h"
 
 #include <sys/mount.h>

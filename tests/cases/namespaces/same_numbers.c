@@ -1,8 +1,8 @@
 /* Processes in an inner PID namespace that have, there, the number that another process has outside. A pager that took one number
  * for the other would read or kill the wrong process. To be run only inside a PID namespace of its own.
  *
- * The modes: "outer" gives the inner process the outer one's number, "before" and "helper" such that the task born next would have the outer one's or
- * its pager's helper's; "short" is "outer" with an inner process that ends at once. */
+ * The modes: "outer" gives the inner process the outer one's number, "before" and "helper" such that the task born next would
+ * have the outer one's or its pager's helper's; "short" is "outer" with an inner process that ends at once. */
 #include "../case.h"
 
 #include <dirent.h>
@@ -18,7 +18,9 @@ static void on_fault(int signal) {
 
 /* Locks what the process itself stands on, so that only the pattern is paged. */
 static void lock_own(void) {
-    struct { unsigned long from, to; } ranges[100];
+    struct {
+        unsigned long from, to;
+    } ranges[100];
     int count = 0;
     char line[512], access[8];
     FILE *file = fopen("/proc/self/maps", "r");

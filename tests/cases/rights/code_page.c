@@ -1,5 +1,6 @@
-/* Whatever code a pager has put into the process (executable mappings of a memory file "zcache…"), a system call made from there is
- * the program's own call: clone with CLONE_UNTRACED must not make a child that nobody watches. Without such code nothing is tried. */
+/* Whatever code a pager has put into the process (executable mappings of a memory file "zcache…"), a system call made from there
+ * is the program's own call: clone with CLONE_UNTRACED must not make a child that nobody watches. Without such code nothing is
+ * tried. */
 #include "../case.h"
 
 #include <ucontext.h>
@@ -52,7 +53,8 @@ int main(void) {
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         unsigned long from, to;
         char access[8];
-        if (strstr(line, "memfd:zcache") == NULL || sscanf(line, "%lx-%lx %7s", &from, &to, access) != 3 || access[2] != 'x' || access[0] != 'r')
+        if (strstr(line, "memfd:zcache") == NULL || sscanf(line, "%lx-%lx %7s", &from, &to, access) != 3 || access[2] != 'x' ||
+            access[0] != 'r')
             continue;
         for (const uint8_t *at = (const uint8_t *)from; at + 1 < (const uint8_t *)to && places < 20; at++) {
             if (at[0] != 0x0f || at[1] != 0x05)

@@ -1,5 +1,5 @@
-/* A control group is frozen and thawed again and again while its processes fork, map and wait. No call fails by it, none is seen to
- * return one of the kernel's inner numbers. argv[1]: a directory of a freezer (of either version) that processes may enter. */
+/* A control group is frozen and thawed again and again while its processes fork, map and wait. No call fails by it, none is seen
+ * to return one of the kernel's inner numbers. argv[1]: a directory of a freezer (of either version) that processes may enter. */
 #include "../case.h"
 
 static const char *group;

@@ -1,6 +1,6 @@
 /* A process stops (argv[1] "stop") or kills ("kill") the pager's helper of its own memory, if it has one: a task that bears the
- * name "zcache-servant" and that a signal of this process reaches. Whatever becomes of itself, another process of the tree goes on.
- * Without a pager there is no helper, and all go on. */
+ * name "zcache-servant" and that a signal of this process reaches. Whatever becomes of itself, another process of the tree goes
+ * on. Without a pager there is no helper, and all go on. */
 #include "../case.h"
 
 #include <dirent.h>

@@ -87,7 +87,10 @@ int main(int argc, char **argv) {
 
     /* msgrcv has no timeout: a message comes when the signals are over. */
     id = msgget(IPC_PRIVATE, 0600);
-    struct { long type; char text[8]; } message = {1, "hello"};
+    struct {
+        long type;
+        char text[8];
+    } message = {1, "hello"};
     child = disturb();
     pid_t sender = fork();
     if (sender == 0) {

@@ -16,7 +16,8 @@ int main(int argc, char **argv) {
         while ((got = waitpid(child, &status, 0)) < 0 && errno == EINTR) {
         }
         failed += got != child || status != 0;
-        failed += wrong(memory + (size_t)(i % 80) * MIB, 1, 3) != 0 && !holds(memory + (size_t)(i % 80) * MIB, (size_t)(i % 80) * PAGES_OF_MIB, 3);
+        failed += wrong(memory + (size_t)(i % 80) * MIB, 1, 3) != 0 &&
+                  !holds(memory + (size_t)(i % 80) * MIB, (size_t)(i % 80) * PAGES_OF_MIB, 3);
     }
     expect("wrong", (long)failed, 0);
     return verdict();

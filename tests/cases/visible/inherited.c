@@ -1,5 +1,6 @@
 /* Prints what a program inherits from whoever starts it: signals ignored and blocked, open descriptors, limits, masks, priorities
- * and so on. Under zcache it is what the caller of zcache had. argv[1]: a file to print to, for callers that have closed stdout. */
+ * and so on. Under zcache it is what the caller of zcache had. argv[1]: a file to print to, for callers that have closed stdout.
+ */
 #include "../case.h"
 
 #include <dirent.h>
@@ -34,9 +35,9 @@ int main(int argc, char **argv) {
         if (sigismember(&blocked, i) == 1 || sigismember(&pending, i) == 1)
             fprintf(out, " %d", i);
     }
-    static const int limits[] = {RLIMIT_CPU,    RLIMIT_FSIZE, RLIMIT_DATA,  RLIMIT_STACK,      RLIMIT_CORE,     RLIMIT_RSS,
-                                 RLIMIT_NPROC,  RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS,       RLIMIT_LOCKS,    RLIMIT_SIGPENDING,
-                                 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO};
+    static const int limits[] = {RLIMIT_CPU,   RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_STACK,   RLIMIT_CORE,
+                                 RLIMIT_RSS,   RLIMIT_NPROC,      RLIMIT_NOFILE,   RLIMIT_MEMLOCK, RLIMIT_AS,
+                                 RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE,    RLIMIT_RTPRIO};
     fprintf(out, "\nlimits:");
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit;
@@ -53,11 +54,13 @@ int main(int argc, char **argv) {
     getitimer(ITIMER_REAL, &timer);
     fprintf(out, "\numask %o, nice %d, policy %d, processors %d, personality %d", (unsigned)mask, getpriority(PRIO_PROCESS, 0),
             sched_getscheduler(0), CPU_COUNT(&processors), personality(0xffffffff));
-    fprintf(out, "\nsignal at the parent's death %d, subreaper %d, dumpable %d, no new rights %d, keeps capabilities %d, timer %d, slack %d", death,
-            subreaper, prctl(PR_GET_DUMPABLE), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_KEEPCAPS), timer.it_value.tv_sec > 0,
-            prctl(PR_GET_TIMERSLACK));
-    fprintf(out, "\nusers %d %d, groups %d %d, leads its group %d, leads its session %d\n", (int)getuid(), (int)geteuid(), (int)getgid(), (int)getegid(),
-            getpgrp() == getpid(), getsid(0) == getpid());
+    fprintf(out,
+            "\nsignal at the parent's death %d, subreaper %d, dumpable %d, no new rights %d, keeps capabilities %d, timer %d, "
+            "slack %d",
+            death, subreaper, prctl(PR_GET_DUMPABLE), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_KEEPCAPS),
+            timer.it_value.tv_sec > 0, prctl(PR_GET_TIMERSLACK));
+    fprintf(out, "\nusers %d %d, groups %d %d, leads its group %d, leads its session %d\n", (int)getuid(), (int)geteuid(),
+            (int)getgid(), (int)getegid(), getpgrp() == getpid(), getsid(0) == getpid());
     char line[256];
     static const char *const keys[] = {"Cap", "Threads", "Groups", "CoreDumping", "THP_enabled", "SigCgt"};
     FILE *file = fopen("/proc/self/status", "r");

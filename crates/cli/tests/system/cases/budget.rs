@@ -1,7 +1,7 @@
 //! Memory that does not come by faults stays within the budget as well: locked, populated, written to private files, copied by forks.
 
-use super::support::{agree, agree_job, agree_under, bash, case};
-use crate::support::{Capped, Ended, eventually, plain_only, tree, zcache};
+use super::support::{agree, agree_job, bash, case};
+use crate::support::{Capped, compile, eventually, plain_only, tree, zcache};
 use std::time::Duration;
 
 #[test]
@@ -134,20 +134,21 @@ fn memory_that_doubles() {
     agree("budget/growth", &["doubling"]);
 }
 
-/// One program under zcache starts another by zcache: both budgets hold, or the inner one is refused with the true cause.
+/// A program under zcache that starts another by zcache: nobody can be traced twice, so the inner one is refused, and its first line
+/// says that this is the cause.
 #[test]
 fn zcache_within_zcache() {
     if plain_only() {
         return;
     }
-    let hold = crate::support::compile::case("rights/hold");
+    let hold = compile::case("rights/hold");
     let text = "\"$1\" run --ram 48M --swap none -- \"$2\" 60; echo status $?";
-    let job = bash(text, &[&zcache(), &hold]);
-    agree_under(
-        &job,
-        &Capped::ram_mib(128).option("--swap", "none"),
-        Ended::Exit(0),
-    );
+    let outcome = bash(text, &[&zcache(), &hold]).under(&Capped::ram_mib(128));
+    outcome.assert_success();
+    assert_eq!(outcome.out(), "status 125\n", "{}", outcome.err());
+    let said = outcome.err();
+    let first = said.lines().next().unwrap_or_default();
+    assert!(first.contains("traced"), "the cause is not named: {said}");
 }
 
 /// The store's guard is killed while the store is large. Its successor does not keep a copy of the store.

@@ -51,10 +51,15 @@ fn through(door: Door, path: &str, arguments: &[&str]) {
     let files = Reachable::new("door");
     let program = files.bring("program", &compile::case(path));
     let device = match door {
-        Door::Device => format!(
-            "mknod {0}/device c 10 257 && chmod 666 {0}/device && mount --bind {0}/device /dev/userfaultfd && ",
-            files.0.path().display()
-        ),
+        Door::Device => {
+            let device = files.0.file("device");
+            tool(
+                "coreutils",
+                Command::new("mknod").arg(&device).args(["c", "10", "257"]),
+            );
+            tool("coreutils", Command::new("chmod").arg("666").arg(&device));
+            format!("mount --bind {} /dev/userfaultfd && ", device.display())
+        }
         Door::Setting | Door::Docker => String::new(),
     };
     let identity = match door {
