@@ -95,8 +95,8 @@ fn no_locked_memory_is_allowed() {
 
 #[test]
 fn no_file_may_be_written() {
-    // The streams are files here, so what the program says goes through cat.
-    let text = "set -o pipefail; (ulimit -f 0; \"$@\") | cat";
+    // The streams are files here, so what is said goes through cat.
+    let text = "set -o pipefail; (ulimit -f 0; \"$@\" 2>&1) | cat";
     let job = case("rights/hold", &["100"]);
     agree_job(&job.within(["/bin/bash", "-c", text, "bash"]));
 }
