@@ -6,7 +6,6 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 
-/* clang-format off */
 static const int allowed[] = {
     SYS_read, SYS_write, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_brk, SYS_clone, SYS_fork, SYS_vfork, SYS_clone3,
     SYS_execve, SYS_exit, SYS_exit_group, SYS_futex, SYS_madvise, SYS_wait4, SYS_waitid, SYS_openat, SYS_close,
@@ -14,7 +13,6 @@ static const int allowed[] = {
     SYS_prlimit64, SYS_getrandom, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_readlink, SYS_getpid,
     SYS_gettid, SYS_mremap, SYS_readlinkat, SYS_uname, SYS_getuid, SYS_getgid, SYS_geteuid, SYS_getegid
 };
-/* clang-format on */
 #define ALLOWED (sizeof allowed / sizeof *allowed)
 
 static long paged(uint64_t tag) {

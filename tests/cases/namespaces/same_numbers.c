@@ -16,7 +16,7 @@ static void on_fault(int signal) {
     siglongjmp(back, 1);
 }
 
-/* Locks what the process itself stands on, so that only the pattern is paged. */
+/* Locks what the process itself stands on (its data, libraries, stack and what is small), so that only the pattern is paged. */
 static void lock_own(void) {
     struct {
         unsigned long from, to;
@@ -25,9 +25,11 @@ static void lock_own(void) {
     char line[512], access[8];
     FILE *file = fopen("/proc/self/maps", "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL && count < 100) {
-        if (sscanf(line, "%lx-%lx %7s", &ranges[count].from, &ranges[count].to, access) == 3 && access[1] == 'w' &&
-            strstr(line, "memfd:zcache") == NULL)
-            count++;
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, access) != 3 || access[1] != 'w' || access[3] != 'p' || to - from > MIB)
+            continue;
+        ranges[count].from = from;
+        ranges[count++].to = to;
     }
     if (file != NULL)
         fclose(file);

@@ -80,6 +80,11 @@ fn memory_of_which_half_is_locked() {
 }
 
 #[test]
+fn everything_found_in_the_map_is_locked() {
+    agree("budget/locked", &["found", "120"]);
+}
+
+#[test]
 fn locked_memory_that_grows() {
     agree("budget/locked", &["grown", "120"]);
 }
