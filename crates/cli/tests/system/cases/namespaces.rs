@@ -90,7 +90,7 @@ fn unshare(options: &[&str]) {
         .args(options)
         .arg(compile::case("rights/hold"))
         .arg("100")
-        .bound(Duration::from_secs(90));
+        .bound(Duration::from_secs(60));
     agree_job(&job.within(APART));
 }
 

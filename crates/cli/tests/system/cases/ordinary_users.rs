@@ -73,7 +73,7 @@ fn through(door: Door, path: &str, arguments: &[&str]) {
         .args(arguments)
         .command(&files.0.file("zcache"))
         .within(["unshare", "--mount", "/bin/bash", "-c", &text, "bash"])
-        .bound(Duration::from_secs(90))
+        .bound(Duration::from_secs(60))
         .linger(Duration::from_secs(5));
     let plain = job.plain();
     plain.assert_success();

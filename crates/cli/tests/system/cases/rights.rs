@@ -39,7 +39,7 @@ fn change(how: &str) {
     agree_job(
         &Job::new(&program)
             .args(words)
-            .bound(Duration::from_secs(90)),
+            .bound(Duration::from_secs(60)),
     );
 }
 
@@ -130,7 +130,7 @@ fn a_file_that_can_only_be_executed() {
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(files.file("program"))
         .arg("100")
-        .bound(Duration::from_secs(90));
+        .bound(Duration::from_secs(60));
     agree_job(&job);
 }
 
@@ -147,7 +147,7 @@ fn setpriv_changes_the_user_and_executes() {
         "--no-new-privs",
     ];
     let job = Job::new("setpriv").args(words).arg(files.file("program"));
-    agree_job(&job.arg("100").bound(Duration::from_secs(90)));
+    agree_job(&job.arg("100").bound(Duration::from_secs(60)));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn su_changes_the_user_and_executes() {
     let files = public("su", &compile::case("rights/hold"), "755");
     let text = format!("exec {} 100", files.file("program").display());
     let words = ["-s", "/bin/sh", "nobody", "-c", &text];
-    agree_job(&Job::new("su").args(words).bound(Duration::from_secs(90)));
+    agree_job(&Job::new("su").args(words).bound(Duration::from_secs(60)));
 }
 
 #[test]
@@ -174,7 +174,7 @@ print(all(d[0] == i % 251 for i, d in enumerate(data)))";
     agree_job(
         &Job::new("/usr/bin/python3")
             .args(["-c", text])
-            .bound(Duration::from_secs(90)),
+            .bound(Duration::from_secs(60)),
     );
 }
 

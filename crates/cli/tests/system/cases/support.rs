@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A case takes some seconds; this is a hang.
-const BOUND: Duration = Duration::from_secs(90);
+const BOUND: Duration = Duration::from_secs(60);
 /// What zcache itself needs to come to its end when the program has.
 const LINGER: Duration = Duration::from_secs(5);
 
