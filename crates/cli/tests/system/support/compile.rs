@@ -80,6 +80,20 @@ pub(crate) fn wrong_bytes(name: &str) -> PathBuf {
     )
 }
 
+/// One of the programs of `tests/cases/`, by its path there without the ending.
+pub(crate) fn case(path: &str) -> PathBuf {
+    let name = format!("case-{}", path.replace('/', "-"));
+    let source = format!("cases/{path}.c");
+    c(&name, "gcc", "gcc", &[], &[&source])
+}
+
+/// The same, linked statically: for roots without libraries and processes without descriptors.
+pub(crate) fn case_static(path: &str) -> PathBuf {
+    let name = format!("case-{}-static", path.replace('/', "-"));
+    let source = format!("cases/{path}.c");
+    c(&name, "gcc", "gcc", &["-static"], &[&source])
+}
+
 /// The program that holds and checks memory.
 pub(crate) fn hold() -> PathBuf {
     c(

@@ -18,6 +18,8 @@ pub(crate) struct Job {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    within: Vec<OsString>,
+    command: Option<PathBuf>,
     directory: Option<PathBuf>,
     stdin: Option<PathBuf>,
     bound: Duration,
@@ -103,6 +105,8 @@ impl Job {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            within: Vec::new(),
+            command: None,
             directory: None,
             stdin: None,
             bound: Duration::from_secs(300),
@@ -127,6 +131,18 @@ impl Job {
 
     pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Job {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Words of a program that starts the whole, zcache included: `setpriv …`, `unshare …`, `sh -c … x`.
+    pub(crate) fn within<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Job {
+        self.within.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// A copy of zcache to run instead, where the built one cannot be reached.
+    pub(crate) fn command(mut self, zcache: &Path) -> Job {
+        self.command = Some(zcache.to_path_buf());
         self
     }
 
@@ -162,7 +178,11 @@ impl Job {
         if plain_only() {
             self.start(&[])
         } else {
-            self.start(&capped.words())
+            let mut words = capped.words();
+            if let (Some(command), Some(first)) = (&self.command, words.first_mut()) {
+                *first = command.into();
+            }
+            self.start(&words)
         }
     }
 
@@ -197,6 +217,7 @@ impl Job {
             .arg("--linger-ms")
             .arg(self.linger.as_millis().to_string())
             .arg("--")
+            .args(&self.within)
             .args(prefix)
             .arg(&self.program)
             .args(&self.arguments)

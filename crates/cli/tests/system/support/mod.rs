@@ -25,9 +25,12 @@ pub(crate) fn tests_file(path: &str) -> PathBuf {
     repository().join("tests").join(path)
 }
 
-/// The command under test.
+/// The command under test: the one that was built with the tests, unless another is named.
 pub(crate) fn zcache() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_zcache"))
+    std::env::var_os("ZCACHE_TESTS_COMMAND").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_zcache")),
+        PathBuf::from,
+    )
 }
 
 /// Whether the programs run without zcache, to check the tests themselves.
