@@ -3,7 +3,7 @@
 //! What the two runs alone disagree about says nothing about zcache and does not count.
 
 use super::expected::Expected;
-use super::results::{Results, Verdict};
+use super::results::{Results, Test, Verdict};
 
 /// A test that was not the same in all runs, or was so although a difference was expected.
 #[derive(PartialEq, Eq, Debug)]
@@ -33,6 +33,20 @@ impl Comparison {
             .filter(|difference| difference.reason.is_none())
     }
 
+    fn differ(
+        &mut self,
+        program: &str,
+        (test, alone, under): (&str, Verdict, Verdict),
+        expected: &mut Expected,
+    ) {
+        self.differences.push(Difference {
+            test: test.to_owned(),
+            alone,
+            under,
+            reason: expected.reason(program, test, alone, under),
+        });
+    }
+
     /// How many differences were expected.
     pub(super) fn expected_count(&self) -> usize {
         self.differences.len() - self.unexpected().count()
@@ -47,34 +61,31 @@ pub(super) fn compare(
     expected: &mut Expected,
 ) -> Comparison {
     let mut comparison = Comparison::default();
-    for test in names(&[alone[0], alone[1], under]) {
-        let (first, second) = (alone[0].verdict(test), alone[1].verdict(test));
-        let verdict = under.verdict(test);
-        if first != second {
-            expected.excuse(program, test);
-            comparison.flaky.push(test.to_owned());
-        } else if first == verdict {
+    let (seconds, only_second) = alone[0].matched(alone[1]);
+    let (unders, only_under) = alone[0].matched(under);
+    for ((test, second), under) in alone[0].tests.iter().zip(seconds).zip(unders) {
+        if test.verdict != second {
+            expected.excuse(program, &test.name);
+            comparison.flaky.push(test.name.clone());
+        } else if test.verdict == under {
             comparison.agreed += 1;
         } else {
-            comparison.differences.push(Difference {
-                test: test.to_owned(),
-                alone: first,
-                under: verdict,
-                reason: expected.reason(program, test, first, verdict),
-            });
+            let difference = (test.name.as_str(), test.verdict, under);
+            comparison.differ(program, difference, expected);
+        }
+    }
+    let is_of = |tests: &[&Test], test: &Test| tests.iter().any(|other| other.name == test.name);
+    for test in &only_second {
+        expected.excuse(program, &test.name);
+        comparison.flaky.push(test.name.clone());
+    }
+    for test in only_under {
+        if !is_of(&only_second, test) {
+            let difference = (test.name.as_str(), Verdict::Missing, test.verdict);
+            comparison.differ(program, difference, expected);
         }
     }
     comparison
-}
-
-/// The names of all runs, each once, in the order in which they came.
-fn names<'a>(runs: &[&'a Results]) -> Vec<&'a str> {
-    let mut seen = std::collections::HashSet::new();
-    runs.iter()
-        .flat_map(|run| run.tests.iter())
-        .map(|(name, _)| name.as_str())
-        .filter(|name| seen.insert(*name))
-        .collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::{command, packages};
 use expected::Expected;
 use plans::Test;
 use report::Row;
-use results::{END, Verdict};
+use results::Verdict;
 use run::{Mode, Tools};
 
 #[derive(Args)]
@@ -131,10 +131,8 @@ fn judged(
         expected,
     );
     let paged = under.paged;
-    let died = matches!(
-        under.results.verdict(END),
-        Verdict::Hung | Verdict::Signal(_)
-    );
+    // Without its end there are no statistics.
+    let died = matches!(under.results.end(), Verdict::Hung | Verdict::Signal(_));
     Ok(Row {
         name,
         comparison,

@@ -27,12 +27,14 @@ pub(super) struct Test {
     pub(super) bound: Duration,
     /// Part of the short set.
     short: bool,
+    /// How long a stressor runs.
+    seconds: u32,
     /// Run as the user nobody.
     nobody: bool,
 }
 
-/// How long a stressor runs in the short set and otherwise.
-const STRESS_SECONDS: u32 = 3;
+/// How long a stressor runs in the short set, and otherwise.
+const STRESS_SECONDS: (u32, u32) = (1, 3);
 
 impl Test {
     /// A selftest, beside a filler that is larger than the budget and yet fits into it when it is compressed.
@@ -45,6 +47,7 @@ impl Test {
             swap: false,
             bound: Duration::from_secs(60),
             short: false,
+            seconds: STRESS_SECONDS.1,
             nobody: false,
         }
     }
@@ -124,9 +127,10 @@ impl Test {
 
     fn stress_words(&self) -> Vec<OsString> {
         let (stressor, options) = self.command.split_once(' ').unwrap_or((self.command, ""));
-        let mut words =
-            format!("--{stressor} 1 --timeout {STRESS_SECONDS} --verify --metrics-brief");
-        words.push_str(" --oomable --seed 1");
+        let words = format!(
+            "--{stressor} 1 --timeout {} --verify --metrics-brief --oomable --seed 1",
+            self.seconds
+        );
         words
             .split(' ')
             .chain(options.split(' ').filter(|option| !option.is_empty()))
@@ -138,8 +142,14 @@ impl Test {
 /// All tests, or the short set.
 pub(super) fn tests(short: bool) -> Vec<Test> {
     let all = [MM, FUTEX, SIGNALS, TIMERS, PTRACE, STRESSORS];
-    let all = all.into_iter().flatten().cloned();
-    all.filter(|test| !short || test.short).collect()
+    let mut tests: Vec<Test> = all.into_iter().flatten().cloned().collect();
+    if short {
+        tests.retain(|test| test.short);
+        for test in &mut tests {
+            test.seconds = STRESS_SECONDS.0;
+        }
+    }
+    tests
 }
 
 const MM: &[Test] = &[
@@ -203,7 +213,7 @@ const FUTEX: &[Test] = &[
 ];
 
 const SIGNALS: &[Test] = &[
-    Test::new("seccomp", "seccomp_bpf").short(),
+    Test::new("seccomp", "seccomp_bpf").bound(30).short(),
     Test::new("seccomp", "seccomp_bpf").swapping(),
     Test::new("sigaltstack", "sas").short(),
     Test::new("pidfd", "pidfd_fdinfo_test").short(),
@@ -243,7 +253,7 @@ const STRESSORS: &[Test] = &[
     Test::stress("vm-rw --vm-rw-bytes 16M").short(),
     Test::stress("vm-segv"),
     Test::stress("vm-splice"),
-    Test::stress("bad-altstack").short(),
+    Test::stress("bad-altstack"),
     Test::stress("bigheap --bigheap-ops 2000")
         .ram(64)
         .filler(96),
@@ -256,10 +266,10 @@ const STRESSORS: &[Test] = &[
     Test::stress("fork").swapping(),
     Test::stress("fork --fork-vm"),
     Test::stress("forkheavy --forkheavy-procs 64"),
-    Test::stress("futex").short(),
+    Test::stress("futex"),
     Test::stress("io-uring"),
     Test::stress("madvise").ram(64).filler(96),
-    Test::stress("malloc --malloc-bytes 1M --malloc-max 64")
+    Test::stress("malloc --malloc-bytes 1M --malloc-max 64 --malloc-touch")
         .filler(0)
         .short(),
     Test::stress("mcontend"),
@@ -271,9 +281,12 @@ const STRESSORS: &[Test] = &[
     Test::stress("mincore"),
     Test::stress("misaligned"),
     Test::stress("mlock"),
-    Test::stress("mmap --mmap-bytes 32M --mmap-mprotect").short(),
+    Test::stress("mmap --mmap-bytes 32M --mmap-mprotect")
+        .ram(64)
+        .filler(96)
+        .short(),
     Test::stress("mmap --mmap-bytes 32M --mmap-file"),
-    Test::stress("mmapaddr").short(),
+    Test::stress("mmapaddr"),
     Test::stress("mmapfixed"),
     Test::stress("mmapmany"),
     Test::stress("mprotect"),
@@ -283,7 +296,7 @@ const STRESSORS: &[Test] = &[
     Test::stress("munmap"),
     Test::stress("nanosleep"),
     Test::stress("pagemove"),
-    Test::stress("pageswap").short(),
+    Test::stress("pageswap"),
     Test::stress("pkey"),
     Test::stress("poll"),
     Test::stress("procfs"),

@@ -1,10 +1,12 @@
 //! What a test program says about each of its tests.
 //!
 //! Three forms are read: TAP, as most of the kernel's selftests write it (`ok 3 name # SKIP why`); the lines of its
-//! userfaultfd tests (`Testing name... done`); and the metrics and failures of stress-ng. A name that occurs again gets a
-//! number. What a program says in another form is judged by its end alone.
+//! userfaultfd tests (`Testing name... done`); and the metrics and failures of stress-ng. What a program says in another form
+//! is judged by its end alone.
+//!
+//! Runs are matched by names, and by TAP's numbers where a test's name depends on what became of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// The name under which a program's own end stands among its tests.
@@ -43,10 +45,20 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// One test of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Test {
+    /// Different from those of the other tests.
+    pub(super) name: String,
+    pub(super) verdict: Verdict,
+    /// The number that TAP gives it.
+    number: Option<u32>,
+}
+
 /// The tests of one run in their order; the last is [`END`].
 #[derive(Default, Debug)]
 pub(super) struct Results {
-    pub(super) tests: Vec<(String, Verdict)>,
+    pub(super) tests: Vec<Test>,
     occurrences: HashMap<String, usize>,
 }
 
@@ -59,43 +71,77 @@ impl Results {
         for line in said.lines() {
             if let Some(text) = line.strip_prefix("# [RUN] ") {
                 scenario = text.trim();
-            } else if let Some((name, verdict)) = tap(line) {
-                let name = if scenario.is_empty() {
-                    name
-                } else {
-                    format!("{scenario}: {name}")
+            } else if let Some((name, verdict, number)) = tap(line) {
+                let name = match (scenario, name) {
+                    ("", name) => name.to_owned(),
+                    (scenario, "") => scenario.to_owned(),
+                    (scenario, name) => format!("{scenario}: {name}"),
                 };
-                results.add(&name, verdict);
+                results.add(&name, verdict, number);
             } else if let Some((name, verdict)) = userfaultfd(line).or_else(|| stress(line)) {
-                results.add(&name, verdict);
+                results.add(&name, verdict, None);
             }
         }
-        results.tests.push((END.to_owned(), end));
+        results.add(END, end, None);
         results
     }
 
-    /// What became of the test of this name.
-    pub(super) fn verdict(&self, name: &str) -> Verdict {
-        self.tests
-            .iter()
-            .find(|(test, _)| test == name)
-            .map_or(Verdict::Missing, |(_, verdict)| *verdict)
+    /// What became of each test of this run in `other`, and what `other` has beside these.
+    pub(super) fn matched<'a>(&self, other: &'a Results) -> (Vec<Verdict>, Vec<&'a Test>) {
+        let own: HashSet<&str> = self.tests.iter().map(|test| test.name.as_str()).collect();
+        let mut by_name = HashMap::new();
+        let mut by_number = HashMap::new();
+        for test in &other.tests {
+            if own.contains(test.name.as_str()) {
+                by_name.insert(test.name.as_str(), test);
+            } else if test.number.is_some() {
+                by_number.insert(test.number, test);
+            }
+        }
+        let mut taken = HashSet::new();
+        let verdicts = self.tests.iter().map(|test| {
+            let named = by_name.get(test.name.as_str());
+            let found = named.or_else(|| by_number.get(&test.number));
+            found.map_or(Verdict::Missing, |found| {
+                taken.insert(found.name.as_str());
+                found.verdict
+            })
+        });
+        let verdicts = verdicts.collect();
+        let others = other.tests.iter();
+        let left = others.filter(|test| !taken.contains(test.name.as_str()));
+        (verdicts, left.collect())
     }
 
-    fn add(&mut self, name: &str, verdict: Verdict) {
-        let name = without_addresses(name);
+    /// How the program ended.
+    pub(super) fn end(&self) -> Verdict {
+        self.tests
+            .last()
+            .map_or(Verdict::Missing, |test| test.verdict)
+    }
+
+    fn add(&mut self, name: &str, verdict: Verdict, number: Option<u32>) {
+        // All of a program may be skipped without a name.
+        let name = match without_addresses(name) {
+            name if name.is_empty() => "(unnamed)".to_owned(),
+            name => name,
+        };
         let count = self.occurrences.entry(name.clone()).or_default();
         *count += 1;
         let name = match *count {
             1 => name,
             count => format!("{name} ({count})"),
         };
-        self.tests.push((name, verdict));
+        self.tests.push(Test {
+            name,
+            verdict,
+            number,
+        });
     }
 }
 
 /// `ok 3 name`, `not ok 4 - name # directive`.
-fn tap(line: &str) -> Option<(String, Verdict)> {
+fn tap(line: &str) -> Option<(&str, Verdict, Option<u32>)> {
     let (passed, rest) = match line.strip_prefix("not ok") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok")?),
@@ -107,10 +153,11 @@ fn tap(line: &str) -> Option<(String, Verdict)> {
         Some((name, directive)) => (name.trim(), directive.to_ascii_lowercase()),
         None => (rest.trim(), String::new()),
     };
-    let number = name.split(' ').next().unwrap_or("");
-    let name = match number.parse::<u32>() {
-        Ok(_) => name[number.len()..].trim_start(),
-        Err(_) => name,
+    let first = name.split(' ').next().unwrap_or("");
+    let number = first.parse().ok();
+    let name = match number {
+        Some(_) => name[first.len()..].trim_start(),
+        None => name,
     };
     let name = name.strip_prefix("- ").unwrap_or(name);
     let verdict = if directive.starts_with("skip") {
@@ -122,9 +169,7 @@ fn tap(line: &str) -> Option<(String, Verdict)> {
     } else {
         Verdict::NotOk
     };
-    // A name may be missing where all of the program is skipped.
-    let name = if name.is_empty() { "(unnamed)" } else { name };
-    Some((name.to_owned(), verdict))
+    Some((name, verdict, number))
 }
 
 /// `Testing name... done`. What fails there says why and ends the program.
@@ -177,18 +222,29 @@ mod tests {
     use super::*;
 
     fn read(said: &str) -> Vec<(String, Verdict)> {
-        let mut results = Results::read(said, Verdict::Exit(0));
-        assert_eq!(
-            results.tests.pop(),
-            Some((END.to_owned(), Verdict::Exit(0)))
-        );
-        results.tests
+        let results = Results::read(said, Verdict::Exit(0));
+        let tests = results.tests.into_iter();
+        let mut tests: Vec<_> = tests.map(|test| (test.name, test.verdict)).collect();
+        assert_eq!(tests.pop(), Some((END.to_owned(), Verdict::Exit(0))));
+        tests
     }
 
     fn one(line: &str) -> (String, Verdict) {
         let mut tests = read(line);
         assert_eq!(tests.len(), 1, "{line}: {tests:?}");
         tests.remove(0)
+    }
+
+    /// What became of the tests of one run in another, and the names that are left.
+    fn matched(said: &str, other: &str) -> (Vec<Verdict>, Vec<String>) {
+        let end = Verdict::Exit(0);
+        let (said, other) = (Results::read(said, end), Results::read(other, end));
+        let (mut verdicts, left) = said.matched(&other);
+        assert_eq!(verdicts.pop(), Some(end));
+        (
+            verdicts,
+            left.iter().map(|test| test.name.clone()).collect(),
+        )
     }
 
     #[test]
@@ -275,9 +331,27 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_missing() {
-        let results = Results::read("ok 1 first", Verdict::Signal(9));
-        assert_eq!(results.verdict("first"), Verdict::Ok);
-        assert_eq!(results.verdict("second"), Verdict::Missing);
-        assert_eq!(results.verdict(END), Verdict::Signal(9));
+        let (verdicts, left) = matched("ok 1 first\nok 2 second", "not ok 1 second");
+        assert_eq!(verdicts, [Verdict::Missing, Verdict::NotOk]);
+        assert_eq!(left, [""; 0]);
+        let (verdicts, left) = matched("ok first", "ok second");
+        assert_eq!(verdicts, [Verdict::Missing]);
+        assert_eq!(left, ["second"]);
+    }
+
+    #[test]
+    fn a_number_finds_a_test_whose_name_says_what_became_of_it() {
+        let (verdicts, left) = matched(
+            "ok 1 page not modified\nok 2 page not modified\nok 3 third",
+            "ok 1 page not modified\nnot ok 2 write() failed\nok 3 third\nok 4 fourth",
+        );
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::NotOk, Verdict::Ok]);
+        assert_eq!(left, ["fourth"]);
+        let (verdicts, left) = matched(
+            "# [RUN] with THP\nok 7 no leak",
+            "# [RUN] with THP\nok 7 # SKIP no THP",
+        );
+        assert_eq!(verdicts, [Verdict::Skip]);
+        assert_eq!(left, [""; 0]);
     }
 }
