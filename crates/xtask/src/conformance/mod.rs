@@ -27,7 +27,6 @@ use crate::{command, packages};
 use expected::Expected;
 use plans::Test;
 use report::Row;
-use results::Verdict;
 use run::{Mode, Tools};
 
 #[derive(Args)]
@@ -131,16 +130,16 @@ fn judged(
         expected,
     );
     let paged = under.paged;
-    // Without its end there are no statistics.
-    let died = matches!(under.results.end(), Verdict::Hung | Verdict::Signal(_));
+    // What ends otherwise may leave no statistics behind.
+    let ended_alike = under.results.end() == first.results.end();
+    let missing = paged.evicted == 0 || paged.loaded == 0 || (test.swap && paged.written == 0);
     Ok(Row {
         name,
         comparison,
         alone: first.elapsed,
         under: under.elapsed,
         paged,
-        unpaged: !died
-            && (paged.evicted == 0 || paged.loaded == 0 || (test.swap && paged.written == 0)),
+        unpaged: ended_alike && missing,
     })
 }
 
