@@ -25,16 +25,16 @@ pub(super) struct Test {
     pub(super) swap: bool,
     /// After this time it hangs.
     pub(super) bound: Duration,
-    /// Part of the short set.
-    short: bool,
+    /// Part of the short set; how long a stressor runs there.
+    short: Option<u32>,
     /// How long a stressor runs.
     seconds: u32,
     /// Run as the user nobody.
     nobody: bool,
 }
 
-/// How long a stressor runs in the short set, and otherwise.
-const STRESS_SECONDS: (u32, u32) = (1, 3);
+/// How long a stressor runs.
+const STRESS_SECONDS: u32 = 3;
 
 impl Test {
     /// A selftest, beside a filler that is larger than the budget and yet fits into it when it is compressed.
@@ -46,8 +46,8 @@ impl Test {
             filler_mib: 48,
             swap: false,
             bound: Duration::from_secs(60),
-            short: false,
-            seconds: STRESS_SECONDS.1,
+            short: None,
+            seconds: STRESS_SECONDS,
             nobody: false,
         }
     }
@@ -56,8 +56,12 @@ impl Test {
         Test::new(STRESS, command)
     }
 
-    const fn short(mut self) -> Test {
-        self.short = true;
+    const fn short(self) -> Test {
+        self.short_for(1)
+    }
+
+    const fn short_for(mut self, seconds: u32) -> Test {
+        self.short = Some(seconds);
         self
     }
 
@@ -142,14 +146,15 @@ impl Test {
 /// All tests, or the short set.
 pub(super) fn tests(short: bool) -> Vec<Test> {
     let all = [MM, FUTEX, SIGNALS, TIMERS, PTRACE, STRESSORS];
-    let mut tests: Vec<Test> = all.into_iter().flatten().cloned().collect();
-    if short {
-        tests.retain(|test| test.short);
-        for test in &mut tests {
-            test.seconds = STRESS_SECONDS.0;
-        }
+    let tests = all.into_iter().flatten().cloned();
+    if !short {
+        return tests.collect();
     }
-    tests
+    let short = tests.filter_map(|mut test| {
+        test.seconds = test.short?;
+        Some(test)
+    });
+    short.collect()
 }
 
 const MM: &[Test] = &[
@@ -245,12 +250,12 @@ const PTRACE: &[Test] = &[
 
 /// Stressors with sizes need twice the budget or more themselves; the others run beside the filler.
 const STRESSORS: &[Test] = &[
-    Test::stress("vm --vm-bytes 64M").filler(0).short(),
+    Test::stress("vm --vm-bytes 64M").filler(0).short_for(3),
     Test::stress("vm --vm-bytes 96M").swapping().filler(0),
     Test::stress("vm --vm-bytes 128M").ram(64).filler(0),
     Test::stress("vm --vm-bytes 64M --vm-method zero-one").filler(0),
     Test::stress("vm-addr").ram(64).filler(96),
-    Test::stress("vm-rw --vm-rw-bytes 16M").short(),
+    Test::stress("vm-rw --vm-rw-bytes 16M"),
     Test::stress("vm-segv"),
     Test::stress("vm-splice"),
     Test::stress("bad-altstack"),
