@@ -98,8 +98,8 @@ mod tests {
     fn compared(alone: [&str; 2], under: (&str, Verdict), list: &str) -> (Comparison, Expected) {
         let mut expected = Expected::parse(list).unwrap();
         let exit = Verdict::Exit(0);
-        let [first, second] = alone.map(|said| Results::read(said, exit));
-        let under = Results::read(under.0, under.1);
+        let [first, second] = alone.map(|said| Results::read(said, exit, false));
+        let under = Results::read(under.0, under.1, false);
         let comparison = compare("mm/cow", [&first, &second], &under, &mut expected);
         (comparison, expected)
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn runs_that_are_alike_agree() {
         let (comparison, _) = compared([PASSED, PASSED], (PASSED, Verdict::Exit(0)), "");
-        assert_eq!(comparison.agreed, 4);
+        assert_eq!(comparison.agreed, 5);
         assert_eq!(comparison.differences, []);
     }
 
@@ -145,7 +145,7 @@ mod tests {
             let (comparison, _) = compared([PASSED, &failed], (under, Verdict::Exit(0)), "");
             assert_eq!(comparison.flaky, ["second"]);
             assert_eq!(comparison.differences, []);
-            assert_eq!(comparison.agreed, 3);
+            assert_eq!(comparison.agreed, 4);
         }
     }
 

@@ -192,14 +192,20 @@ const MM: &[Test] = &[
     Test::new("mm", "seal_elf"),
     Test::new("mm", "soft-dirty"),
     Test::new("mm", "thuge-gen"),
-    Test::new("mm", "uffd-stress anon 20 4").ram(128).filler(192),
-    Test::new("mm", "uffd-stress shmem 20 4").ram(128).filler(192),
+    Test::new("mm", "uffd-stress anon 20 4")
+        .ram(128)
+        .filler(192),
+    Test::new("mm", "uffd-stress shmem 20 4")
+        .ram(128)
+        .filler(192),
     Test::new("mm", "uffd-stress shmem-private 20 4")
-        .ram(64)
-        .filler(96),
+        .ram(128)
+        .filler(192),
     Test::new("mm", "uffd-unit-tests").ram(96).filler(128),
     Test::new("mm", "va_high_addr_switch"),
-    Test::new("mm", "virtual_address_range").ram(128).filler(192),
+    Test::new("mm", "virtual_address_range")
+        .ram(128)
+        .filler(192),
 ];
 
 const FUTEX: &[Test] = &[
@@ -257,7 +263,9 @@ const PTRACE: &[Test] = &[
 const STRESSORS: &[Test] = &[
     Test::stress("vm --vm-bytes 64M").filler(0).short_for(3),
     Test::stress("vm --vm-bytes 96M").swapping().filler(0),
-    Test::stress("vm --vm-bytes 128M").ram(64).filler(0),
+    Test::stress("vm --vm-bytes 128M --vm-method rand-set")
+        .ram(64)
+        .filler(0),
     Test::stress("vm --vm-bytes 64M --vm-method zero-one").filler(0),
     Test::stress("vm-addr").ram(64).filler(96),
     Test::stress("vm-rw --vm-rw-bytes 16M"),
@@ -270,12 +278,14 @@ const STRESSORS: &[Test] = &[
     Test::stress("brk --brk-ops 5000").short(),
     Test::stress("clone"),
     Test::stress("daemon"),
-    Test::stress("env"),
+    Test::stress("env").ram(96).filler(128),
     Test::stress("exit-group"),
     Test::stress("fork").short(),
     Test::stress("fork").swapping(),
     Test::stress("fork --fork-vm"),
-    Test::stress("forkheavy --forkheavy-procs 64"),
+    Test::stress("forkheavy --forkheavy-procs 64")
+        .ram(96)
+        .filler(128),
     Test::stress("futex"),
     Test::stress("io-uring"),
     Test::stress("madvise").ram(64).filler(96),
@@ -287,7 +297,7 @@ const STRESSORS: &[Test] = &[
     Test::stress("memcpy"),
     Test::stress("memfd --memfd-bytes 16M"),
     Test::stress("memthrash").ram(64).filler(96),
-    Test::stress("mergesort --mergesort-size 1M"),
+    Test::stress("mergesort --mergesort-size 500000"),
     Test::stress("mincore"),
     Test::stress("misaligned"),
     Test::stress("mlock"),
@@ -314,8 +324,8 @@ const STRESSORS: &[Test] = &[
     Test::stress("ptrace"),
     Test::stress("randlist"),
     Test::stress("remap"),
-    Test::stress("resched"),
-    Test::stress("rmap"),
+    Test::stress("resched").ram(96).filler(128),
+    Test::stress("rmap").ram(96).filler(128),
     Test::stress("schedpolicy"),
     Test::stress("seccomp").short(),
     Test::stress("session"),
@@ -328,9 +338,11 @@ const STRESSORS: &[Test] = &[
     Test::stress("splice"),
     Test::stress("stack").ram(64).filler(96),
     Test::stress("stackmmap"),
-    Test::stress("stream --stream-l3-size 2M"),
+    Test::stress("stream --stream-l3-size 2M")
+        .ram(96)
+        .filler(128),
     Test::stress("switch"),
-    Test::stress("tlb-shootdown"),
+    Test::stress("tlb-shootdown").ram(96).filler(128),
     Test::stress("tree"),
     Test::stress("tsearch"),
     Test::stress("userfaultfd"),

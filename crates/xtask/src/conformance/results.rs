@@ -12,6 +12,9 @@ use std::fmt;
 /// The name under which a program's own end stands among its tests.
 pub(super) const END: &str = "(end)";
 
+/// Whether all processes of a program had ended when it had.
+const ALL_ENDED: &str = "(all ended)";
+
 /// What became of one test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
@@ -55,7 +58,7 @@ pub(super) struct Test {
     number: Option<u32>,
 }
 
-/// The tests of one run in their order; the last is [`END`].
+/// The tests of one run in their order; the last are [`ALL_ENDED`] and [`END`].
 #[derive(Default, Debug)]
 pub(super) struct Results {
     pub(super) tests: Vec<Test>,
@@ -63,8 +66,8 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Reads what a program said, and adds how it ended.
-    pub(super) fn read(said: &str, end: Verdict) -> Results {
+    /// Reads what a program said, and adds how it ended and whether it left processes behind.
+    pub(super) fn read(said: &str, end: Verdict, left: bool) -> Results {
         let mut results = Results::default();
         // Tests of one program often share their names and differ in what runs them.
         let mut scenario = "";
@@ -82,6 +85,8 @@ impl Results {
                 results.add(&name, verdict, None);
             }
         }
+        let ended = if left { Verdict::NotOk } else { Verdict::Ok };
+        results.add(ALL_ENDED, ended, None);
         results.add(END, end, None);
         results
     }
@@ -222,10 +227,11 @@ mod tests {
     use super::*;
 
     fn read(said: &str) -> Vec<(String, Verdict)> {
-        let results = Results::read(said, Verdict::Exit(0));
+        let results = Results::read(said, Verdict::Exit(0), false);
         let tests = results.tests.into_iter();
         let mut tests: Vec<_> = tests.map(|test| (test.name, test.verdict)).collect();
         assert_eq!(tests.pop(), Some((END.to_owned(), Verdict::Exit(0))));
+        assert_eq!(tests.pop(), Some((ALL_ENDED.to_owned(), Verdict::Ok)));
         tests
     }
 
@@ -238,9 +244,11 @@ mod tests {
     /// What became of the tests of one run in another, and the names that are left.
     fn matched(said: &str, other: &str) -> (Vec<Verdict>, Vec<String>) {
         let end = Verdict::Exit(0);
-        let (said, other) = (Results::read(said, end), Results::read(other, end));
+        let said = Results::read(said, end, false);
+        let other = Results::read(other, end, true);
         let (mut verdicts, left) = said.matched(&other);
         assert_eq!(verdicts.pop(), Some(end));
+        assert_eq!(verdicts.pop(), Some(Verdict::NotOk));
         (
             verdicts,
             left.iter().map(|test| test.name.clone()).collect(),

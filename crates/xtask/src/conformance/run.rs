@@ -89,8 +89,11 @@ pub(super) fn run(places: &Places, tools: &Tools, test: &Test, mode: Mode) -> Re
     let status = wait(&mut child, test.bound)?;
     let elapsed = start.elapsed();
     let said = fs::read(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+    let report = fs::read_to_string(log.with_extension("report")).unwrap_or_default();
+    // What hangs is ended with all that it started.
+    let left = status.is_some() && !report.lines().any(|line| line == "left_running=0");
     Ok(Run {
-        results: Results::read(&String::from_utf8_lossy(&said), verdict(status)),
+        results: Results::read(&String::from_utf8_lossy(&said), verdict(status), left),
         elapsed,
         paged: Paged::read(&fs::read_to_string(&stats).unwrap_or_default()),
     })
