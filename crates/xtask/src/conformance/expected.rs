@@ -7,7 +7,7 @@
 //!     Why.
 //! ```
 //!
-//! In a field `*` stands for any text. `#` begins a comment.
+//! In a field `*` stands for any text. The reason `As above.` is that of the entry before. `#` begins a comment.
 
 use super::results::Verdict;
 
@@ -21,6 +21,9 @@ struct Entry {
     /// It occurred, or could not be told.
     met: bool,
 }
+
+/// The reason of an entry that has that of the entry before.
+const SAME: &str = "As above.";
 
 /// The whole list.
 pub(super) struct Expected(Vec<Entry>);
@@ -58,6 +61,11 @@ impl Expected {
                 reason: String::new(),
                 met: false,
             });
+        }
+        for at in 1..entries.len() {
+            if entries[at].reason == SAME {
+                entries[at].reason = entries[at - 1].reason.clone();
+            }
         }
         match entries.iter().find(|entry| entry.reason.is_empty()) {
             Some(entry) => Err(format!("{} has no reason", entry.text())),
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn reasons_may_be_long_and_must_be_there() {
         let mut list = Expected::parse(
-            "# a comment\n\nmm/* | * | ok | signal *\n    First\n    and second.\nfutex/wait | * | * | *\n    Third.\n",
+            "# a comment\n\nmm/* | * | ok | signal *\n    First\n    and second.\nfutex/wait | * | * | *\n    Third.\nfutex/requeue | * | * | *\n    As above.\n",
         )
         .unwrap();
         let reason = list.reason("mm/cow", "leak", Verdict::Ok, Verdict::Signal(7));
@@ -162,6 +170,8 @@ mod tests {
             list.reason("mm/cow", "leak", Verdict::Ok, Verdict::Hung),
             None
         );
+        let reason = list.reason("futex/requeue", "many", Verdict::Ok, Verdict::Hung);
+        assert_eq!(reason.as_deref(), Some("Third."));
         assert_eq!(
             list.unmet(&["mm/cow".into(), "futex/wait".into()]),
             ["futex/wait | * | * | *"]

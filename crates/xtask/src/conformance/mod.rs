@@ -131,7 +131,7 @@ fn judged(
     );
     let paged = under.paged;
     // What ends otherwise may leave no statistics behind.
-    let ended_alike = under.results.end() == first.results.end();
+    let ended_alike = under.results.ended_as(&first.results);
     let missing = paged.evicted == 0 || paged.loaded == 0 || (test.swap && paged.written == 0);
     Ok(Row {
         name,

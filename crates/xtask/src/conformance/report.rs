@@ -68,14 +68,7 @@ pub(super) fn details(rows: &[Row], unmet: &[String]) -> String {
         }
     }
     for row in rows {
-        let expected = row.comparison.differences.iter();
-        text += &some(expected.filter_map(|difference| {
-            let reason = difference.reason.as_ref()?;
-            Some(format!(
-                "differs as expected: {}: {reason}\n",
-                described(row, difference)
-            ))
-        }));
+        text += &reasons(row);
     }
     for entry in unmet {
         text += &format!("expected, and did not occur: {entry}\n");
@@ -90,6 +83,25 @@ pub(super) fn details(rows: &[Row], unmet: &[String]) -> String {
         );
     }
     text
+}
+
+/// A line for each reason why tests of a program were expected to differ.
+fn reasons(row: &Row) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    let differences = row.comparison.differences.iter();
+    for reason in differences.filter_map(|difference| difference.reason.as_deref()) {
+        match counts.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((reason, 1)),
+        }
+    }
+    let lines = counts.iter().map(|(reason, count)| {
+        format!(
+            "differs as expected: {}: {count} tests: {reason}\n",
+            row.name
+        )
+    });
+    lines.collect()
 }
 
 fn described(row: &Row, difference: &Difference) -> String {
@@ -175,7 +187,7 @@ mod tests {
         let text = details(&rows, &["mm/cow | fork | ok | hung".into()]);
         for line in [
             "flaky alone: mm/cow: swap\n",
-            "differs as expected: mm/cow: leak: ok alone, not ok under zcache: It is known.\n",
+            "differs as expected: mm/cow: 1 tests: It is known.\n",
             "expected, and did not occur: mm/cow | fork | ok | hung\n",
             "DIFFERS: mm/cow: leak: ok alone, not ok under zcache\n",
         ] {

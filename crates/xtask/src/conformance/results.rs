@@ -6,8 +6,9 @@
 //!
 //! Runs are matched by names, and by TAP's numbers where a test's name depends on what became of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 
 /// The name under which a program's own end stands among its tests.
 pub(super) const END: &str = "(end)";
@@ -54,6 +55,8 @@ pub(super) struct Test {
     /// Different from those of the other tests.
     pub(super) name: String,
     pub(super) verdict: Verdict,
+    /// What the program calls it.
+    said: String,
     /// The number that TAP gives it.
     number: Option<u32>,
 }
@@ -93,36 +96,34 @@ impl Results {
 
     /// What became of each test of this run in `other`, and what `other` has beside these.
     pub(super) fn matched<'a>(&self, other: &'a Results) -> (Vec<Verdict>, Vec<&'a Test>) {
-        let own: HashSet<&str> = self.tests.iter().map(|test| test.name.as_str()).collect();
-        let mut by_name = HashMap::new();
-        let mut by_number = HashMap::new();
-        for test in &other.tests {
-            if own.contains(test.name.as_str()) {
-                by_name.insert(test.name.as_str(), test);
-            } else if test.number.is_some() {
-                by_number.insert(test.number, test);
-            }
-        }
-        let mut taken = HashSet::new();
-        let verdicts = self.tests.iter().map(|test| {
-            let named = by_name.get(test.name.as_str());
-            let found = named.or_else(|| by_number.get(&test.number));
-            found.map_or(Verdict::Missing, |found| {
-                taken.insert(found.name.as_str());
-                found.verdict
-            })
+        // The surest first: no test is found twice.
+        let mut found: Vec<Option<usize>> = vec![None; self.tests.len()];
+        let mut taken = vec![false; other.tests.len()];
+        match_by(self, other, (&mut found, &mut taken), |test| {
+            Some((test.number?, test.said.as_str()))
         });
-        let verdicts = verdicts.collect();
-        let others = other.tests.iter();
-        let left = others.filter(|test| !taken.contains(test.name.as_str()));
-        (verdicts, left.collect())
+        match_by(self, other, (&mut found, &mut taken), |test| {
+            Some(test.name.as_str())
+        });
+        match_by(self, other, (&mut found, &mut taken), |test| test.number);
+        let verdict =
+            |at: &Option<usize>| at.map_or(Verdict::Missing, |at| other.tests[at].verdict);
+        let left = other.tests.iter().zip(taken);
+        (
+            found.iter().map(verdict).collect(),
+            left.filter_map(|(test, taken)| (!taken).then_some(test))
+                .collect(),
+        )
     }
 
-    /// How the program ended.
-    pub(super) fn end(&self) -> Verdict {
-        self.tests
-            .last()
-            .map_or(Verdict::Missing, |test| test.verdict)
+    /// Whether the program ended as in the other run, and left as much running.
+    pub(super) fn ended_as(&self, other: &Results) -> bool {
+        let ends = |results: &Results| {
+            let tests = results.tests.iter();
+            let ends = tests.filter(|test| [END, ALL_ENDED].contains(&test.name.as_str()));
+            ends.map(|test| test.verdict).collect::<Vec<_>>()
+        };
+        ends(self) == ends(other)
     }
 
     fn add(&mut self, name: &str, verdict: Verdict, number: Option<u32>) {
@@ -133,15 +134,41 @@ impl Results {
         };
         let count = self.occurrences.entry(name.clone()).or_default();
         *count += 1;
+        let said = name;
         let name = match *count {
-            1 => name,
-            count => format!("{name} ({count})"),
+            1 => said.clone(),
+            count => format!("{said} ({count})"),
         };
         self.tests.push(Test {
             name,
             verdict,
+            said,
             number,
         });
+    }
+}
+
+/// Finds for each test of `own` that has none yet the one of `other` that has the same key.
+fn match_by<'a, K: Eq + Hash>(
+    own: &'a Results,
+    other: &'a Results,
+    (found, taken): (&mut [Option<usize>], &mut [bool]),
+    key: impl Fn(&'a Test) -> Option<K>,
+) {
+    let mut places = HashMap::new();
+    for (at, test) in other.tests.iter().enumerate() {
+        if let (false, Some(key)) = (taken[at], key(test)) {
+            places.entry(key).or_insert(at);
+        }
+    }
+    for (test, found) in own.tests.iter().zip(found) {
+        if found.is_some() {
+            continue;
+        }
+        *found = key(test).and_then(|key| places.remove(&key));
+        if let Some(at) = *found {
+            taken[at] = true;
+        }
     }
 }
 
@@ -355,6 +382,12 @@ mod tests {
         );
         assert_eq!(verdicts, [Verdict::Ok, Verdict::NotOk, Verdict::Ok]);
         assert_eq!(left, ["fourth"]);
+        let (verdicts, left) = matched(
+            "ok 1 not modified\nok 2 not modified\nok 3 not modified",
+            "ok 1 not modified\nok 2 # SKIP no THP\nok 3 not modified",
+        );
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Skip, Verdict::Ok]);
+        assert_eq!(left, [""; 0]);
         let (verdicts, left) = matched(
             "# [RUN] with THP\nok 7 no leak",
             "# [RUN] with THP\nok 7 # SKIP no THP",
