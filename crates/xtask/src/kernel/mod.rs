@@ -1,12 +1,12 @@
 //! `cargo xtask kernel`.
 //!
-//! Stages: `packages` (what the machine needs) → `source` (Linux, unpacked and patched) → `build` (kernel, module, guest
+//! Stages: `packages` and `bindgen` (what the machine needs) → `source` (Linux, unpacked and patched) → `build` (kernel, module, guest
 //! program) → `guest` (one boot) → `verdict` (what its console says). `plans` says which guests there are.
 
+mod bindgen;
 mod build;
 mod flips;
 mod guest;
-mod packages;
 mod plans;
 mod source;
 mod verdict;
@@ -14,6 +14,8 @@ mod verdict;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+use crate::packages;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -134,7 +136,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         Kind::Plain
     };
     let places = Places::find(kind)?;
-    packages::install(&places)?;
+    packages::install(&places.kernel().join("packages.txt"))?;
+    bindgen::install(&places.tools())?;
     source::prepare(&places)?;
     build::everything(&places)?;
     match &options.task {
