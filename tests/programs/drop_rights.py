@@ -27,11 +27,11 @@ def refused(call) -> str:
 
 def report(name: str) -> None:
     with open("/proc/self/status") as status:
-        fields = dict(line.rstrip().split(":\t", 1) for line in status)
+        fields = dict(line.split(":", 1) for line in status)
     digest = hashlib.sha256()
     for page in memory:
         digest.update(page)
-    print(name, fields["Uid"].split(), fields["CapEff"], fields["NoNewPrivs"], digest.hexdigest())
+    print(name, fields["Uid"].split(), fields["CapEff"].strip(), fields["NoNewPrivs"].strip(), digest.hexdigest())
     print(name, "opens a file of root's:", refused(lambda: open("/etc/shadow")))
     print(name, "becomes root:", refused(lambda: os.setuid(0)))
     print(name, "changes the root:", refused(lambda: os.chroot("/")))

@@ -36,7 +36,7 @@ const BWRAP: [&str; 12] = [
 
 /// What runs in the container: processes of a shell, and one whose bytes are checked.
 const TEXT: &str = "id -u; echo $$; for i in 1 2 3; do sh -c 'exit 3' || true; done
-    \"$1\" 20000 80000 & \"$1\" 20000 60000; wait $!; ps -e | wc -l";
+    { \"$1\" 20000 80000 & \"$1\" 20000 60000; wait $!; } | sort; ps -e | wc -l";
 
 #[test]
 fn bubblewrap_of_root() {
