@@ -39,7 +39,7 @@ thaw() {
 sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" "$@" &
 program=$!
 for turn in 1 2 3 4 5 6; do
-    sleep 0.15
+    sleep 0.05
     kill -0 $program 2>/dev/null || break
     freeze
     sleep 0.1

@@ -3,7 +3,7 @@
 # on, and ends as timeout does: with 124.
 set -eu
 state() { sed 's/.*) \(.\).*/\1/' "/proc/$1/stat" 2>/dev/null || echo gone; }
-timeout -s STOP 0.4 "$@" &
+timeout -s STOP 0.15 "$@" &
 timeout=$!
 tries=0
 until [ "$(state $timeout)" = T ]; do

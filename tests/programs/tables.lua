@@ -6,10 +6,10 @@ local function random(n)
     return state % n + 1
 end
 local rows = {}
-for i = 1, 400000 do
+for i = 1, 250000 do
     rows[i] = { number = i, text = "row " .. i * 7, list = { i, i + 1 } }
 end
-for _ = 1, 600000 do
+for _ = 1, 60000 do
     local i = random(#rows)
     local row = rows[i]
     hash = bit.bxor(bit.rol(hash, 5), row.number + #row.text + row.list[2])

@@ -1,7 +1,6 @@
 //! Servers as their packages start them, most of which become another user, beaten by clients of the same tree.
 
 use crate::support::{Job, TempDir, User, agrees, compile, half, tests_file};
-use std::time::Duration;
 
 #[test]
 fn redis_under_its_benchmark() {
@@ -29,8 +28,7 @@ fn redis_under_its_benchmark() {
 fn postgresql_by_its_init_script() {
     let job = Job::new("unshare")
         .args(["--mount", "sh"])
-        .arg(tests_file("programs/postgresql.sh"))
-        .bound(Duration::from_secs(120));
+        .arg(tests_file("programs/postgresql.sh"));
     let (plain, _) = agrees(&job, || ());
     plain.assert_success();
     for line in ["the server is postgres", "stopped"] {

@@ -3,9 +3,11 @@
 use crate::support::{Job, agrees, compile, tests_file};
 use std::ffi::OsString;
 
-/// Memory that is checked for some two seconds.
+/// Memory that is checked for about half a second alone.
+const HOLD: [&str; 4] = ["--bytes", "48M", "--passes", "12"];
+
 fn hold() -> Job {
-    Job::new(compile::hold()).args(["--bytes", "64M", "--passes", "24"])
+    Job::new(compile::hold()).args(HOLD)
 }
 
 /// The words of a script of `tests/programs/`, which ends with the program that it controls.
@@ -31,7 +33,7 @@ fn outside(controller: Vec<OsString>, job: Job) {
 
 fn hold_words() -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![compile::hold().into()];
-    words.extend(["--bytes", "64M", "--passes", "24"].map(Into::into));
+    words.extend(HOLD.map(Into::into));
     words
 }
 

@@ -7,6 +7,7 @@
 use super::job::{number, tail};
 use super::{Capped, Job, Outcome, TempDir, plain_only, tool};
 use std::process::Command;
+use std::time::Duration;
 
 /// The budget's share of what the program takes alone, in percent.
 const SHARE: u64 = 60;
@@ -16,6 +17,9 @@ const RAM_BYTES_MIN: u64 = 24 << 20;
 
 /// What a program must take alone, so that the least budget still makes it page.
 const PEAK_BYTES_MIN: u64 = 36 << 20;
+
+/// After so long a run counts as hung. None of these programs takes a tenth of it alone.
+const BOUND: Duration = Duration::from_secs(150);
 
 /// Lines that zcache writes to standard error at the end when it is asked for statistics.
 const SUMMARY: [&str; 6] = [
@@ -31,6 +35,7 @@ const SUMMARY: [&str; 6] = [
 /// and that faults were served. Returns both outcomes; `between` prepares the second run.
 #[track_caller]
 pub(crate) fn agrees(job: &Job, between: impl FnOnce()) -> (Outcome, Outcome) {
+    let job = job.clone().bound(BOUND);
     let plain = job.plain();
     assert!(
         plain.peak_bytes > PEAK_BYTES_MIN,
