@@ -15,7 +15,7 @@ local function list(first)
     return numbers
 end
 local rows = {}
-for i = 1, 60000 do
+for i = 1, 45000 do
     rows[i] = { number = i, text = "row " .. i * 7, list = list(i) }
 end
 -- Programs have places where they work for a while: so does this one.
