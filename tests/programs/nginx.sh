@@ -33,7 +33,8 @@ http {
 CONF
 nginx -e "$directory/error.log" -c "$directory/conf" 2>"$directory/said" || { cat "$directory/said"; exit 1; }
 master=$(cat "$directory/pid")
-workers() { ps -o pid= --ppid "$master" | sort -n; }
+# What zcache has beside the workers bears its name.
+workers() { ps -o pid=,comm= --ppid "$master" | awk '$2 !~ /^zcache/ { print $1 }'; }
 users() { for worker in $(workers); do ps -o user= -p "$worker"; done | sort -u | sed 's/^/worker: /'; }
 users
 /usr/bin/python3 "$load" "$directory/socket" 3000

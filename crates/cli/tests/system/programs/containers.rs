@@ -5,7 +5,7 @@
 
 use crate::support::{Job, TempDir, User, agrees, compile};
 
-/// A first process that reaps and does not become the command.
+/// A first process that does not become the command, reaps, and stays until the others are gone: its end is the end of them all.
 const INIT: [&str; 9] = [
     "unshare",
     "--pid",
@@ -14,7 +14,8 @@ const INIT: [&str; 9] = [
     "--mount-proc",
     "sh",
     "-c",
-    "\"$@\"; exit $?",
+    "\"$@\"; status=$?
+     for turn in $(seq 100); do set -- /proc/[0-9]*; [ $# -gt 1 ] || break; sleep 0.05; done; exit $status",
     "sh",
 ];
 

@@ -1,6 +1,6 @@
 //! Programs whose compiler put checks into them: shadow memory at fixed addresses, and reports that must be the same.
 
-use crate::support::{Ended, Job, User, agrees, compile};
+use crate::support::{Capped, Ended, Job, User, agrees, compile, plain_only};
 use std::path::PathBuf;
 
 /// The program with the address sanitizer and the one for undefined behaviour.
@@ -47,16 +47,19 @@ fn address_sanitizer_finds_a_use_after_free() {
     );
 }
 
+/// A task has one tracer, which zcache is: the leak check finds that out and says so, and the program ends as under a debugger.
 #[test]
-fn leak_check_over_a_sound_program() {
-    let (plain, _) = agrees(&Job::new(addresses()).arg("sound"), || ());
-    plain.assert_success();
-}
-
-#[test]
-fn leak_check_finds_a_leak() {
-    let (plain, _) = agrees(&reported(addresses(), "leaky"), || ());
-    assert!(plain.out().contains("leaked in"), "{}", plain.out());
+fn leak_check_says_that_it_is_traced() {
+    let job = Job::new(addresses()).arg("leaky");
+    job.plain()
+        .assert_ended(Ended::Exit(1))
+        .assert_says(&["192 byte(s) leaked in 3 allocation(s)"]);
+    if plain_only() {
+        return;
+    }
+    job.under(&Capped::ram_mib(40))
+        .assert_ended(Ended::Exit(1))
+        .assert_says(&["LeakSanitizer does not work under ptrace"]);
 }
 
 #[test]
