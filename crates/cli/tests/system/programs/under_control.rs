@@ -52,8 +52,7 @@ fn cpulimit_outside() {
 
 /// As cpulimit would with `-m`, which fails by itself on trees that fork: every process is stopped and goes on, all the time.
 fn stop_and_go() -> Vec<OsString> {
-    let script = tests_file("programs/stop_and_go.py");
-    vec![super::PYTHON.into(), script.into()]
+    script("stop_and_go.sh", &[])
 }
 
 /// A tree that forks, shares tasks among processes, and ends them.
