@@ -127,6 +127,16 @@ pub(crate) fn interrupted() -> PathBuf {
     )
 }
 
+/// The malloc program.
+pub(crate) fn churn() -> PathBuf {
+    c("churn", "gcc", "gcc", &[], &["programs/churn.c"])
+}
+
+/// A program of `tests/programs/` that is one file of C, with more flags for the compiler.
+pub(crate) fn program(name: &str, flags: &[&str]) -> PathBuf {
+    c(name, "gcc", "gcc", flags, &[&format!("programs/{name}.c")])
+}
+
 /// The malloc program as a static binary of the GNU library.
 pub(crate) fn churn_static() -> PathBuf {
     c(

@@ -4,7 +4,7 @@
 //! files, so that no pipe can fill up. Nothing runs longer than the job's bound: then the tree is described and killed, and the
 //! test fails.
 
-use super::{TempDir, compile, eventually, plain_only, tree, zcache};
+use super::{TempDir, User, compile, eventually, plain_only, tree, zcache};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -15,6 +15,10 @@ use std::time::Duration;
 /// A program with its arguments and surroundings.
 #[derive(Clone)]
 pub(crate) struct Job {
+    /// What stands before zcache, or before the program where there is no zcache.
+    before: Vec<OsString>,
+    /// The command under test as the user of this job can reach it.
+    zcache: PathBuf,
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -102,6 +106,8 @@ impl Job {
     /// A program, looked for in PATH when the name has no slash.
     pub(crate) fn new(program: impl Into<PathBuf>) -> Job {
         Job {
+            before: Vec::new(),
+            zcache: zcache(),
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -117,6 +123,18 @@ impl Job {
     /// `sh -c` with this text.
     pub(crate) fn shell(text: &str) -> Job {
         Job::new("sh").args(["-c", text])
+    }
+
+    /// More words before zcache: a command that runs what follows it in other surroundings.
+    pub(crate) fn within<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Job {
+        self.before.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets an ordinary user run it, zcache included.
+    pub(crate) fn by(mut self, user: &User) -> Job {
+        self.zcache = user.zcache();
+        self.env("HOME", user.home()).within(user.words())
     }
 
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Job {
@@ -179,9 +197,13 @@ impl Job {
             self.start(&[])
         } else {
             let mut words = capped.words();
+<<<<<<< HEAD
             if let (Some(command), Some(first)) = (&self.command, words.first_mut()) {
                 *first = command.into();
             }
+=======
+            words[0] = self.zcache.clone().into();
+>>>>>>> programs
             self.start(&words)
         }
     }
@@ -217,7 +239,11 @@ impl Job {
             .arg("--linger-ms")
             .arg(self.linger.as_millis().to_string())
             .arg("--")
+<<<<<<< HEAD
             .args(&self.within)
+=======
+            .args(&self.before)
+>>>>>>> programs
             .args(prefix)
             .arg(&self.program)
             .args(&self.arguments)
@@ -504,7 +530,7 @@ pub(crate) fn number(json: &str, key: &str) -> Option<f64> {
 }
 
 /// The last part of a long text.
-fn tail(text: &str) -> String {
+pub(super) fn tail(text: &str) -> String {
     let skip = text.chars().count().saturating_sub(4000);
     text.chars().skip(skip).collect()
 }

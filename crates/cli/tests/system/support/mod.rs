@@ -1,16 +1,20 @@
 //! What the system tests share: building programs, running them plain and under zcache, and looking at processes.
 
+pub(crate) mod agree;
 pub(crate) mod compile;
 pub(crate) mod job;
 pub(crate) mod temp;
 pub(crate) mod tree;
+pub(crate) mod user;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub(crate) use agree::agrees;
 pub(crate) use job::{Capped, Ended, Job, Outcome, half, half_with};
 pub(crate) use temp::TempDir;
+pub(crate) use user::User;
 
 /// The repository's root.
 pub(crate) fn repository() -> PathBuf {
@@ -25,12 +29,19 @@ pub(crate) fn tests_file(path: &str) -> PathBuf {
     repository().join("tests").join(path)
 }
 
+<<<<<<< HEAD
 /// The command under test: the one that was built with the tests, unless another is named.
 pub(crate) fn zcache() -> PathBuf {
     std::env::var_os("ZCACHE_TESTS_COMMAND").map_or_else(
         || PathBuf::from(env!("CARGO_BIN_EXE_zcache")),
         PathBuf::from,
     )
+=======
+/// The command under test: the one that cargo built, unless `ZCACHE_TESTS_BINARY` names another.
+pub(crate) fn zcache() -> PathBuf {
+    std::env::var_os("ZCACHE_TESTS_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_zcache").into(), PathBuf::from)
+>>>>>>> programs
 }
 
 /// Whether the programs run without zcache, to check the tests themselves.
