@@ -22,8 +22,6 @@ pub(crate) struct Job {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
-    within: Vec<OsString>,
-    command: Option<PathBuf>,
     directory: Option<PathBuf>,
     stdin: Option<PathBuf>,
     bound: Duration,
@@ -111,8 +109,6 @@ impl Job {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            within: Vec::new(),
-            command: None,
             directory: None,
             stdin: None,
             bound: Duration::from_secs(300),
@@ -152,15 +148,9 @@ impl Job {
         self
     }
 
-    /// Words of a program that starts the whole, zcache included: `setpriv …`, `unshare …`, `sh -c … x`.
-    pub(crate) fn within<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Job {
-        self.within.extend(words.into_iter().map(Into::into));
-        self
-    }
-
     /// A copy of zcache to run instead, where the built one cannot be reached.
     pub(crate) fn command(mut self, zcache: &Path) -> Job {
-        self.command = Some(zcache.to_path_buf());
+        self.zcache = zcache.to_path_buf();
         self
     }
 
@@ -197,13 +187,7 @@ impl Job {
             self.start(&[])
         } else {
             let mut words = capped.words();
-<<<<<<< HEAD
-            if let (Some(command), Some(first)) = (&self.command, words.first_mut()) {
-                *first = command.into();
-            }
-=======
             words[0] = self.zcache.clone().into();
->>>>>>> programs
             self.start(&words)
         }
     }
@@ -239,11 +223,7 @@ impl Job {
             .arg("--linger-ms")
             .arg(self.linger.as_millis().to_string())
             .arg("--")
-<<<<<<< HEAD
-            .args(&self.within)
-=======
             .args(&self.before)
->>>>>>> programs
             .args(prefix)
             .arg(&self.program)
             .args(&self.arguments)

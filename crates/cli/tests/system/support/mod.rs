@@ -29,19 +29,10 @@ pub(crate) fn tests_file(path: &str) -> PathBuf {
     repository().join("tests").join(path)
 }
 
-<<<<<<< HEAD
-/// The command under test: the one that was built with the tests, unless another is named.
-pub(crate) fn zcache() -> PathBuf {
-    std::env::var_os("ZCACHE_TESTS_COMMAND").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_zcache")),
-        PathBuf::from,
-    )
-=======
 /// The command under test: the one that cargo built, unless `ZCACHE_TESTS_BINARY` names another.
 pub(crate) fn zcache() -> PathBuf {
     std::env::var_os("ZCACHE_TESTS_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_zcache").into(), PathBuf::from)
->>>>>>> programs
 }
 
 /// Whether the programs run without zcache, to check the tests themselves.
