@@ -85,6 +85,12 @@ pub struct RunStats {
     pub stalled_faults: u64,
     /// Pages that could not be moved.
     pub unmovable_pages: u64,
+    /// Pages that left by the pen, since they are not plain data.
+    pub penned_pages: u64,
+    /// Batches that a servant did not finish in time.
+    pub stuck_batches: u64,
+    /// Processes and images that run unpaged.
+    pub unpaged: u64,
     /// Pages that the store refused and the program kept.
     pub returned_pages: u64,
     /// Pages lost and reported; touching them raises SIGBUS.
@@ -299,6 +305,9 @@ impl Pager {
             evicted_pages: c.evicted_pages.get(),
             stalled_faults: c.stalled_faults.get(),
             unmovable_pages: c.unmovable_pages.get(),
+            penned_pages: c.penned_pages.get(),
+            stuck_batches: c.stuck_batches.get(),
+            unpaged: c.unpaged.get(),
             returned_pages: c.returned_pages.get(),
             lost_pages: c.lost_pages.get(),
             out_of_memory: c.out_of_memory.get(),
