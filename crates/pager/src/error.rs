@@ -66,8 +66,11 @@ impl StartError {
     fn advice(&self) -> &'static str {
         match self {
             StartError::Filter(_) => {
-                "seccomp user notification (Linux 5.19 or later) must be allowed here; \
+                "seccomp filters must be allowed here; \
                  a container needs seccomp=unconfined or a profile that allows seccomp(2)"
+            }
+            StartError::Attach(_) if is_traced() => {
+                "run the program itself: under the zcache run around it, it is within that one's budget"
             }
             StartError::Attach(_) => {
                 "ptrace must be allowed: kernel.yama.ptrace_scope below 3 (sysctl), not inside \
@@ -90,6 +93,15 @@ impl StartError {
     }
 }
 
+/// Whether this process is traced by another.
+fn is_traced() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +117,10 @@ impl fmt::Display for StartError {
             StartError::Store(error) => write!(f, "{error}"),
             StartError::Own(error) => write!(f, "a system call failed: {error}"),
             StartError::Filter(error) => write!(f, "the system call filter was refused: {error}"),
+            StartError::Attach(_) if is_traced() => write!(
+                f,
+                "zcache is traced itself (by another zcache run, a debugger or strace), and so would be the program; a task has one tracer"
+            ),
             StartError::Attach(error) => write!(f, "attaching to the program was refused: {error}"),
             StartError::Exec { program, error } => {
                 write!(f, "{}: {error}", program.to_string_lossy())

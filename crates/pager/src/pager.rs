@@ -1,6 +1,6 @@
 //! What all threads of the pager share, and the registry of address spaces.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -61,6 +61,9 @@ pub(crate) struct Pager {
     pub(crate) tracer: Poke,
     /// Something is waited for that nobody wakes the tracer for.
     pub(crate) tracer_waits: AtomicBool,
+    /// Spaces whose unpageable memory grows faster than room is made: their threads
+    /// are held until there is some.
+    pub(crate) holds: Mutex<HashSet<SpaceId>>,
     /// Processes that cannot be paged; their memory counts as it is.
     pub(crate) unpaged: Mutex<Vec<i32>>,
     /// Which handler listens to which space.
@@ -115,6 +118,7 @@ impl Pager {
             spaces: RwLock::default(),
             tracer: Poke::default(),
             tracer_waits: AtomicBool::new(false),
+            holds: Mutex::default(),
             unpaged: Mutex::default(),
             posts: Posts::new(cpus)?,
             secret,
@@ -199,6 +203,7 @@ impl Pager {
     pub(crate) fn close(&self, space: &Space) {
         space.closing.store(true, Ordering::Release);
         self.posts.remove(space);
+        lock(&self.holds).remove(&space.id);
         self.spaces
             .write()
             .unwrap_or_else(PoisonError::into_inner)

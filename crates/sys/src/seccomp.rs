@@ -243,13 +243,11 @@ impl ServantCalls {
                 });
             }),
             (libc::SYS_madvise, &|a| self.madvise(a)),
+            (libc::SYS_munlock, &|a| {
+                a.when_argument(0, self.shadow.0, Assembler::allow);
+            }),
             (libc::SYS_mremap, &|a| {
                 a.when_argument(4, self.pen.0, Assembler::allow)
-            }),
-            (libc::SYS_mmap, &|a| {
-                a.when_argument(0, self.pen.0, |a| {
-                    a.when_argument(1, self.pen.1, Assembler::allow)
-                });
             }),
         ];
         for (number, call) in calls {
@@ -271,6 +269,7 @@ impl ServantCalls {
             kill(a);
         });
         a.unless(JEQ, MADV_DONTNEED_LOCKED, kill);
+        a.when_argument(0, self.pen.0, Assembler::allow);
         let (start, len) = self.shadow;
         a.load(offset_argument(0) + 4);
         a.when(JEQ, (start >> 32) as u32, |a| {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use zcache::Event;
 
-use crate::pager::{Pager, say};
+use crate::pager::{Pager, lock, say};
 use crate::space::page_table::State;
 use crate::space::{Space, SpaceId};
 
@@ -131,6 +131,7 @@ impl Starvation {
         let sight = Sight {
             granted: pager.counters.granted_pages(),
             waiting: pager.stalled.load(Ordering::Relaxed) > 0
+                || !lock(&pager.holds).is_empty()
                 || stalled_faults != self.stalled_faults,
             used_bytes: pager.budget.used_bytes(),
             rounds: pager.counters.eviction_rounds.get(),
@@ -184,11 +185,35 @@ impl Starvation {
         waiting.sort_unstable_by_key(|(pages, _)| std::cmp::Reverse(*pages));
         // Pages of the shadow are in RAM and come back when the store refuses
         // them, so they are given up last.
+        if waiting.is_empty() {
+            return self.condemn_held(pager);
+        }
         [false, true].into_iter().any(|with_shadow| {
             waiting
                 .iter()
                 .any(|(_, space)| self.condemn(pager, space, with_shadow))
         })
+    }
+
+    /// Nobody waits by a fault: a process that is held for its unpageable memory
+    /// gets SIGBUS.
+    fn condemn_held(&mut self, pager: &Pager) -> bool {
+        let held = lock(&pager.holds).iter().next().copied();
+        let Some(space) = held.and_then(|id| pager.space(id)) else {
+            return false;
+        };
+        say!("{}", shortage(pager));
+        say!("process {} gets SIGBUS", space.leader());
+        pager.counters.out_of_memory.add(1);
+        let verdicts = self.verdicts.entry(space.id).or_default();
+        *verdicts += 1;
+        space.signal(match *verdicts > VERDICTS_MAX {
+            true => libc::SIGKILL,
+            false => libc::SIGBUS,
+        });
+        lock(&pager.holds).remove(&space.id);
+        pager.tracer.poke();
+        true
     }
 
     fn condemn(&mut self, pager: &Pager, space: &Space, with_shadow: bool) -> bool {

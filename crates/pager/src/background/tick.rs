@@ -16,10 +16,13 @@ use crate::background::out_of_memory::Starvation;
 use crate::budget::PAGE_BYTES;
 use crate::budget::balance::Line;
 use crate::pager::{Pager, lock};
+use crate::space::Space;
 
 use zcache::CodecChoice;
 
 const PERIOD: Duration = Duration::from_millis(10);
+/// Growth by less in a tick is not waited for, and so much room lets who waits go on.
+const HOLD_LEAST_BYTES: u64 = 512 << 10;
 /// Ticks between two decisions about the store's share and the codec.
 const BALANCE_TICKS: u64 = 25;
 
@@ -79,6 +82,26 @@ impl Pager {
         };
         let shared = shared_bytes(reader).saturating_sub(known * PAGE_BYTES);
         space.shared_bytes.store(shared, Ordering::Relaxed);
+    }
+
+    /// Memory that cannot be paged comes without a fault that could wait. Where it
+    /// grows so fast that it would pass the budget by the next tick, its process is
+    /// held until room was made.
+    fn hold_if_fast(&self, space: &Space, growth: u64) {
+        let mut holds = lock(&self.holds);
+        let available = self.budget.available_bytes();
+        let changed = match growth {
+            0 => available > HOLD_LEAST_BYTES && holds.remove(&space.id),
+            _ => available < growth * 2 && growth > HOLD_LEAST_BYTES && holds.insert(space.id),
+        };
+        let held = !holds.is_empty();
+        drop(holds);
+        if changed {
+            self.tracer.poke();
+        }
+        if held {
+            self.budget.press();
+        }
     }
 
     /// Measures until the run ends.
@@ -156,6 +179,8 @@ impl Pager {
             };
             if let Some(reader) = space.reader() {
                 let used = anonymous_bytes(reader).saturating_sub(known * PAGE_BYTES);
+                let before = space.unpageable_bytes.swap(used, Ordering::Relaxed);
+                self.hold_if_fast(&space, used.saturating_sub(before));
                 let shared = space.shared_bytes.load(Ordering::Relaxed).min(used);
                 fixed += used - shared + space.advance.settle(used);
             }

@@ -12,7 +12,7 @@
 //! Depths are in pages that are still out, times are measured.
 //!
 //! The same cost says what another codec, with another `r`, would have spared
-//! (`choice.rs`).
+//! (`background/codec.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;

@@ -25,7 +25,6 @@ use zcache_sys::uffd::{
     FEATURE_EVENT_REMAP, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
     UFFDIO_MOVE, USERFAULTFD_IOC_NEW, Uffd,
 };
-use zcache_sys::vma::Mapping;
 
 use super::inject::Injection;
 use super::script::Claim;
@@ -711,37 +710,22 @@ fn words(bytes: &[u8; 16]) -> [u64; 2] {
     })
 }
 
-/// The page ranges of a process that can be registered: private anonymous memory,
-/// neighbours as one.
-fn pageable(mappings: &[Mapping]) -> Vec<Range<u64>> {
-    let mut found: Vec<Range<u64>> = Vec::new();
-    for mapping in mappings.iter().filter(|one| one.is_private_anonymous()) {
-        let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
-        match found.last_mut() {
-            Some(last) if last.end == pages.start => last.end = pages.end,
-            _ => found.push(pages),
-        }
-    }
-    found
-}
-
-/// Registers what can be; a range of which one part cannot, part by part.
-fn register(hands: &dyn Hands, mappings: &[Mapping]) -> Vec<Range<u64>> {
+/// Registers what can be. A group goes as one, holes in it and all; if a part of it
+/// cannot, part by part.
+fn register(hands: &dyn Hands) -> io::Result<Vec<Range<u64>>> {
     let mut registered = Vec::new();
-    for range in pageable(mappings) {
-        if hands.register(range.clone()).is_ok() {
-            registered.push(range);
+    for group in hands.pageable()? {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
+        if hands.register(first.start..last.end).is_ok() {
+            registered.extend(group);
             continue;
         }
-        for mapping in mappings.iter().filter(|one| one.is_private_anonymous()) {
-            let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
-            let inside = range.start <= pages.start && pages.end <= range.end;
-            if inside && hands.register(pages.clone()).is_ok() {
-                registered.push(pages);
-            }
-        }
+        let parts = group.into_iter();
+        registered.extend(parts.filter(|part| hands.register(part.clone()).is_ok()));
     }
-    registered
+    Ok(registered)
 }
 
 impl Pager {
@@ -749,11 +733,8 @@ impl Pager {
     fn adopt_image(&self, space: &Space) -> Result<(), CareError> {
         let hands = space.hands();
         let own = CareError::own;
-        let mappings = hands
-            .mappings(false)
-            .map_err(own("reading the memory map"))?;
         let mut charged = 0;
-        for range in register(hands, &mappings) {
+        for range in register(hands).map_err(own("reading the memory map"))? {
             let residents = hands
                 .residents(range)
                 .map_err(own("reading the page map"))?;
@@ -784,10 +765,7 @@ impl Pager {
     pub(crate) fn adopt_child(&self, space: &Space) -> Result<(), CareError> {
         let hands = space.hands();
         let own = CareError::own;
-        let mappings = hands
-            .mappings(false)
-            .map_err(own("reading the memory map"))?;
-        let registered = register(hands, &mappings);
+        let registered = register(hands).map_err(own("reading the memory map"))?;
         let mut core = space.core();
         let before = core.table.resident();
         let mut at = 0;
@@ -863,32 +841,5 @@ impl Pager {
         for page in first..last {
             core.pin(Vpn(page));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbouring_anonymous_memory_is_registered_as_one() {
-        let mapping = |range: Range<u64>, inode| Mapping {
-            range,
-            access: [true, true, false],
-            private: true,
-            inode,
-            name: String::new(),
-            locked: false,
-            special: false,
-            wiped: false,
-            sealed: false,
-        };
-        let mappings = [
-            mapping(0x1000..0x3000, 0),
-            mapping(0x3000..0x4000, 0),
-            mapping(0x4000..0x5000, 9),
-            mapping(0x6000..0x7000, 0),
-        ];
-        assert_eq!(pageable(&mappings), [1..4, 6..7]);
     }
 }

@@ -106,6 +106,9 @@ pub(crate) struct Tracer {
     orphans: RefCell<Vec<(Arc<Space>, Instant)>>,
     /// How often a space was given another servant, and when last.
     renewals: RefCell<HashMap<SpaceId, (u32, Instant)>>,
+    /// Spaces that are held, and threads that have stopped for it.
+    holding: RefCell<HashSet<SpaceId>>,
+    held: RefCell<Vec<i32>>,
     guard: Cell<i32>,
     own: PidFd,
     front: UnixStream,
@@ -160,6 +163,8 @@ impl Tracer {
             servants: RefCell::default(),
             orphans: RefCell::default(),
             renewals: RefCell::default(),
+            holding: RefCell::default(),
+            held: RefCell::default(),
             guard: Cell::new(guard),
             own,
             front: front.0,
@@ -238,7 +243,49 @@ impl Tracer {
             self.pager.tracer_waits.store(true, Ordering::Relaxed);
             let _ = process::kill(self.front_pid, libc::SIGCONT);
         }
+        self.hold_or_let_go();
         self.adopt_unannounced();
+    }
+
+    /// Stops what runs of processes that are to be held, and lets others go on.
+    fn hold_or_let_go(&self) {
+        let wanted = lock(&self.pager.holds).clone();
+        if wanted == *self.holding.borrow() {
+            return;
+        }
+        let threads = self.threads.borrow();
+        let of = |thread: &Thread| thread.space.as_ref().map(|space| space.id);
+        let fresh = |id: &SpaceId| wanted.contains(id) && !self.holding.borrow().contains(id);
+        for (pid, _) in threads
+            .iter()
+            .filter(|(_, one)| of(one).as_ref().is_some_and(fresh))
+        {
+            if runs(*pid) {
+                // It may have ended meanwhile.
+                let _ = ptrace::interrupt(*pid);
+            }
+        }
+        let is_free = |pid: &mut i32| {
+            let id = threads.get(pid).and_then(of);
+            !id.is_some_and(|id| wanted.contains(&id))
+        };
+        for pid in self.held.borrow_mut().extract_if(.., is_free) {
+            resume(pid, 0);
+        }
+        *self.holding.borrow_mut() = wanted;
+    }
+
+    /// Whether a thread that has stopped is to wait. It is let go on later then.
+    fn holds_back(&self, pid: i32) -> bool {
+        let Some(space) = self.space_of(pid) else {
+            return false;
+        };
+        let holds = self.holding.borrow().contains(&space.id);
+        if holds {
+            syscalls::signals::restart_interrupted(pid);
+            self.held.borrow_mut().push(pid);
+        }
+        holds
     }
 
     fn kill_all(&self) {
@@ -321,7 +368,9 @@ impl Tracer {
                     self.tell_front(Word::Continued);
                     self.front_continued.set(self.front_continued.get() + 1);
                 }
-                resume(pid, 0);
+                if !self.holds_back(pid) {
+                    resume(pid, 0);
+                }
             }
             Stop::Syscall | Stop::Other(_) => resume(pid, 0),
             Stop::Exited(_) | Stop::Signaled(_) => {}
@@ -774,6 +823,7 @@ impl Tracer {
             self.servant_ended(&servant, space);
             return;
         }
+        self.held.borrow_mut().retain(|one| *one != pid);
         let thread = self.threads.borrow_mut().remove(&pid);
         if let Some(Thread {
             space: Some(space),
@@ -926,6 +976,13 @@ impl End {
 pub(crate) fn resume(pid: i32, signal: i32) {
     // It may have been killed while it was stopped; its end is reported then.
     let _ = ptrace::resume(pid, signal);
+}
+
+/// Whether a thread is running, or would.
+fn runs(thread: i32) -> bool {
+    let stat = fs::read(format!("/proc/{thread}/stat")).unwrap_or_default();
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    end.and_then(|end| stat.get(end + 2)) == Some(&b'R')
 }
 
 /// The process that a thread belongs to.

@@ -35,8 +35,6 @@ const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_POPULATE_WRITE: u64 = 23;
 const MREMAP_INTO_PEN: u64 =
     (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
-const MAP_PEN: u64 =
-    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED) as u64;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
 
 /// See the module's description. Pages are named by their numbers.
@@ -56,6 +54,9 @@ pub(crate) trait Hands: Send + Sync {
     fn present(&self, first: Vpn, count: u64) -> Option<Vec<bool>>;
     /// The runs of pages that the kernel has in a range.
     fn residents(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>>;
+    /// The page ranges that can be paged: private anonymous memory, neighbours as one;
+    /// and groups of them, with nothing else mapped in between.
+    fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>>;
     /// All mappings, with or without their flags.
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>>;
     /// Whether pages can leave at all.
@@ -84,6 +85,43 @@ pub(crate) trait Hands: Send + Sync {
     /// The real hands, if they are.
     fn kernel(&self) -> Option<&Kernel> {
         None
+    }
+}
+
+/// See [`Hands::pageable`].
+#[derive(Default)]
+struct Groups {
+    groups: Vec<Vec<Range<u64>>>,
+    open: bool,
+}
+
+impl Groups {
+    fn add(&mut self, mapping: &Mapping) {
+        if !mapping.is_private_anonymous() {
+            self.part();
+            return;
+        }
+        let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
+        if !self.open {
+            self.groups.push(Vec::new());
+            self.open = true;
+        }
+        let Some(group) = self.groups.last_mut() else {
+            return;
+        };
+        match group.last_mut() {
+            Some(last) if last.end == pages.start => last.end = pages.end,
+            _ => group.push(pages),
+        }
+    }
+
+    /// Something else is mapped here.
+    fn part(&mut self) {
+        self.open = false;
+    }
+
+    fn done(self) -> Vec<Vec<Range<u64>>> {
+        self.groups
     }
 }
 
@@ -236,6 +274,18 @@ impl Hands for Kernel {
         Ok(found)
     }
 
+    fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>> {
+        let mut groups = Groups::default();
+        vma::each(self.reader(), |mapping| {
+            if !self.places.has(mapping.range.start) {
+                groups.add(mapping);
+            } else {
+                groups.part();
+            }
+        })?;
+        Ok(groups.done())
+    }
+
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>> {
         let list = if flags {
             vma::list_with_flags
@@ -253,7 +303,16 @@ impl Hands for Kernel {
 
     fn move_out(&self, moves: &[Move], populate: bool) -> Result<(), ServantError> {
         self.command(|ring, servant| {
-            let mut commands = Vec::with_capacity(moves.len() * 2);
+            let mut commands = Vec::with_capacity(moves.len() * 2 + 1);
+            if populate {
+                // Whoever locks all that it finds in its map locks this too, and then
+                // nothing moves there that is not.
+                commands.push(Command {
+                    must: false,
+                    number: libc::SYS_munlock,
+                    arguments: [self.places.shadow, self.places.shadow_bytes, 0, 0, 0],
+                });
+            }
             for (index, one) in moves.iter().enumerate() {
                 let len = one.count * PAGE_BYTES;
                 let target = self.address_of(one.slot);
@@ -314,13 +373,21 @@ impl Hands for Kernel {
 
     fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError> {
         let len = count.min(PEN_PAGES) * PAGE_BYTES;
-        let arguments = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
+        let moved = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
+        // What comes there is inherited by children until that is forbidden.
+        let advice = libc::MADV_DONTFORK as u64;
+        let forbidden = [self.places.pen, PEN_PAGES * PAGE_BYTES, advice, 0, 0];
         self.command(|_, _| {
-            vec![Command {
-                must: false,
-                number: libc::SYS_mremap,
+            let calls = [
+                (libc::SYS_mremap, moved, false),
+                (libc::SYS_madvise, forbidden, true),
+            ];
+            let command = |(number, arguments, must)| Command {
+                number,
+                must,
                 arguments,
-            }]
+            };
+            calls.map(command).to_vec()
         })
     }
 
@@ -334,26 +401,13 @@ impl Hands for Kernel {
     }
 
     fn empty_pen(&self) -> Result<(), ServantError> {
-        let arguments = [
-            self.places.pen,
-            PEN_PAGES * PAGE_BYTES,
-            libc::PROT_NONE as u64,
-            MAP_PEN,
-            u64::MAX,
-        ];
-        // A fresh mapping is inherited by children until that is forbidden anew.
-        let advice = libc::MADV_DONTFORK as u64;
-        let forbidden = [self.places.pen, PEN_PAGES * PAGE_BYTES, advice, 0, 0];
+        let len = PEN_PAGES * PAGE_BYTES;
         self.command(|_, _| {
-            let call = |number, arguments| Command {
+            vec![Command {
                 must: true,
-                number,
-                arguments,
-            };
-            vec![
-                call(libc::SYS_mmap, arguments),
-                call(libc::SYS_madvise, forbidden),
-            ]
+                number: libc::SYS_madvise,
+                arguments: [self.places.pen, len, MADV_DONTNEED_LOCKED, 0, 0],
+            }]
         })
     }
 
@@ -364,5 +418,36 @@ impl Hands for Kernel {
 
     fn kernel(&self) -> Option<&Kernel> {
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_range_and_what_nothing_parts_is_one_group() {
+        let mapping = |range: Range<u64>, inode| Mapping {
+            range,
+            access: [true, true, false],
+            private: true,
+            inode,
+            name: String::new(),
+            locked: false,
+            special: false,
+            wiped: false,
+            sealed: false,
+        };
+        let mut groups = Groups::default();
+        for (range, inode) in [
+            (0x1000..0x3000, 0),
+            (0x3000..0x4000, 0),
+            (0x5000..0x6000, 0),
+            (0x6000..0x7000, 9),
+            (0x8000..0x9000, 0),
+        ] {
+            groups.add(&mapping(range, inode));
+        }
+        assert_eq!(groups.done(), [vec![1..4, 5..6], vec![8..9]]);
     }
 }

@@ -203,6 +203,8 @@ pub(crate) struct Space {
     pub(crate) home: Home,
     /// Room made for pages that cannot be paged and were not touched yet.
     pub(crate) advance: Advance,
+    /// Unpageable memory at the last tick.
+    pub(crate) unpageable_bytes: AtomicU64,
     /// Unpageable memory that other processes have and count as well.
     pub(crate) shared_bytes: AtomicU64,
     pub(crate) limbo: Mutex<Option<Limbo>>,
@@ -231,6 +233,7 @@ impl Space {
             knows_threads: AtomicBool::new(true),
             home: Home::new(),
             advance: Advance::default(),
+            unpageable_bytes: AtomicU64::new(u64::MAX),
             shared_bytes: AtomicU64::new(0),
             limbo: Mutex::default(),
             stuck_since: Mutex::default(),

@@ -8,7 +8,7 @@ use std::fs;
 use zcache_sys::ptrace;
 
 /// Calls that end with EINTR whatever becomes of the signal: `signal(7)`.
-const FAIL: [i64; 16] = [
+const FAIL: [i64; 19] = [
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
@@ -25,18 +25,30 @@ const FAIL: [i64; 16] = [
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_connect,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
 ];
 
 /// A thread stops because `signal` is about to be delivered. If it is ignored
 /// and has made a call fail, that is made again.
 pub(crate) fn restart_if_ignored(thread: i32, signal: i32) {
+    restart_if(thread, || is_ignored(thread, signal));
+}
+
+/// A thread stops because the tracer wanted it to: a call that failed by that is
+/// made again.
+pub(crate) fn restart_interrupted(thread: i32) {
+    restart_if(thread, || true);
+}
+
+fn restart_if(thread: i32, unasked: impl FnOnce() -> bool) {
     let Ok(mut registers) = ptrace::registers(thread) else {
         return;
     };
     let (number, _) = ptrace::call_of(&registers);
     let failed = registers.rax.cast_signed() == -i64::from(libc::EINTR);
-    let times_out = matches!(number, libc::SYS_read | libc::SYS_write | libc::SYS_readv);
-    if failed && (FAIL.contains(&number) || times_out) && is_ignored(thread, signal) {
+    if failed && FAIL.contains(&number) && unasked() {
         registers.rip -= 2;
         registers.rax = registers.orig_rax;
         // It may have been killed meanwhile.
