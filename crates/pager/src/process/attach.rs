@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use zcache_sys::fd::PidFd;
@@ -110,20 +110,37 @@ impl fmt::Display for CareError {
 impl CareError {
     /// What a failed call of the pager's own means.
     pub(crate) fn own(what: &'static str) -> impl Fn(io::Error) -> CareError {
-        move |error| match error.raw_os_error() {
-            Some(libc::ESRCH) => CareError::Ended,
-            _ => CareError::Own { what, error },
+        move |error| match is_gone(&error) {
+            true => CareError::Ended,
+            false => CareError::Own { what, error },
         }
     }
 }
 
 /// Finds the process's vDSO.
-fn find_vdso(pid: i32) -> Option<u64> {
-    let auxv = fs::read(format!("/proc/{pid}/auxv")).ok()?;
+fn find_vdso(pid: i32) -> Result<u64, CareError> {
+    let auxv = match fs::read(format!("/proc/{pid}/auxv")) {
+        // Of a process that was killed there is nothing any more.
+        Ok(auxv) if auxv.is_empty() => return Err(CareError::Ended),
+        Ok(auxv) => auxv,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(CareError::NoEntry);
+        }
+        Err(error) if is_gone(&error) => return Err(CareError::Ended),
+        Err(error) => {
+            return Err(CareError::own("reading what the program was started with")(
+                error,
+            ));
+        }
+    };
     let word = |bytes: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| bytes[i]));
-    auxv.chunks_exact(16)
-        .find(|pair| word(&pair[..8]) == AT_SYSINFO_EHDR)
-        .map(|pair| word(&pair[8..]))
+    let mut pairs = auxv.chunks_exact(16);
+    let found = pairs.find(|pair| word(&pair[..8]) == AT_SYSINFO_EHDR);
+    found.map(|pair| word(&pair[8..])).ok_or(CareError::NoEntry)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Finds a `syscall` instruction in the vDSO.
@@ -163,6 +180,19 @@ struct Care {
     hands: Kernel,
     uffd: Arc<Uffd>,
     servant: Arc<Servant>,
+    leash: Leash,
+}
+
+/// Ends a servant that came to no space, since its process was killed meanwhile.
+struct Leash(Option<Arc<Servant>>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(servant) = &self.0 {
+            // It may have ended already.
+            let _ = servant.pidfd.signal(libc::SIGKILL);
+        }
+    }
 }
 
 impl Tracer {
@@ -178,7 +208,7 @@ impl Tracer {
         if registers.cs != USER_CODE_64 {
             return Err(CareError::NotX86_64);
         }
-        let vdso = find_vdso(pid).ok_or(CareError::NoEntry)?;
+        let vdso = find_vdso(pid)?;
         let entry = find_syscall(pid, vdso).ok_or(CareError::NoEntry)?;
         let injection = Injection::begin(self, claim, entry)?;
         let cared = self.give_servant(&injection, claim, Before::Nothing).await;
@@ -242,7 +272,8 @@ impl Tracer {
             .give_servant(&injection, claim, Before::Lost(kernel))
             .await;
         injection.end()?;
-        let care = cared?;
+        let mut care = cared?;
+        care.leash.0 = None;
         *crate::pager::lock(&kernel.ring) = care
             .hands
             .ring
@@ -260,9 +291,15 @@ impl Tracer {
         Ok(())
     }
 
-    fn equip(self: &Rc<Self>, space: &Arc<Space>, care: Care, pid: i32) -> Result<(), CareError> {
+    fn equip(
+        self: &Rc<Self>,
+        space: &Arc<Space>,
+        mut care: Care,
+        pid: i32,
+    ) -> Result<(), CareError> {
         let process = PidFd::open(pid).map_err(CareError::own("pidfd_open"))?;
         let _ = space.process.set(process);
+        care.leash.0 = None;
         let inside = care.servant.pid != care.servant.inner_pid;
         space.knows_threads.store(!inside, Ordering::Relaxed);
         self.know_servant(&care.servant, space);
@@ -304,13 +341,12 @@ impl Tracer {
         let set_up = self
             .set_up(&claim, program.task, inner_pid, before, filtered)
             .await;
-        if let Err(error) = &set_up {
-            if !matches!(error, CareError::Ended) {
+        if set_up.is_err() {
+            if !self.scripts.has_ended(&claim) {
                 let _ = zcache_sys::process::kill(pid, libc::SIGKILL);
-                while !matches!(
-                    self.scripts.stop_of(&claim).await,
-                    Stop::Exited(_) | Stop::Signaled(_)
-                ) {}
+            }
+            while !self.scripts.has_ended(&claim) {
+                self.scripts.stop_of(&claim).await;
             }
             drop(claim);
             // Its parent would be asked to wait for it some day.
@@ -333,7 +369,7 @@ impl Tracer {
         let pid = claim.task;
         let secret = self.pager.secret;
         // The name is whatever stands at the vDSO's start: "\x7fELF…" and a zero.
-        let name = find_vdso(program_pid).ok_or(CareError::NoEntry)?;
+        let name = find_vdso(program_pid)?;
         let entry = ptrace::registers(pid)
             .map_err(own("reading registers"))?
             .rip
@@ -448,7 +484,7 @@ impl Tracer {
         let servant = Arc::new(Servant {
             pid,
             inner_pid,
-            guard_slot: self.pager.guard_process(&pidfd),
+            guard_slot: OnceLock::new(),
             pidfd,
             shadow_fd,
             gone: AtomicBool::new(false),
@@ -463,10 +499,12 @@ impl Tracer {
             places,
             thread: AtomicI32::new(program_pid),
         };
+        let leash = Leash(Some(Arc::clone(&servant)));
         Ok(Care {
             hands,
             uffd,
             servant,
+            leash,
         })
     }
 
@@ -768,6 +806,24 @@ impl Pager {
         let registered = register(hands).map_err(own("reading the memory map"))?;
         let mut core = space.core();
         let before = core.table.resident();
+        let adopted = self.adopt_inherited(hands, &mut core, registered);
+        // Also of a child that was killed meanwhile what it has is charged.
+        let there = core.table.resident();
+        drop(core);
+        if there > before {
+            self.budget.charge_anyway(there - before);
+        } else {
+            self.budget.uncharge(before - there);
+        }
+        adopted.map_err(own("reading the page map"))
+    }
+
+    fn adopt_inherited(
+        &self,
+        hands: &dyn Hands,
+        core: &mut Core,
+        registered: Vec<Range<u64>>,
+    ) -> io::Result<()> {
         let mut at = 0;
         let wiped = core.wiped.clone();
         let wiped = wiped.within(&(0..u64::MAX >> 12));
@@ -782,11 +838,8 @@ impl Pager {
         }
         core.probation.clear();
         core.protected.clear();
-        let mut there = 0;
         for range in registered {
-            let residents = hands
-                .residents(range.clone())
-                .map_err(own("reading the page map"))?;
+            let residents = hands.residents(range.clone())?;
             // What the table calls resident and the kernel does not have is not
             // there: the kernel would have copied it.
             let mut gone = Vec::new();
@@ -803,16 +856,8 @@ impl Pager {
                 core.table.set(page, State::Absent);
             }
             for run in residents {
-                there += run.end - run.start;
-                self.adopt_run(&mut core, run);
+                self.adopt_run(core, run);
             }
-        }
-        debug_assert_eq!(there, core.table.resident());
-        drop(core);
-        if there > before {
-            self.budget.charge_anyway(there - before);
-        } else {
-            self.budget.uncharge(before - there);
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ pub(crate) struct Scripts {
     claims: RefCell<HashMap<i32, u64>>,
     /// Stops that the scripts have not looked at yet.
     stops: RefCell<HashMap<i32, VecDeque<Stop>>>,
+    /// Claimed tasks that have ended.
+    ended: RefCell<BTreeSet<i32>>,
     /// Scripts that wait for something that is no stop.
     waiting: RefCell<BTreeSet<u64>>,
 }
@@ -44,6 +46,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.scripts.claims.borrow_mut().remove(&self.task);
         self.scripts.stops.borrow_mut().remove(&self.task);
+        self.scripts.ended.borrow_mut().remove(&self.task);
     }
 }
 
@@ -71,6 +74,9 @@ impl Scripts {
         let Some(id) = self.claims.borrow().get(&task).copied() else {
             return false;
         };
+        if matches!(stop, Stop::Exited(_) | Stop::Signaled(_)) {
+            self.ended.borrow_mut().insert(task);
+        }
         self.stops
             .borrow_mut()
             .entry(task)
@@ -120,6 +126,11 @@ impl Scripts {
             None => Poll::Pending,
         })
         .await
+    }
+
+    /// Whether a task that was claimed has ended.
+    pub(crate) fn has_ended(&self, claim: &Claim) -> bool {
+        self.ended.borrow().contains(&claim.task)
     }
 
     /// A stop of a task that was claimed, if it has made one.

@@ -29,7 +29,7 @@ use super::watch::Watch;
 use crate::error::StartError;
 use crate::pager::{Pager, lock, say};
 use crate::report;
-use crate::space::hands::Servant;
+use crate::space::hands::{Kernel, Servant};
 use crate::space::page_table::Vpn;
 use crate::space::{Space, SpaceId};
 use crate::syscalls;
@@ -78,7 +78,12 @@ pub(crate) type Outcome = Rc<Cell<Option<bool>>>;
 /// own first stop.
 enum Birth {
     Announced(Parentage),
-    Stopped { since: Instant, stop: Stop },
+    Stopped {
+        since: Instant,
+        stop: Stop,
+        /// Its parent then. Another one means that the first has ended.
+        parent: Option<i32>,
+    },
 }
 
 /// The end of a run.
@@ -447,6 +452,9 @@ impl Tracer {
     }
 
     pub(crate) fn know_servant(&self, servant: &Arc<Servant>, space: &Arc<Space>) {
+        if let Some(slot) = self.pager.guard_process(&servant.pidfd) {
+            let _ = servant.guard_slot.set(slot);
+        }
         let both = (Arc::clone(servant), Arc::clone(space));
         self.servants.borrow_mut().insert(servant.pid, both);
     }
@@ -458,8 +466,11 @@ impl Tracer {
         match announced {
             Some(Birth::Announced(parentage)) => self.born(pid, parentage, stop),
             Some(Birth::Stopped { .. }) | None => {
-                let since = Instant::now();
-                let birth = Birth::Stopped { since, stop };
+                let birth = Birth::Stopped {
+                    since: Instant::now(),
+                    stop,
+                    parent: parent_of(pid),
+                };
                 self.births.borrow_mut().insert(pid, birth);
             }
         }
@@ -512,19 +523,18 @@ impl Tracer {
         if self.births.borrow().is_empty() && self.orphans.borrow().is_empty() {
             return;
         }
-        let late = |birth: &Birth| match birth {
-            Birth::Stopped { since, .. } => since.elapsed() > ANNOUNCEMENT_PATIENCE,
+        let is_lost = |pid: i32, birth: &Birth| match birth {
+            Birth::Stopped { since, parent, .. } => {
+                let age = since.elapsed();
+                let orphaned = age > ANNOUNCEMENT_PATIENCE && parent_of(pid) != *parent;
+                orphaned || age > ANNOUNCEMENT_PATIENCE * 10
+            }
             Birth::Announced(_) => false,
         };
         let births = self.births.borrow();
-        // Whose parent lives is announced by it yet.
-        let threads = self.threads.borrow();
-        let lives = |pid: i32| parent_of(pid).is_some_and(|parent| threads.contains_key(&parent));
-        let waiting = births
-            .iter()
-            .filter(|(pid, birth)| late(birth) && !lives(**pid));
+        let waiting = births.iter().filter(|(pid, birth)| is_lost(**pid, birth));
         let waiting: Vec<i32> = waiting.map(|(pid, _)| *pid).collect();
-        drop((births, threads));
+        drop(births);
         let only = waiting.len() == 1 && self.orphans.borrow().len() == 1;
         for child in waiting {
             let Some(Birth::Stopped { stop, .. }) = self.births.borrow_mut().remove(&child) else {
@@ -627,6 +637,7 @@ impl Tracer {
                 Ok(signal) => signal,
                 Err(CareError::Ended) => {
                     outcome.set(Some(true));
+                    let _ = process::kill(child, libc::SIGKILL);
                     return;
                 }
                 Err(error) => {
@@ -638,6 +649,9 @@ impl Tracer {
                 }
             };
             outcome.set(Some(true));
+            if tracer.is_left_behind(child, &space) {
+                return;
+            }
             if space.has_hands()
                 && let Err(error) = tracer.pager.publish(&space)
             {
@@ -651,6 +665,20 @@ impl Tracer {
             tracer.go_on_with(child, stop, signal);
         });
         self.scripts.run();
+    }
+
+    /// Whether a process was killed while it was taken into care, and has left
+    /// already. Its servant ends too then.
+    fn is_left_behind(&self, pid: i32, space: &Space) -> bool {
+        if self.threads.borrow().contains_key(&pid) {
+            return false;
+        }
+        if space.has_hands()
+            && let Some(servant) = space.hands().kernel().and_then(Kernel::servant)
+        {
+            let _ = servant.pidfd.signal(libc::SIGKILL);
+        }
+        true
     }
 
     /// Lets a task go on from its first stop with a signal that came meanwhile.
@@ -750,6 +778,10 @@ impl Tracer {
         }
         let cared = self.care_for_image(claim).await;
         let signal = match cared {
+            Ok((space, _)) if self.is_left_behind(pid, &space) => {
+                self.leave(&space);
+                return;
+            }
             Ok((space, signal)) => {
                 if let Some(thread) = self.threads.borrow_mut().get_mut(&pid) {
                     thread.space = Some(Arc::clone(&space));
@@ -764,7 +796,10 @@ impl Tracer {
                 }
                 signal
             }
-            Err(CareError::Ended) => return,
+            Err(CareError::Ended) => {
+                let _ = process::kill(pid, libc::SIGKILL);
+                return;
+            }
             Err(error) if first && !matches!(error, CareError::NoEntry) => {
                 *self.failure.borrow_mut() = Some(StartError::Care(error.to_string()));
                 let _ = process::kill(pid, libc::SIGKILL);
@@ -888,7 +923,7 @@ impl Tracer {
             true => space.hands().kernel(),
             false => None,
         };
-        let servant = kernel.and_then(super::super::space::hands::Kernel::servant);
+        let servant = kernel.and_then(Kernel::servant);
         let known = servant.filter(|one| self.servants.borrow().contains_key(&one.pid));
         match known {
             Some(servant) => {
@@ -928,8 +963,8 @@ impl Tracer {
 
     fn servant_ended(&self, servant: &Servant, space: Arc<Space>) {
         servant.gone.store(true, Ordering::Release);
-        if let Some(slot) = servant.guard_slot {
-            self.pager.unguard(slot);
+        if let Some(slot) = servant.guard_slot.get() {
+            self.pager.unguard(*slot);
         }
         if space.is_closing() {
             self.send_elsewhere(move |pager| pager.bury(&space));

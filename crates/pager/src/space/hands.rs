@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use zcache::Page;
@@ -155,7 +155,7 @@ pub(crate) struct Servant {
     /// Number of the shadow's userfaultfd in the servant.
     pub(crate) shadow_fd: u64,
     pub(crate) gone: AtomicBool,
-    pub(crate) guard_slot: Option<usize>,
+    pub(crate) guard_slot: OnceLock<usize>,
 }
 
 impl Servant {
