@@ -429,10 +429,11 @@ pub fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usiz
     check(got as libc::c_long).map(|got| got as usize)
 }
 
-/// What this process was started with and Rust's runtime changes: bits 0 to 2 for
-/// standard streams that were closed, [`PIPE_IGNORED`] for SIGPIPE.
+/// What this process was started with and is changed: bits 0 to 2 for standard
+/// streams that were closed, and two for signals that were ignored.
 static START: AtomicI32 = AtomicI32::new(0);
 const PIPE_IGNORED: i32 = 8;
+const CHILD_IGNORED: i32 = 16;
 
 /// Runs before the runtime begins.
 extern "C" fn note_start() {
@@ -443,12 +444,17 @@ extern "C" fn note_start() {
             start |= 1 << fd;
         }
     }
-    // SAFETY: all-zero is a valid value to be overwritten.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure lives across the call.
-    let _ = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
-    if action.sa_sigaction == libc::SIG_IGN {
-        start |= PIPE_IGNORED;
+    for (signal, bit) in [
+        (libc::SIGPIPE, PIPE_IGNORED),
+        (libc::SIGCHLD, CHILD_IGNORED),
+    ] {
+        // SAFETY: all-zero is a valid value to be overwritten.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure lives across the call.
+        let _ = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+        if action.sa_sigaction == libc::SIG_IGN {
+            start |= bit;
+        }
     }
     START.store(start, Ordering::Relaxed);
 }
@@ -461,12 +467,17 @@ static NOTE_START: extern "C" fn() = note_start;
 /// Between fork and exec: gives the program what this process was started with.
 fn give_back_start() {
     let start = START.load(Ordering::Relaxed);
-    let on_pipe = match start & PIPE_IGNORED {
-        0 => libc::SIG_DFL,
-        _ => libc::SIG_IGN,
-    };
-    // SAFETY: sets a disposition, no handler.
-    let _ = unsafe { libc::signal(libc::SIGPIPE, on_pipe) };
+    for (signal, bit) in [
+        (libc::SIGPIPE, PIPE_IGNORED),
+        (libc::SIGCHLD, CHILD_IGNORED),
+    ] {
+        let disposition = match start & bit {
+            0 => libc::SIG_DFL,
+            _ => libc::SIG_IGN,
+        };
+        // SAFETY: sets a disposition, no handler.
+        let _ = unsafe { libc::signal(signal, disposition) };
+    }
     for fd in (0..3).filter(|fd| start & 1 << fd != 0) {
         // SAFETY: nothing of the child's uses it before the exec.
         let _ = unsafe { libc::close(fd) };

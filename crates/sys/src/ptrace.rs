@@ -9,6 +9,7 @@
 use std::io;
 
 use crate::fd::check;
+use crate::seccomp::WATCHED;
 
 /// What the pager traces: births, new images, watched calls (by the filter of
 /// [`crate::seccomp`]); death of the tracer kills all.
@@ -58,6 +59,8 @@ pub enum Stop {
     Trap,
     /// The filter reports a system call that has not begun.
     Watched,
+    /// Another filter reports one, which nobody was there to hear of.
+    Reported,
     /// At the entry or the exit of a system call, after [`resume_to_syscall`].
     Syscall,
     /// Nothing that anybody asked for.
@@ -182,7 +185,8 @@ fn decode(pid: i32, status: i32) -> Stop {
     match status >> 16 {
         0 if signal == SYSCALL_TRAP => Stop::Syscall,
         0 => Stop::Signal(signal),
-        libc::PTRACE_EVENT_SECCOMP => Stop::Watched,
+        libc::PTRACE_EVENT_SECCOMP if message(pid) == WATCHED as i32 => Stop::Watched,
+        libc::PTRACE_EVENT_SECCOMP => Stop::Reported,
         libc::PTRACE_EVENT_STOP => match signal {
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Stop::Group(signal),
             _ => Stop::Trap,

@@ -27,6 +27,10 @@ const fn offset_argument(index: u32) -> u32 {
     16 + index * 8
 }
 
+/// What the tracer is told of a call that this filter reports. Filters that the
+/// program has put upon itself may report others.
+pub const WATCHED: u32 = 0x7a63;
+
 /// Instructions of a filter, in the form that the kernel reads.
 pub type Instruction = libc::sock_filter;
 
@@ -36,6 +40,7 @@ pub const ADVICES: [u32; 8] = [4, 8, 9, 18, 19, 24, 102, 103];
 /// `prctl` operations that the tracer sees: PR_SET_MM, PR_SET_SECCOMP.
 const OPERATIONS: [u32; 2] = [35, 22];
 const MADV_DONTNEED_LOCKED: u32 = 24;
+const MLOCK_ONFAULT: u64 = 1;
 const SHM_REMAP: u32 = 0o40000;
 const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 /// Futex operations in which the kernel touches a word without asking anybody
@@ -70,7 +75,7 @@ impl Assembler {
     }
 
     fn watch(&mut self) {
-        self.push(RET, 0, 0, libc::SECCOMP_RET_TRACE);
+        self.push(RET, 0, 0, libc::SECCOMP_RET_TRACE | WATCHED);
     }
 
     fn fail(&mut self, errno: i32) {
@@ -230,7 +235,7 @@ impl ServantCalls {
         a.load(OFFSET_ARCH);
         a.unless(JEQ, AUDIT_ARCH_X86_64, kill);
         a.load(OFFSET_NUMBER);
-        let calls: [(i64, &dyn Fn(&mut Assembler)); 6] = [
+        let calls: [(i64, &dyn Fn(&mut Assembler)); 7] = [
             (libc::SYS_futex, &|a| {
                 a.when_argument(0, self.ring, Assembler::allow)
             }),
@@ -243,6 +248,9 @@ impl ServantCalls {
                 });
             }),
             (libc::SYS_madvise, &|a| self.madvise(a)),
+            (libc::SYS_mlock2, &|a| {
+                a.when_argument(2, MLOCK_ONFAULT, Assembler::allow);
+            }),
             (libc::SYS_munlock, &|a| {
                 a.when_argument(0, self.shadow.0, Assembler::allow);
             }),

@@ -5,8 +5,9 @@
 //! after calls whose outcome does not say it.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +52,13 @@ impl Mapping {
     }
 }
 
-/// Shows `visit` the mappings of `pid` in order, without their flags. Takes no more
-/// memory for many.
+/// Shows `visit` the mappings of a process in order, without their flags, by its
+/// open `/proc/PID/maps`. Takes no more memory for many.
 ///
 /// # Errors
-/// ENOENT or ESRCH when it is gone; EACCES where it may not be looked at.
-pub fn each(pid: i32, mut visit: impl FnMut(&Mapping)) -> io::Result<()> {
-    let file = fs::File::open(format!("/proc/{pid}/maps"))?;
-    let mut lines = BufReader::with_capacity(1 << 14, file);
+/// ESRCH when it is gone.
+pub fn each(maps: &fs::File, mut visit: impl FnMut(&Mapping)) -> io::Result<()> {
+    let mut lines = BufReader::with_capacity(1 << 14, FromStart { file: maps, at: 0 });
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
@@ -70,23 +70,29 @@ pub fn each(pid: i32, mut visit: impl FnMut(&Mapping)) -> io::Result<()> {
     Ok(())
 }
 
-/// All mappings of `pid`, in order.
+/// All mappings of a process, in order, by its open `/proc/PID/maps`; with their
+/// flags by its `smaps`, which is slower.
 ///
 /// # Errors
-/// As for [`each`].
-pub fn list(pid: i32) -> io::Result<Vec<Mapping>> {
-    let mut mappings = Vec::new();
-    each(pid, |mapping| mappings.push(mapping.clone()))?;
-    Ok(mappings)
+/// ESRCH when it is gone.
+pub fn list(maps: &fs::File) -> io::Result<Vec<Mapping>> {
+    let mut text = Vec::new();
+    FromStart { file: maps, at: 0 }.read_to_end(&mut text)?;
+    Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
-/// As [`list`], with their flags: slower.
-///
-/// # Errors
-/// As for [`each`].
-pub fn list_with_flags(pid: i32) -> io::Result<Vec<Mapping>> {
-    let text = fs::read(format!("/proc/{pid}/smaps"))?;
-    Ok(parse(&String::from_utf8_lossy(&text)))
+/// A file that is read from its start, whoever has read it before.
+struct FromStart<'a> {
+    file: &'a fs::File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
 }
 
 fn parse(text: &str) -> Vec<Mapping> {
@@ -171,7 +177,8 @@ nonsense
     fn our_own_stack_is_found() {
         let here = 0u8;
         let address = &raw const here as u64;
-        let mappings = list_with_flags(std::process::id().cast_signed()).expect("our own map");
+        let smaps = fs::File::open("/proc/self/smaps").expect("our own map");
+        let mappings = list(&smaps).expect("our own map");
         let stack = mappings.iter().find(|one| one.range.contains(&address));
         assert!(stack.expect("it is mapped").is_plain_data());
     }

@@ -9,6 +9,7 @@
 //!
 //! Invariant: a page's RAM is uncharged only after the kernel has it back.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -384,18 +385,22 @@ impl Evictor {
             kept.extend(rest);
         }
         // Locked memory stays while anything else can go.
+        let mut locked = Vec::new();
         if !kept.is_empty() && self.pager.stalled.load(Ordering::Relaxed) > 0 {
             let flagged = space.hands().mappings(true).unwrap_or_default();
-            let is_locked = |one: &mut Move| {
-                mapping_of(&flagged, one.page).is_some_and(|mapping| mapping.locked)
+            let mut is_locked = |one: &mut Move| {
+                let mapping = mapping_of(&flagged, one.page).filter(|mapping| mapping.locked);
+                locked.extend(mapping.map(|mapping| mapping.range.clone()));
+                mapping.is_some()
             };
-            penned.extend(kept.extract_if(.., is_locked));
+            penned.extend(kept.extract_if(.., &mut is_locked));
+            locked.dedup();
         }
         kept.into_iter().for_each(|one| self.stays(space, one));
         let runs = penned.chunk_by(|one, next| one.page.0 + 1 == next.page.0);
         let mut runs = runs.flat_map(|run| run.chunks(PEN_PAGES as usize));
         while let Some(run) = runs.next() {
-            match self.pen(space, run) {
+            match self.pen(space, run, &locked) {
                 Some(went) => gone += went,
                 None => {
                     runs.flatten().for_each(|one| self.stays(space, *one));
@@ -429,8 +434,11 @@ impl Evictor {
     /// Takes neighbouring pages through the pen into the store. What the store
     /// refuses goes back. Returns how many left, or `None` when the servant has not
     /// finished.
-    fn pen(&mut self, space: &Arc<Space>, run: &[Move]) -> Option<u64> {
-        if space.hands().pen(run[0].page, run.len() as u64) == Err(ServantError::Stuck) {
+    fn pen(&mut self, space: &Arc<Space>, run: &[Move], locked: &[Range<u64>]) -> Option<u64> {
+        let first = run[0].page;
+        let mut ranges = locked.iter();
+        let locked = ranges.find(|range| range.contains(&first.address()));
+        if space.hands().pen(first, run.len() as u64, locked) == Err(ServantError::Stuck) {
             self.wait_in_limbo(space, Limbo::Pen(run.to_vec()));
             return None;
         }

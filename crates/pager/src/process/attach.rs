@@ -379,7 +379,7 @@ impl Tracer {
             return Err(CareError::Filtered);
         }
         ptrace::set_signal_mask(pid, u64::MAX).map_err(own("blocking signals"))?;
-        for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+        for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_MEMLOCK] {
             raise_limit(pid, resource, libc::RLIM_INFINITY);
         }
         raise_limit(pid, libc::RLIMIT_NOFILE, DESCRIPTORS);
@@ -496,6 +496,8 @@ impl Tracer {
             servant: RwLock::new(Some(Arc::clone(&servant))),
             pagemap: open("pagemap").map_err(own("opening the page map"))?,
             memory: open("mem").map_err(own("opening the memory"))?,
+            maps: open("maps").map_err(own("opening the memory map"))?,
+            smaps: open("smaps").map_err(own("opening the memory map"))?,
             places,
             thread: AtomicI32::new(program_pid),
         };

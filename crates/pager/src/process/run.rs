@@ -129,6 +129,8 @@ fn page(
     let launched = launch(&config, mask, secret)?;
     // Each process of the program takes some; it has its own limit already.
     process::raise_own_descriptors();
+    // The helpers' code is a file in memory.
+    process::raise_limit(0, libc::RLIMIT_FSIZE, zcache_sys::servant::FILE_BYTES);
     let result = attach(config, store, secret, &launched, &cpus, front, &mut words);
     let (pager, tracer) = match result {
         Ok(parts) => parts,

@@ -358,6 +358,10 @@ impl Tracer {
             }
             Stop::Exec { former } => self.new_image(pid, former),
             Stop::Watched => self.watched(pid),
+            Stop::Reported => {
+                syscalls::without_tracer(pid);
+                resume(pid, 0);
+            }
             Stop::Signal(signal) => {
                 syscalls::signals::restart_if_ignored(pid, signal);
                 resume(pid, signal);
@@ -624,10 +628,12 @@ impl Tracer {
             .add_process(child, Some(Arc::clone(&space)), filtered)
             .is_err()
         {
-            // It was killed before it could begin.
+            // It was killed before it could begin, or we have no descriptor for it: it
+            // does not begin then.
             self.threads.borrow_mut().remove(&child);
             self.leave(&space);
-            outcome.set(Some(true));
+            let _ = process::kill(child, libc::SIGKILL);
+            outcome.set(Some(false));
             return;
         }
         let tracer = Rc::clone(self);

@@ -33,6 +33,7 @@ pub(crate) const PEN_PAGES: u64 = 64;
 /// As DONTNEED, but also where the program has locked all of its memory.
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_POPULATE_WRITE: u64 = 23;
+const MLOCK_ONFAULT: u64 = 1;
 const MREMAP_INTO_PEN: u64 =
     (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
@@ -72,8 +73,9 @@ pub(crate) trait Hands: Send + Sync {
     /// Gives the RAM of slots back to the kernel.
     fn free_slots(&self, first: Slot, count: u64) -> Result<(), ServantError>;
     /// Moves at most [`PEN_PAGES`] neighbouring pages into the pen, whatever their
-    /// protection and with whomever they are shared.
-    fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError>;
+    /// protection and with whomever they are shared. A mapping loses its lock by
+    /// that; the one at `locked` gets it back.
+    fn pen(&self, first: Vpn, count: u64, locked: Option<&Range<u64>>) -> Result<(), ServantError>;
     /// For each page of the pen whether one is there.
     fn pen_present(&self, count: u64) -> Option<Vec<bool>>;
     /// Reads one page of the pen.
@@ -177,8 +179,12 @@ pub(crate) struct Kernel {
     pub(crate) ring: Mutex<Ring>,
     pub(crate) servant: RwLock<Option<Arc<Servant>>>,
     pub(crate) pagemap: File,
-    /// `/proc/PID/mem`, which reads whatever the protection.
+    /// `/proc/PID/mem`, which reads whatever the protection. Like the others it was
+    /// opened when the process could be looked at by whoever runs zcache, and stays
+    /// open when that has changed.
     pub(crate) memory: File,
+    pub(crate) maps: File,
+    pub(crate) smaps: File,
     pub(crate) places: Places,
     /// A live thread of the program, by which its memory is looked at.
     pub(crate) thread: AtomicI32,
@@ -276,7 +282,7 @@ impl Hands for Kernel {
 
     fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>> {
         let mut groups = Groups::default();
-        vma::each(self.reader(), |mapping| {
+        vma::each(&self.maps, |mapping| {
             if !self.places.has(mapping.range.start) {
                 groups.add(mapping);
             } else {
@@ -287,12 +293,7 @@ impl Hands for Kernel {
     }
 
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>> {
-        let list = if flags {
-            vma::list_with_flags
-        } else {
-            vma::list
-        };
-        let mut mappings = list(self.reader())?;
+        let mut mappings = vma::list(if flags { &self.smaps } else { &self.maps })?;
         mappings.retain(|one| !self.places.has(one.range.start));
         Ok(mappings)
     }
@@ -350,7 +351,7 @@ impl Hands for Kernel {
             .map(|servant| read_memory(servant.pid, source, buffer));
         match by_servant {
             Some(Ok(read)) => Ok(read),
-            _ => read_memory(self.thread.load(Ordering::Relaxed), source, buffer),
+            _ => self.memory.read_at(buffer, source),
         }
     }
 
@@ -371,7 +372,7 @@ impl Hands for Kernel {
         }
     }
 
-    fn pen(&self, first: Vpn, count: u64) -> Result<(), ServantError> {
+    fn pen(&self, first: Vpn, count: u64, locked: Option<&Range<u64>>) -> Result<(), ServantError> {
         let len = count.min(PEN_PAGES) * PAGE_BYTES;
         let moved = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
         // What comes there is inherited by children until that is forbidden.
@@ -387,7 +388,12 @@ impl Hands for Kernel {
                 must,
                 arguments,
             };
-            calls.map(command).to_vec()
+            let lock = locked.map(|range| {
+                let len = range.end - range.start;
+                let arguments = [range.start, len, MLOCK_ONFAULT, 0, 0];
+                (libc::SYS_mlock2, arguments, false)
+            });
+            calls.into_iter().chain(lock).map(command).collect()
         })
     }
 

@@ -129,7 +129,8 @@ impl Pager {
                 let flags = a[3];
                 // Population would happen before the range is registered. It is a
                 // hint, and each page comes at its first touch instead.
-                if flags & (MAP_POPULATE | MAP_LOCKED) != 0 && flags & MAP_TYPE == MAP_PRIVATE {
+                let anonymous = flags & MAP_TYPE == MAP_PRIVATE && flags & MAP_ANONYMOUS != 0;
+                if anonymous && flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
                     let flags = flags & !(MAP_POPULATE | MAP_LOCKED);
                     arguments = Some([a[0], a[1], a[2], flags, a[4], a[5]]);
                 }

@@ -53,6 +53,17 @@ pub(crate) async fn watched(tracer: &Rc<Tracer>, claim: &Claim, space: Option<Ar
     call.see_through().await;
 }
 
+/// A filter of the program's own reports a call to a tracer that it has not got:
+/// Linux does not make the call then.
+pub(crate) fn without_tracer(thread: i32) {
+    if let Ok(mut registers) = ptrace::registers(thread) {
+        registers.orig_rax = u64::MAX;
+        registers.rax = (-i64::from(libc::ENOSYS)).cast_unsigned();
+        // It may have been killed meanwhile.
+        let _ = ptrace::set_registers(thread, &registers);
+    }
+}
+
 /// One call of one thread.
 pub(crate) struct Watched<'a> {
     pub(crate) tracer: &'a Rc<Tracer>,
