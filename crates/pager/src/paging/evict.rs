@@ -358,7 +358,8 @@ impl Evictor {
         if left.is_empty() {
             return Some(0);
         }
-        let mappings = space.hands().mappings(false).unwrap_or_default();
+        let pages: Vec<Vpn> = left.iter().map(|one| one.page).collect();
+        let mappings = space.hands().mappings_of(&pages).unwrap_or_default();
         let (mut again, mut penned) = (Vec::new(), Vec::new());
         for one in left {
             match mapping_of(&mappings, one.page).map(Mapping::is_plain_data) {

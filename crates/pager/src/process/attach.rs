@@ -443,7 +443,7 @@ impl Tracer {
             }
         };
         let first = !matches!(before, Before::Lost(_));
-        let made = self.userfaultfds(&its, &pidfd, &places, first).await?;
+        let made = self.userfaultfds(&its, &pidfd, first).await?;
         let (uffd, shadow_uffd, shadow_fd, spare) = made;
         let uffd = match (uffd, before) {
             (Some(uffd), _) => Arc::new(uffd),
@@ -565,7 +565,6 @@ impl Tracer {
         &self,
         its: &Injection<'_>,
         pidfd: &PidFd,
-        places: &Places,
         first: bool,
     ) -> Result<(Option<Uffd>, Uffd, u64, Option<u64>), CareError> {
         let own = CareError::own;
@@ -579,7 +578,7 @@ impl Tracer {
         }) = tried
             && self.pager.device.is_some()
         {
-            let number = self.send_device(its, pidfd, places).await?;
+            let number = self.send_device(its, pidfd).await?;
             device = Some(number);
             let made = [number, USERFAULTFD_IOC_NEW, flags, 0, 0, 0];
             tried = its.call("userfaultfd", libc::SYS_ioctl, made).await;
@@ -617,21 +616,16 @@ impl Tracer {
     /// Gives the servant the pager's device to make userfaultfds by, so that it
     /// does not matter what the program may open, or as whom. Returns its number
     /// there.
-    async fn send_device(
-        &self,
-        its: &Injection<'_>,
-        pidfd: &PidFd,
-        places: &Places,
-    ) -> Result<u64, CareError> {
+    async fn send_device(&self, its: &Injection<'_>, pidfd: &PidFd) -> Result<u64, CareError> {
         let Some(device) = &self.pager.device else {
             return Err(CareError::Call {
                 what: "userfaultfd",
                 errno: libc::EPERM,
             });
         };
-        // The numbers of the pair are written to the first slot of the shadow,
-        // which nobody uses yet.
-        let scratch = places.shadow;
+        let secret = self.pager.secret;
+        let place = [0, PAGE_BYTES, PROT_RW, MAP_RESERVED, NOBODY, secret];
+        let scratch = its.call("mmap", libc::SYS_mmap, place).await?;
         let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
         let pair = [libc::AF_UNIX as u64, kind, 0, scratch, 0, 0];
         its.call("socketpair", libc::SYS_socketpair, pair).await?;
@@ -659,15 +653,8 @@ impl Tracer {
             its.call("close", libc::SYS_close, [socket, 0, 0, 0, 0, 0])
                 .await?;
         }
-        let dropped = [
-            scratch,
-            PAGE_BYTES,
-            libc::MADV_DONTNEED as u64,
-            0,
-            0,
-            self.pager.secret,
-        ];
-        its.call("madvise", libc::SYS_madvise, dropped).await?;
+        let dropped = [scratch, PAGE_BYTES, 0, 0, 0, secret];
+        its.call("munmap", libc::SYS_munmap, dropped).await?;
         Ok(u64::from(u32::from_ne_bytes(number)))
     }
 }

@@ -40,6 +40,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// A parent that was killed inside its fork never announces the child.
 const ANNOUNCEMENT_PATIENCE: Duration = Duration::from_millis(300);
 
+/// Processes of which the user is told that they cannot be paged.
+const UNPAGED_TOLD_MAX: u64 = 3;
+
 /// How much longer each further servant of a space is waited with.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -719,10 +722,13 @@ impl Tracer {
             thread.space = None;
         }
         lock(&self.pager.unpaged).push(child);
+        let told = self.pager.counters.unpaged.get() > UNPAGED_TOLD_MAX;
         if let Err(why) = &filled {
-            say!("process {child} cannot be paged ({error}), and its fork fails: {why}");
+            if !told {
+                say!("process {child} cannot be paged ({error}), and its fork fails: {why}");
+            }
             let _ = process::kill(child, libc::SIGKILL);
-        } else if self.pager.counters.unpaged.get() == 1 {
+        } else if !told {
             say!("process {child} runs unpaged: {error}");
         }
         self.leave(space);
@@ -815,7 +821,7 @@ impl Tracer {
                 self.watch.begin();
                 lock(&self.pager.unpaged).push(pid);
                 self.pager.counters.unpaged.add(1);
-                if self.pager.counters.unpaged.get() == 1 || first {
+                if self.pager.counters.unpaged.get() <= UNPAGED_TOLD_MAX || first {
                     say!("process {pid} runs unpaged: {error}");
                 }
                 0

@@ -58,6 +58,8 @@ pub(crate) trait Hands: Send + Sync {
     /// The page ranges that can be paged: private anonymous memory, neighbours as one;
     /// and groups of them, with nothing else mapped in between.
     fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>>;
+    /// The mappings in which some of these pages lie, in order, without their flags.
+    fn mappings_of(&self, pages: &[Vpn]) -> io::Result<Vec<Mapping>>;
     /// All mappings, with or without their flags.
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>>;
     /// Whether pages can leave at all.
@@ -290,6 +292,20 @@ impl Hands for Kernel {
             }
         })?;
         Ok(groups.done())
+    }
+
+    fn mappings_of(&self, pages: &[Vpn]) -> io::Result<Vec<Mapping>> {
+        let mut pages = pages.to_vec();
+        pages.sort_unstable();
+        let mut found = Vec::new();
+        vma::each(&self.maps, |mapping| {
+            let at = pages.partition_point(|page| page.address() < mapping.range.start);
+            let next = pages.get(at);
+            if next.is_some_and(|page| page.address() < mapping.range.end) {
+                found.push(mapping.clone());
+            }
+        })?;
+        Ok(found)
     }
 
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>> {

@@ -41,6 +41,7 @@ const TEXT: &str = "id -u; for i in 1 2 3; do sh -c 'exit 3' || true; done
     { \"$1\" 20000 80000 & \"$1\" 20000 60000; wait $!; } | sort; ps -e -o comm= | grep -cv ^zcache";
 
 #[test]
+#[ignore = "long"]
 fn bubblewrap_of_root() {
     let user = User::nobody();
     let job = Job::new(BWRAP[0])
@@ -51,6 +52,7 @@ fn bubblewrap_of_root() {
 }
 
 #[test]
+#[ignore = "long"]
 fn bubblewrap_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new(BWRAP[0])
@@ -61,6 +63,7 @@ fn bubblewrap_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn namespaces_of_unshare() {
     let user = User::nobody();
     let job = Job::new("unshare")
@@ -71,6 +74,7 @@ fn namespaces_of_unshare() {
 }
 
 #[test]
+#[ignore = "long"]
 fn namespaces_of_unshare_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new("unshare")
@@ -88,6 +92,7 @@ fn namespaces_of_unshare_of_an_ordinary_user() {
 
 /// zcache runs in the container, which has the device and a place for the swap file.
 #[test]
+#[ignore = "long"]
 fn inside_a_rootless_container() {
     let user = User::nobody();
     let job = Job::new(user.brings(&compile::churn())).args(["20000", "80000"]);
@@ -104,6 +109,7 @@ fn inside_a_rootless_container() {
 
 /// Root with the capabilities that container engines give by default; the device is root's.
 #[test]
+#[ignore = "long"]
 fn inside_a_container_of_root_with_few_capabilities() {
     let job = Job::new(compile::churn()).args(["20000", "80000"]);
     let capabilities = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,\

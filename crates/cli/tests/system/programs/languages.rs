@@ -95,11 +95,13 @@ fn luajit() -> Job {
 }
 
 #[test]
+#[ignore = "long"]
 fn luajit_with_a_heap_of_tables() {
     agrees(&luajit(), || ());
 }
 
 #[test]
+#[ignore = "long"]
 fn luajit_of_an_ordinary_user() {
     let user = User::nobody();
     let script = user.brings(&tests_file("programs/tables.lua"));
@@ -107,6 +109,7 @@ fn luajit_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn node_of_an_ordinary_user() {
     let user = User::nobody();
     let script = user.brings(&tests_file("programs/map.js"));
@@ -114,6 +117,7 @@ fn node_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn openjdk_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new("java")

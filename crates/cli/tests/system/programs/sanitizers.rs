@@ -24,12 +24,14 @@ fn reported(program: PathBuf, what: &str) -> Job {
 const NO_LEAK_CHECK: &str = "detect_leaks=0";
 
 #[test]
+#[ignore = "long"]
 fn address_sanitizer_over_a_sound_program() {
     let job = Job::new(addresses()).arg("sound");
     agrees(&job.env("ASAN_OPTIONS", NO_LEAK_CHECK), || ());
 }
 
 #[test]
+#[ignore = "long"]
 fn address_sanitizer_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new(user.brings(&addresses())).arg("sound");
@@ -37,6 +39,7 @@ fn address_sanitizer_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn address_sanitizer_finds_a_use_after_free() {
     let job = reported(addresses(), "used").env("ASAN_OPTIONS", NO_LEAK_CHECK);
     let (plain, _) = agrees(&job, || ());
@@ -49,6 +52,7 @@ fn address_sanitizer_finds_a_use_after_free() {
 
 /// A task has one tracer, which zcache is: the leak check finds that out and says so, and the program ends as under a debugger.
 #[test]
+#[ignore = "long"]
 fn leak_check_says_that_it_is_traced() {
     let job = Job::new(addresses()).arg("leaky");
     job.plain()
@@ -63,12 +67,14 @@ fn leak_check_says_that_it_is_traced() {
 }
 
 #[test]
+#[ignore = "long"]
 fn thread_sanitizer_over_a_sound_program() {
     let (plain, _) = agrees(&Job::new(races()).arg("sound"), || ());
     plain.assert_success();
 }
 
 #[test]
+#[ignore = "long"]
 fn thread_sanitizer_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new(user.brings(&races())).arg("sound");
@@ -76,6 +82,7 @@ fn thread_sanitizer_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn thread_sanitizer_finds_a_race() {
     let (plain, _) = agrees(&Job::new(races()).arg("racy"), || ());
     plain.assert_ended(Ended::Exit(66));

@@ -3,6 +3,7 @@
 use crate::support::{Job, TempDir, User, agrees, compile, half, tests_file};
 
 #[test]
+#[ignore = "long"]
 fn redis_under_its_benchmark() {
     let files = TempDir::new("redis");
     let directory = files.file("data");
@@ -25,6 +26,7 @@ fn redis_under_its_benchmark() {
 }
 
 #[test]
+#[ignore = "long"]
 fn postgresql_by_its_init_script() {
     let job = Job::new("unshare")
         .args(["--mount", "sh"])
@@ -45,6 +47,7 @@ fn nginx_in(files: &TempDir) -> Job {
 }
 
 #[test]
+#[ignore = "long"]
 fn nginx_whose_workers_drop_their_rights() {
     let files = TempDir::new("nginx");
     let (plain, _) = agrees(&nginx_in(&files), || ());
@@ -53,6 +56,7 @@ fn nginx_whose_workers_drop_their_rights() {
 }
 
 #[test]
+#[ignore = "long"]
 fn nginx_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new("sh")
@@ -65,6 +69,7 @@ fn nginx_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn sshd_with_logins_of_another_user() {
     let user = User::named("postgres");
     let job = Job::new("sh")
@@ -80,6 +85,7 @@ fn sshd_with_logins_of_another_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn sshd_of_an_ordinary_user() {
     let user = User::named("postgres");
     let job = Job::new("sh")

@@ -134,6 +134,7 @@ fn make_with_four_jobs() {
 }
 
 #[test]
+#[ignore = "long"]
 fn make_with_four_jobs_of_an_ordinary_user() {
     let user = User::nobody();
     let makefile = user.brings(&tests_file("programs/many_files.mk"));
@@ -142,6 +143,7 @@ fn make_with_four_jobs_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn tmux_with_a_program_in_a_session() {
     let files = TempDir::new("tmux");
     let job = Job::new("sh")
@@ -152,6 +154,7 @@ fn tmux_with_a_program_in_a_session() {
 }
 
 #[test]
+#[ignore = "long"]
 fn tmux_of_an_ordinary_user() {
     let user = User::nobody();
     let job = Job::new("sh")
@@ -172,11 +175,13 @@ fn valgrind(churn: &Path) -> Job {
 }
 
 #[test]
+#[ignore = "long"]
 fn valgrind_over_a_program_that_allocates() {
     agrees(&valgrind(&compile::churn()), || ());
 }
 
 #[test]
+#[ignore = "long"]
 fn valgrind_of_an_ordinary_user() {
     let user = User::nobody();
     let churn = user.brings(&compile::churn());

@@ -41,11 +41,13 @@ fn hold_words() -> Vec<OsString> {
 const CPULIMIT: [&str; 5] = ["cpulimit", "--limit=60", "-f", "-q", "--"];
 
 #[test]
+#[ignore = "long"]
 fn cpulimit_inside() {
     inside(CPULIMIT.map(Into::into).to_vec(), &hold_words());
 }
 
 #[test]
+#[ignore = "long"]
 fn cpulimit_outside() {
     outside(CPULIMIT.map(Into::into).to_vec(), hold());
 }
@@ -59,6 +61,7 @@ fn stop_and_go() -> Vec<OsString> {
 const POOL: &str = "programs/multiprocessing_pool.py";
 
 #[test]
+#[ignore = "long"]
 fn stops_of_a_whole_tree_inside() {
     inside(
         stop_and_go(),
@@ -67,42 +70,50 @@ fn stops_of_a_whole_tree_inside() {
 }
 
 #[test]
+#[ignore = "long"]
 fn stops_of_a_whole_tree_outside() {
     outside(stop_and_go(), Job::new(super::PYTHON).arg(tests_file(POOL)));
 }
 
 #[test]
+#[ignore = "long"]
 fn timeout_that_stops_inside() {
     inside(script("stopped.sh", &[]), &hold_words());
 }
 
 #[test]
+#[ignore = "long"]
 fn timeout_that_stops_outside() {
     outside(script("stopped.sh", &[]), hold());
 }
 
 #[test]
+#[ignore = "long"]
 fn frozen_inside() {
     inside(script("frozen.sh", &["v1"]), &hold_words());
 }
 
 #[test]
+#[ignore = "long"]
 fn frozen_outside() {
     outside(script("frozen.sh", &["v1"]), hold());
 }
 
 #[test]
+#[ignore = "long"]
 fn frozen_by_the_unified_hierarchy_inside() {
     inside(script("frozen.sh", &["v2"]), &hold_words());
 }
 
 #[test]
+#[ignore = "long"]
 fn frozen_by_the_unified_hierarchy_outside() {
     outside(script("frozen.sh", &["v2"]), hold());
 }
 
 /// The program is refused the same fork as alone: nothing of zcache is counted with it.
 #[test]
+#[ignore = "long"]
 fn as_many_processes_as_alone_inside() {
     let words = [compile::program("refused_forks", &[]).into()];
     inside(script("pids.sh", &["24"]), &words);
@@ -110,23 +121,27 @@ fn as_many_processes_as_alone_inside() {
 
 /// What zcache needs itself is counted too, so the program may be refused earlier, and must find out by the error alone.
 #[test]
+#[ignore = "long"]
 fn few_processes_outside() {
     let job = Job::new(compile::program("refused_forks", &[])).arg("--any-number");
     outside(script("pids.sh", &["24"]), job);
 }
 
 #[test]
+#[ignore = "long"]
 fn a_transient_group_inside() {
     inside(script("transient.sh", &[]), &hold_words());
 }
 
 #[test]
+#[ignore = "long"]
 fn a_transient_group_outside() {
     outside(script("transient.sh", &[]), hold());
 }
 
 /// As systemd and container engines start what they start: by clone3 with the control group as an argument.
 #[test]
+#[ignore = "long"]
 fn born_into_a_control_group() {
     let words = [compile::program("into_cgroup", &[]).into()];
     inside(words.to_vec(), &hold_words());

@@ -28,6 +28,7 @@ fn su_to_another_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn su_with_a_login_shell() {
     let user = User::named("postgres");
     let text = format!("id -un; pwd; {} 20000 80000; exit 5", hog(&user));
@@ -35,6 +36,7 @@ fn su_with_a_login_shell() {
 }
 
 #[test]
+#[ignore = "long"]
 fn runuser_to_another_user() {
     let user = User::nobody();
     let hog = hog(&user);
@@ -45,6 +47,7 @@ fn runuser_to_another_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn sudo_to_another_user() {
     let user = User::nobody();
     let hog = hog(&user);
@@ -71,6 +74,7 @@ fn setpriv_that_drops_every_right() {
 }
 
 #[test]
+#[ignore = "long"]
 fn setpriv_of_an_ordinary_user() {
     let user = User::nobody();
     let hog = hog(&user);
@@ -79,6 +83,7 @@ fn setpriv_of_an_ordinary_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn chroot_as_another_user() {
     let user = User::nobody();
     let churn = user.brings(&compile::churn_static());
@@ -91,6 +96,7 @@ fn chroot_as_another_user() {
 }
 
 #[test]
+#[ignore = "long"]
 fn start_stop_daemon_that_changes_the_user() {
     let user = User::nobody();
     let hog = hog(&user);
