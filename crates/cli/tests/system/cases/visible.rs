@@ -53,9 +53,11 @@ fn descriptors_are_inherited() {
     inherited("exec \"$@\" 3</dev/null 5>/dev/null 9<>/dev/null 20</etc/passwd");
 }
 
+/// What zcache starts is its child, as with `timeout`; a session that the program makes is its own.
 #[test]
 fn a_session_of_its_own() {
-    inherited("exec setsid -w \"$@\"");
+    let program = compile::case("visible/inherited");
+    agree_job(&Job::new("setsid").arg("-w").arg(program));
 }
 
 #[test]
