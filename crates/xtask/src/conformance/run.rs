@@ -109,7 +109,9 @@ fn command(
 ) -> Result<Command, String> {
     let mut command = Command::new(&tools.watch);
     // Nothing is measured here, so the tree need not be looked at often.
-    command.args(["--interval-ms", "20", "--report"]);
+    command.args(["--interval-ms", "20"]);
+    // zcache's pager may end after the program.
+    command.args(["--linger-ms", "2000", "--report"]);
     command.arg(log.with_extension("report")).arg("--");
     if mode == Mode::Under {
         command.arg(&tools.zcache).arg("run");
