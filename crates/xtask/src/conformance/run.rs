@@ -3,7 +3,7 @@
 //! tests/support/watch.c stands above the tree and ends all of it, whoever adopted it.
 
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -138,6 +138,8 @@ fn command(
     command
         .args(test.words(&folder))
         .current_dir(folder)
+        // An interrupt from the terminal ends this task, and `watch` then ends the tree.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(same);
