@@ -347,9 +347,11 @@ const STRESSORS: &[Test] = &[
         .filler(128),
     Test::stress("switch"),
     Test::stress("tlb-shootdown").ram(96).filler(128),
-    Test::stress("tree"),
+    Test::stress("tree --tree-size 20000"),
     Test::stress("tsearch"),
-    Test::stress("userfaultfd"),
+    Test::stress("userfaultfd --userfaultfd-bytes 8M")
+        .ram(64)
+        .filler(96),
     Test::stress("vecmath"),
     Test::stress("vfork").short(),
     Test::stress("vforkmany"),
