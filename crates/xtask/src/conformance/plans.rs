@@ -264,7 +264,8 @@ const PTRACE: &[Test] = &[
     Test::new("ptrace", "vmaccess").bound(120),
 ];
 
-/// Stressors with sizes need twice the budget or more themselves; the others run beside the filler.
+/// Stressors with sizes need twice the budget or more themselves; the others run beside the filler. Left out are `vm-segv`, which
+/// waits for ever for the child that it could not trace, and those that take as much memory as there is (`env`, `mmapfork`).
 const STRESSORS: &[Test] = &[
     Test::stress("vm --vm-bytes 64M").filler(0).short_for(3),
     Test::stress("vm --vm-bytes 96M").swapping().filler(0),
@@ -274,7 +275,6 @@ const STRESSORS: &[Test] = &[
     Test::stress("vm --vm-bytes 64M --vm-method zero-one").filler(0),
     Test::stress("vm-addr").ram(64).filler(96),
     Test::stress("vm-rw --vm-rw-bytes 16M"),
-    Test::stress("vm-segv"),
     Test::stress("vm-splice"),
     Test::stress("bad-altstack"),
     Test::stress("bigheap --bigheap-ops 2000")
@@ -283,7 +283,6 @@ const STRESSORS: &[Test] = &[
     Test::stress("brk --brk-ops 5000").short(),
     Test::stress("clone"),
     Test::stress("daemon"),
-    Test::stress("env").ram(96).filler(128),
     Test::stress("exit-group"),
     Test::stress("fork").short(),
     Test::stress("fork").swapping(),
@@ -348,9 +347,11 @@ const STRESSORS: &[Test] = &[
         .filler(128),
     Test::stress("switch"),
     Test::stress("tlb-shootdown").ram(96).filler(128),
-    Test::stress("tree"),
+    Test::stress("tree --tree-size 20000"),
     Test::stress("tsearch"),
-    Test::stress("userfaultfd"),
+    Test::stress("userfaultfd --userfaultfd-bytes 8M")
+        .ram(64)
+        .filler(96),
     Test::stress("vecmath"),
     Test::stress("vfork").short(),
     Test::stress("vforkmany"),

@@ -174,9 +174,10 @@ fn match_by<'a, K: Eq + Hash>(
 
 /// `ok 3 name`, `not ok 4 - name # directive`.
 fn tap(line: &str) -> Option<(&str, Verdict, Option<u32>)> {
-    let (passed, rest) = match line.strip_prefix("not ok") {
-        Some(rest) => (false, rest),
-        None => (true, line.strip_prefix("ok")?),
+    // What the test itself says may stand before it, without an end of line.
+    let (passed, rest) = match line.split_once("not ok") {
+        Some((before, rest)) if !before.starts_with('#') => (false, rest),
+        _ => (true, line.strip_prefix("ok")?),
     };
     if !rest.is_empty() && !rest.starts_with(' ') {
         return None;
@@ -299,6 +300,11 @@ mod tests {
                 Verdict::Skip,
             ),
             ("ok 7 leak # skip no swap", "leak", Verdict::Skip),
+            (
+                "Diff too high: 3332459..not ok 1 ITIMER_VIRTUAL",
+                "ITIMER_VIRTUAL",
+                Verdict::NotOk,
+            ),
             ("not ok 2 known # TODO", "known", Verdict::XFail),
             ("ok 2 known # XFAIL", "known", Verdict::XFail),
             ("ok 1 # SKIP not as root", "(unnamed)", Verdict::Skip),
@@ -315,6 +321,7 @@ mod tests {
             "TAP version 13",
             "1..9",
             "# ok 1 nested",
+            "# not ok 1 nested",
             "okay",
             "# Totals: pass:2 fail:0",
             "Testing consistency with 8 threads for 30 seconds: [OK]",

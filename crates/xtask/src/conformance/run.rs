@@ -3,7 +3,7 @@
 //! tests/support/watch.c stands above the tree and ends all of it, whoever adopted it.
 
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -109,7 +109,9 @@ fn command(
 ) -> Result<Command, String> {
     let mut command = Command::new(&tools.watch);
     // Nothing is measured here, so the tree need not be looked at often.
-    command.args(["--interval-ms", "20", "--report"]);
+    command.args(["--interval-ms", "20"]);
+    // zcache's pager may end after the program.
+    command.args(["--linger-ms", "2000", "--report"]);
     command.arg(log.with_extension("report")).arg("--");
     if mode == Mode::Under {
         command.arg(&tools.zcache).arg("run");
@@ -136,6 +138,8 @@ fn command(
     command
         .args(test.words(&folder))
         .current_dir(folder)
+        // An interrupt from the terminal ends this task, and `watch` then ends the tree.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(same);
