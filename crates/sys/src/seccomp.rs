@@ -123,8 +123,11 @@ impl Assembler {
     }
 }
 
+/// What a filter does about one call.
+type Case = fn(&mut Assembler);
+
 /// What is done about each watched call, by its number.
-fn cases() -> Vec<(i64, fn(&mut Assembler))> {
+fn cases() -> Vec<(i64, Case)> {
     vec![
         (libc::SYS_mmap, mmap),
         (libc::SYS_munmap, Assembler::watch),
@@ -209,6 +212,9 @@ fn program(secret: u64) -> Vec<Instruction> {
     a.code
 }
 
+/// When one call is allowed.
+type Allowed<'a> = &'a dyn Fn(&mut Assembler);
+
 /// What a servant may call: nothing but what these say.
 #[derive(Clone, Copy, Debug)]
 pub struct ServantCalls {
@@ -235,7 +241,7 @@ impl ServantCalls {
         a.load(OFFSET_ARCH);
         a.unless(JEQ, AUDIT_ARCH_X86_64, kill);
         a.load(OFFSET_NUMBER);
-        let calls: [(i64, &dyn Fn(&mut Assembler)); 7] = [
+        let calls: [(i64, Allowed<'_>); 7] = [
             (libc::SYS_futex, &|a| {
                 a.when_argument(0, self.ring, Assembler::allow)
             }),

@@ -94,10 +94,10 @@ mod tests {
         let mut memory = vec![0u64; 32];
         let address = memory.as_mut_ptr() as u64;
         let message = receiving_message(address);
-        let bytes = address as *mut u8;
-        for (at, byte) in message.bytes.iter().enumerate() {
-            // SAFETY: within the live vector.
-            unsafe { bytes.add(at).write(*byte) };
+        for (word, bytes) in memory.iter_mut().zip(message.bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(whole);
         }
         // SAFETY: the message lies at the address that it was made for.
         let got = unsafe { libc::recvmsg(theirs.as_raw_fd(), address as *mut libc::msghdr, 0) };

@@ -822,7 +822,8 @@ impl Pager {
             gap
         });
         let gaps: Vec<Range<u64>> = gaps.collect();
-        for gap in gaps.into_iter().chain([at..u64::MAX >> 12]).chain(wiped) {
+        let rest = std::iter::once(at..u64::MAX >> 12);
+        for gap in gaps.into_iter().chain(rest).chain(wiped) {
             core.table.clear(gap, |_, state| self.drop_state(state));
         }
         core.probation.clear();
@@ -833,7 +834,8 @@ impl Pager {
             // there: the kernel would have copied it.
             let mut gone = Vec::new();
             let mut at = range.start;
-            for run in residents.iter().cloned().chain([range.end..range.end]) {
+            let end = std::iter::once(range.end..range.end);
+            for run in residents.iter().cloned().chain(end) {
                 core.table.for_each(at..run.start, |page, state| {
                     if state == State::Resident {
                         gone.push(page);

@@ -164,7 +164,8 @@ mod tests {
         scripts.start(async move {
             let claim = inner.claim(7);
             for _ in 0..2 {
-                log.borrow_mut().push(inner.stop_of(&claim).await);
+                let stop = inner.stop_of(&claim).await;
+                log.borrow_mut().push(stop);
             }
         });
         assert!(!scripts.deliver(7, Stop::Trap));

@@ -62,6 +62,9 @@ struct Thread {
     filtered: bool,
 }
 
+/// A servant and the space that it serves.
+type Served = (Arc<Servant>, Arc<Space>);
+
 /// What the parent's event says of a new task.
 pub(crate) struct Parentage {
     /// The parent.
@@ -109,7 +112,7 @@ pub(crate) struct Tracer {
     births: RefCell<HashMap<i32, Birth>>,
     /// Tasks that ended before they were announced.
     ended_early: RefCell<HashSet<i32>>,
-    servants: RefCell<HashMap<i32, (Arc<Servant>, Arc<Space>)>>,
+    servants: RefCell<HashMap<i32, Served>>,
     /// Spaces of children whose parents were killed while they forked.
     orphans: RefCell<Vec<(Arc<Space>, Instant)>>,
     /// How often a space was given another servant, and when last.

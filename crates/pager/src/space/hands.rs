@@ -467,9 +467,10 @@ mod tests {
             (0x5000..0x6000, 0),
             (0x6000..0x7000, 9),
             (0x8000..0x9000, 0),
+            (0xa000..0xb000, 0),
         ] {
             groups.add(&mapping(range, inode));
         }
-        assert_eq!(groups.done(), [vec![1..4, 5..6], vec![8..9]]);
+        assert_eq!(groups.done(), [vec![1..4, 5..6], vec![8..9, 10..11]]);
     }
 }

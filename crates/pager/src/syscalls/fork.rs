@@ -167,10 +167,8 @@ impl Watched<'_> {
             match self.tracer.scripts.stop_of(self.claim).await {
                 Stop::Syscall => return false,
                 Stop::Exited(_) | Stop::Signaled(_) => return true,
-                Stop::Birth { child, .. } => {
-                    if self.child_born(child, wish, outcome) {
-                        self.tracer.scripts.until(|| outcome.get()).await;
-                    }
+                Stop::Birth { child, .. } if self.child_born(child, wish, outcome) => {
+                    self.tracer.scripts.until(|| outcome.get()).await;
                 }
                 _ => {}
             }

@@ -183,7 +183,7 @@ impl Pager {
             }
             Change::Break(_) => vec![],
             Change::Advise { range, .. } => vec![range.clone()],
-            Change::Attach => vec![a[1] >> 12..PAGES_END],
+            Change::Attach => std::iter::once(a[1] >> 12..PAGES_END).collect(),
         };
         let _ = space;
         ranges

@@ -260,24 +260,21 @@ impl Watched<'_> {
 
     /// Brings pages that the kernel will touch without asking, and has them stay.
     pub(crate) async fn hold_pages(&self, pages: &[Vpn]) {
-        let mut core = self.space.core();
-        for page in pages {
-            core.pin(*page);
-        }
-        let missing = pages.iter().copied();
-        let missing: Vec<Vpn> = missing
-            .filter(|page| {
-                matches!(
-                    core.table.get(*page),
-                    State::Stored(_) | State::Shadow(_) | State::Loading(_) | State::Moving
-                )
-            })
-            .collect();
-        drop(core);
+        let missing = self.pin(pages);
         let thread = self.thread();
         for page in missing {
             self.bring(thread, page).await;
         }
+    }
+
+    /// Has pages stay; returns those that are not there.
+    fn pin(&self, pages: &[Vpn]) -> Vec<Vpn> {
+        let mut core = self.space.core();
+        for page in pages {
+            core.pin(*page);
+        }
+        let is_out = |page: &Vpn| !matches!(core.table.get(*page), State::Resident | State::Absent);
+        pages.iter().copied().filter(is_out).collect()
     }
 
     /// Touches a page from outside, which brings it as the program's own touch

@@ -134,6 +134,7 @@ fn protections_by_the_setting() {
 }
 
 #[test]
+#[ignore = "differs: nobody may look into children that are not dumpable"]
 fn a_program_that_is_not_dumpable_by_the_device() {
     through(Door::Device, "rights/changes", &["not-dumpable"]);
 }
@@ -144,11 +145,13 @@ fn a_user_namespace_by_the_device() {
 }
 
 #[test]
+#[ignore = "differs: a wait for clones sees the helper"]
 fn no_new_privileges_by_the_setting() {
     through(Door::Setting, "visible/waits", &["plain"]);
 }
 
 #[test]
+#[ignore = "differs: without CAP_SYS_PTRACE nobody may look into another user's children"]
 fn a_change_of_the_user_by_dockers_capabilities() {
     through(Door::Docker, "rights/changes", &["setuid"]);
 }
