@@ -415,6 +415,9 @@ impl Tracer {
         let ring = its
             .call("mmap of the helper's ring", libc::SYS_mmap, ring)
             .await?;
+        // A limit of three descriptors is enough.
+        its.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])
+            .await?;
         its.set_instruction(code + ENTRY_CALL);
         let flags = libc::EFD_CLOEXEC as u64;
         let bell = its
@@ -459,7 +462,6 @@ impl Tracer {
             .register(places.shadow, places.shadow_bytes)
             .map_err(own("registering the shadow"))?;
         let mut commands = forbid_inheritance(&places);
-        let spare = [Some(file), spare].into_iter().flatten();
         commands.extend(spare.map(|fd| must(libc::SYS_close, [fd, 0, 0, 0, 0])));
         let calls = ServantCalls {
             ring: places.ring,

@@ -28,22 +28,22 @@ fn births_of_large_processes_that_a_control_group_refuses() {
 
 #[test]
 fn processes_that_are_killed_while_they_fork() {
-    agree("forks/killed_early", &["fork", "1000"]);
+    agree("forks/killed_early", &["fork", "300"]);
 }
 
 #[test]
 fn processes_that_are_killed_while_they_execute() {
-    agree("forks/killed_early", &["exec", "400"]);
+    agree("forks/killed_early", &["exec", "100"]);
 }
 
 #[test]
 fn processes_that_are_killed_while_a_child_borrows_their_memory() {
-    agree("forks/killed_early", &["vfork", "400"]);
+    agree("forks/killed_early", &["vfork", "100"]);
 }
 
 #[test]
 fn processes_that_are_killed_while_they_start_threads() {
-    agree("forks/killed_early", &["thread", "400"]);
+    agree("forks/killed_early", &["thread", "100"]);
 }
 
 #[test]
