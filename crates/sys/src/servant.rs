@@ -87,7 +87,7 @@ std::arch::global_asm!(
     "cmp dword ptr [r13 + 4], 0",
     "je 8f",
     "mov eax, 231",
-    "mov edi, 1",
+    "xor edi, edi",
     "syscall",
     "8:",
     "add r13, 48",

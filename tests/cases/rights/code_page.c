@@ -49,10 +49,12 @@ static int unwatched_children(void) {
     for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
         char name[300], line[256], who[32] = "";
         int parent = 0, tracer = -1;
+        char state = '?';
         snprintf(name, sizeof name, "/proc/%s/status", entry->d_name);
         FILE *file = atoi(entry->d_name) > 0 ? fopen(name, "r") : NULL;
         while (file != NULL && fgets(line, sizeof line, file) != NULL) {
             sscanf(line, "Name: %31s", who);
+            sscanf(line, "State: %c", &state);
             sscanf(line, "PPid: %d", &parent);
             sscanf(line, "TracerPid: %d", &tracer);
         }
@@ -60,7 +62,8 @@ static int unwatched_children(void) {
             fclose(file);
         if (parent != getpid() || strncmp(who, "zcache", 6) == 0)
             continue;
-        count += tracer == 0;
+        /* Nobody watches the dead. */
+        count += tracer == 0 && state != 'Z';
         kill(atoi(entry->d_name), SIGKILL);
     }
     if (directory != NULL)

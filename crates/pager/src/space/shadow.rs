@@ -39,6 +39,8 @@ pub(crate) struct Shadow {
     head: u64,
     claimed: u64,
     owners: VecDeque<u64>,
+    /// Claims that could not be finished, to be taken up again as they are.
+    returned: Vec<Claim>,
 }
 
 impl Shadow {
@@ -48,6 +50,7 @@ impl Shadow {
             head: 0,
             claimed: 0,
             owners: VecDeque::new(),
+            returned: Vec::new(),
         }
     }
 
@@ -61,7 +64,8 @@ impl Shadow {
 
     /// Slots that nobody has claimed yet.
     pub(crate) fn waiting(&self) -> u64 {
-        self.tail() - self.claimed
+        let returned: u64 = self.returned.iter().map(|claim| claim.count).sum();
+        self.tail() - self.claimed + returned
     }
 
     /// True when no slot holds anything.
@@ -127,6 +131,9 @@ impl Shadow {
 
     /// Takes at most `limit` of the oldest slots to be compressed and freed.
     pub(crate) fn claim(&mut self, limit: u64) -> Option<Claim> {
+        if let Some(claim) = self.returned.pop() {
+            return Some(claim);
+        }
         let until_wrap = self.capacity - self.claimed % self.capacity;
         let most = self.waiting().min(limit).min(until_wrap);
         let from = (self.claimed - self.head) as usize;
@@ -147,9 +154,10 @@ impl Shadow {
         Some(claim)
     }
 
-    /// A claim could not be finished: its slots wait again.
+    /// A claim could not be finished: it waits to be taken up again, whole, since
+    /// others may hold claims before and behind it.
     pub(crate) fn unclaim(&mut self, claim: Claim) {
-        self.claimed = self.claimed.min(claim.sequence);
+        self.returned.push(claim);
     }
 
     /// The slots of a claim hold no RAM any more.
@@ -208,6 +216,22 @@ mod tests {
         shadow.set_empty(pending);
         let rest = shadow.claim(8).expect("three wait");
         assert_eq!((rest.count, shadow.charged(rest)), (3, 2));
+    }
+
+    #[test]
+    fn a_claim_that_comes_back_is_finished_once() {
+        let mut shadow = Shadow::new(8);
+        fill(&mut shadow, 6);
+        let first = shadow.claim(2).expect("six wait");
+        let second = shadow.claim(2).expect("four wait");
+        shadow.unclaim(first);
+        assert_eq!(shadow.waiting(), 4);
+        shadow.finish(second);
+        assert_eq!(shadow.claim(8), Some(first));
+        let rest = shadow.claim(8).expect("two wait");
+        shadow.finish(rest);
+        shadow.finish(first);
+        assert!(shadow.is_empty());
     }
 
     #[test]
