@@ -103,7 +103,7 @@ impl RingWorker {
         thread::Builder::new().name(name).spawn(move || {
             if let Some(processor) = self.ring.processor {
                 // Where it may not run there, it is woken from there.
-                let _ = process::pin_to(processor.into());
+                let _ = process::run_on(&[processor.into()]);
             }
             let result = self.ring.ring.register();
             let refused = result.is_err();

@@ -95,11 +95,8 @@ impl StartError {
 
 /// Whether this process is traced by another.
 fn is_traced() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let tracer = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"));
-    tracer.is_some_and(|tracer| tracer.trim() != "0")
+    let own = std::process::id().cast_signed();
+    zcache_sys::procfs::status_field(own, "TracerPid").is_some_and(|tracer| tracer != "0")
 }
 
 impl fmt::Display for StartError {

@@ -20,6 +20,7 @@ pub mod heap;
 pub mod memory;
 pub mod pagemap;
 pub mod process;
+pub mod procfs;
 pub mod ptrace;
 pub mod ring;
 pub mod seccomp;

@@ -325,15 +325,17 @@ pub fn release_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Binds the calling thread to one processor.
+/// Has the calling thread run on these processors only.
 ///
 /// # Errors
-/// EINVAL when this process may not run there.
-pub fn pin_to(cpu: usize) -> io::Result<()> {
+/// EINVAL when this process may run on none of them.
+pub fn run_on(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: all-zero is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the number is checked by the macro's bounds.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        // SAFETY: the number is checked by the macro's bounds.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
     // SAFETY: the set lives across the call.
     let result =
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };

@@ -241,7 +241,7 @@ impl ServantCalls {
         a.load(OFFSET_ARCH);
         a.unless(JEQ, AUDIT_ARCH_X86_64, kill);
         a.load(OFFSET_NUMBER);
-        let calls: [(i64, Allowed<'_>); 7] = [
+        let calls: [(i64, Allowed<'_>); 8] = [
             (libc::SYS_futex, &|a| {
                 a.when_argument(0, self.ring, Assembler::allow)
             }),
@@ -254,6 +254,9 @@ impl ServantCalls {
                 });
             }),
             (libc::SYS_madvise, &|a| self.madvise(a)),
+            (libc::SYS_mmap, &|a| {
+                a.when_argument(0, self.pen.0, |a| a.when_argument(2, 0, Assembler::allow));
+            }),
             (libc::SYS_mlock2, &|a| {
                 a.when_argument(2, MLOCK_ONFAULT, Assembler::allow);
             }),

@@ -67,7 +67,7 @@ fn compare(options: &Options) -> Result<String, HostError> {
     let interrupt =
         Interrupt::catch().map_err(|error| failed("catching signals", error.to_string()))?;
     let corpus = Corpus::read(&options.corpus)?;
-    zcache_sys::process::pin_to(options.cpu)
+    zcache_sys::process::run_on(&[options.cpu])
         .map_err(|error| failed(&format!("--cpu {}", options.cpu), error.to_string()))?;
     let mut trials = Vec::new();
     for codec in Codec::shrinking() {

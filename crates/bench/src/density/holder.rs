@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn serve(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    process::pin_to(options.cpu)?;
+    process::run_on(&[options.cpu])?;
     let held = aligned(Corpus::read(&options.corpus)?);
     println!("ready");
     for word in std::io::stdin().lock().lines() {

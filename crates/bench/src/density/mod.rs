@@ -155,7 +155,7 @@ fn compare(options: &Options) -> Result<u64, HostError> {
         detail: error.to_string(),
     })?;
     let corpus = Corpus::read(&options.corpus)?;
-    zcache_sys::process::pin_to(options.cpu).map_err(|error| HostError::Command {
+    zcache_sys::process::run_on(&[options.cpu]).map_err(|error| HostError::Command {
         line: format!("--cpu {}", options.cpu),
         detail: error.to_string(),
     })?;

@@ -131,10 +131,7 @@ impl Evictor {
                 freed |= gained;
             }
         }
-        let moved = match self.oldest(&spaces) {
-            Some((space, standing)) => self.shadow(&space, standing),
-            None => 0,
-        };
+        let moved = self.shadow_oldest(&spaces);
         if moved == 0 && !freed {
             // Nothing resident can go: what waits in shadows must.
             for space in &spaces {
@@ -148,12 +145,27 @@ impl Evictor {
         freed || moved > 0 && !futile
     }
 
+    /// Moves a batch of the oldest pages that can be had into their shadow. A space
+    /// whose turn cannot be had now (its process is frozen in a call, say) keeps
+    /// nobody else's pages from leaving. Returns how many went.
+    fn shadow_oldest(&mut self, spaces: &[Arc<Space>]) -> u64 {
+        self.rounds += 1;
+        let mut spaces = spaces.to_vec();
+        while let Some((space, standing)) = self.oldest(&spaces) {
+            let moved = self.shadow(&space, standing);
+            if moved > 0 {
+                return moved;
+            }
+            spaces.retain(|other| other.id != space.id);
+        }
+        0
+    }
+
     /// Whose pages leave next, and from which queue: the oldest of those on
     /// probation while they are more than a tenth of all, else the oldest
     /// protected ones. Some of those leave anyway, so that what is wanted no
     /// longer does not stay for ever.
-    fn oldest(&mut self, spaces: &[Arc<Space>]) -> Option<(Arc<Space>, Standing)> {
-        self.rounds += 1;
+    fn oldest(&self, spaces: &[Arc<Space>]) -> Option<(Arc<Space>, Standing)> {
         let (mut probation, mut protected) = (0, 0);
         for space in spaces {
             let core = space.core();
@@ -398,7 +410,12 @@ impl Evictor {
             locked.dedup();
         }
         kept.into_iter().for_each(|one| self.stays(space, one));
-        let runs = penned.chunk_by(|one, next| one.page.0 + 1 == next.page.0);
+        // Neighbours in one mapping go together.
+        let runs = penned.chunk_by(|one, next| {
+            let mapping = mapping_of(&mappings, one.page);
+            let both = mapping.is_some_and(|one| one.range.contains(&next.page.address()));
+            one.page.0 + 1 == next.page.0 && both
+        });
         let mut runs = runs.flat_map(|run| run.chunks(PEN_PAGES as usize));
         while let Some(run) = runs.next() {
             match self.pen(space, run, &locked) {

@@ -13,7 +13,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use zcache::{Handle, LoadError, PAGE_SIZE, Page};
-use zcache_sys::process::pin_to;
+use zcache_sys::process::run_on;
 use zcache_sys::uffd::{Message, Outcome};
 
 use crate::budget::PAGE_BYTES;
@@ -70,7 +70,7 @@ impl Handler {
 
     /// Serves until the run ends.
     pub(crate) fn run(mut self, cpu: usize) {
-        if let Err(error) = pin_to(cpu) {
+        if let Err(error) = run_on(&[cpu]) {
             say!(
                 "the fault handler cannot be bound to processor {cpu} ({error}); it runs anywhere"
             );

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use zcache_sys::fd::PidFd;
 use zcache_sys::process::{raise_limit, read_memory, write_memory};
+use zcache_sys::procfs;
 use zcache_sys::ptrace::{self, Stop};
 use zcache_sys::seccomp::ServantCalls;
 use zcache_sys::servant::{self, CODE_BYTES, Command, ENTRY_CALL, ENTRY_LOOP, RING_BYTES, Ring};
@@ -679,17 +680,11 @@ fn may(number: i64, arguments: [u64; 5]) -> Command {
 
 /// Keeps the pager's mappings from children.
 fn forbid_inheritance(places: &Places) -> Vec<Command> {
-    let ranges = [
-        (places.code, CODE_BYTES),
-        (places.ring, RING_BYTES),
-        (places.shadow, places.shadow_bytes),
-        (places.pen, PEN_PAGES * PAGE_BYTES),
-    ];
     let forbid = |(start, len)| {
         let advice = libc::MADV_DONTFORK as u64;
         must(libc::SYS_madvise, [start, len, advice, 0, 0])
     };
-    let mut commands: Vec<Command> = ranges.into_iter().map(forbid).collect();
+    let mut commands: Vec<Command> = places.ranges().into_iter().map(forbid).collect();
     // Kernels without huge pages refuse the advice about them.
     let advice = libc::MADV_NOHUGEPAGE as u64;
     let arguments = [places.shadow, places.shadow_bytes, advice, 0, 0];
@@ -858,23 +853,12 @@ impl Pager {
     /// Pages that others read and write without asking for them stay: arguments
     /// and environment (`ps`, `/proc/PID/cmdline`).
     fn pin_words_of_start(&self, space: &Space, pid: i32) {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            return;
-        };
-        let Some((_, after)) = stat.rsplit_once(") ") else {
-            return;
-        };
-        let fields: Vec<u64> = after
-            .split_ascii_whitespace()
-            .skip(45)
-            .map_while(|field| field.parse().ok())
-            .collect();
-        let [arguments, _, _, end, ..] = fields[..] else {
+        let Some(stat) = procfs::stat(pid) else {
             return;
         };
         let most = (self.budget.ram_bytes() / 64).min(256 << 10) / PAGE_BYTES;
-        let first = arguments / PAGE_BYTES;
-        let last = end.div_ceil(PAGE_BYTES).min(first + most);
+        let first = stat.arguments_start / PAGE_BYTES;
+        let last = stat.environment_end.div_ceil(PAGE_BYTES).min(first + most);
         let mut core = space.core();
         for page in first..last {
             core.pin(Vpn(page));

@@ -111,6 +111,7 @@ fn page(
     mut words: UnixStream,
     front: i32,
 ) -> Result<End, StartError> {
+    end_with_any_thread();
     process::become_subreaper().map_err(StartError::Own)?;
     process::be_silent_about_stops();
     // The guard is a child; it must not keep what the store has given up.
@@ -149,6 +150,17 @@ fn page(
     }
     report::write(&pager);
     Ok(end)
+}
+
+/// A thread that panics is missed by all others: the pager says so and ends, and
+/// with it, by the guard, the program, before anything is read that is not there.
+fn end_with_any_thread() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        say_line("this is a defect of zcache; please report it. The program is killed");
+        std::process::abort();
+    }));
 }
 
 fn launch(config: &RunConfig, mask: SignalMask, secret: u64) -> Result<Launched, StartError> {

@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use zcache_sys::fd::PidFd;
 use zcache_sys::process;
+use zcache_sys::procfs;
 use zcache_sys::ptrace::{self, Stop, Waited};
 
 use super::attach::CareError;
@@ -343,8 +343,9 @@ impl Tracer {
             return;
         }
         if self.servants.borrow().contains_key(&pid) {
-            // Nobody stops a servant, and nothing is delivered to it.
-            resume(pid, 0);
+            // Nobody stops a servant, and nothing is delivered to it but what it has
+            // done itself: its memory was taken from it.
+            resume(pid, by_itself(stop));
             return;
         }
         if !self.threads.borrow().contains_key(&pid) {
@@ -1028,25 +1029,27 @@ pub(crate) fn resume(pid: i32, signal: i32) {
     let _ = ptrace::resume(pid, signal);
 }
 
+/// The signal of a stop, if an instruction has raised it.
+fn by_itself(stop: Stop) -> i32 {
+    match stop {
+        Stop::Signal(
+            signal @ (libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGSYS),
+        ) => signal,
+        _ => 0,
+    }
+}
+
 /// Whether a thread is running, or would.
 fn runs(thread: i32) -> bool {
-    let stat = fs::read(format!("/proc/{thread}/stat")).unwrap_or_default();
-    let end = stat.iter().rposition(|byte| *byte == b')');
-    end.and_then(|end| stat.get(end + 2)) == Some(&b'R')
+    procfs::stat(thread).is_some_and(|stat| stat.state == b'R')
 }
 
 /// The process that a thread belongs to.
 fn thread_group(thread: i32) -> Option<i32> {
-    number_in_status(thread, "Tgid:")
+    procfs::status_field(thread, "Tgid")?.parse().ok()
 }
 
 /// The process that made it, or that it was given to when that one ended.
 fn parent_of(thread: i32) -> Option<i32> {
-    number_in_status(thread, "PPid:")
-}
-
-fn number_in_status(thread: i32, name: &str) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().parse().ok()
+    procfs::status_field(thread, "PPid")?.parse().ok()
 }

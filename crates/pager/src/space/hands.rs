@@ -17,7 +17,7 @@ use zcache::Page;
 use zcache_sys::fd::{PidFd, wait_readable};
 use zcache_sys::pagemap::{self, Region};
 use zcache_sys::process::read_memory;
-use zcache_sys::servant::{Command, Ring, ServantError};
+use zcache_sys::servant::{CODE_BYTES, Command, RING_BYTES, Ring, ServantError};
 use zcache_sys::uffd::{MOVE_MODE_DONTWAKE, MoveArgs, Outcome, UFFDIO_MOVE, Uffd};
 use zcache_sys::vma::{self, Mapping};
 
@@ -33,6 +33,9 @@ pub(crate) const PEN_PAGES: u64 = 64;
 /// As DONTNEED, but also where the program has locked all of its memory.
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_POPULATE_WRITE: u64 = 23;
+const MAP_RESERVED: u64 =
+    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE)
+        as u64;
 const MLOCK_ONFAULT: u64 = 1;
 const MREMAP_INTO_PEN: u64 =
     (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
@@ -140,11 +143,20 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Whether one of them begins at `address`.
-    pub(crate) fn has(&self, address: u64) -> bool {
-        [self.code, self.ring].contains(&address)
-            || (self.shadow..self.shadow + self.shadow_bytes).contains(&address)
-            || (self.pen..self.pen + PEN_PAGES * PAGE_BYTES).contains(&address)
+    /// Each of them: start and bytes.
+    pub(crate) fn ranges(&self) -> [(u64, u64); 4] {
+        [
+            (self.code, CODE_BYTES),
+            (self.ring, RING_BYTES),
+            (self.shadow, self.shadow_bytes),
+            (self.pen, PEN_PAGES * PAGE_BYTES),
+        ]
+    }
+
+    /// Whether one of them has a part in `[start, end)`.
+    pub(crate) fn overlap(&self, range: &Range<u64>) -> bool {
+        let overlaps = |(start, len)| start < range.end && range.start < start + len;
+        self.ranges().into_iter().any(overlaps)
     }
 }
 
@@ -285,7 +297,7 @@ impl Hands for Kernel {
     fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>> {
         let mut groups = Groups::default();
         vma::each(&self.maps, |mapping| {
-            if !self.places.has(mapping.range.start) {
+            if !self.places.overlap(&mapping.range) {
                 groups.add(mapping);
             } else {
                 groups.part();
@@ -310,7 +322,7 @@ impl Hands for Kernel {
 
     fn mappings(&self, flags: bool) -> io::Result<Vec<Mapping>> {
         let mut mappings = vma::list(if flags { &self.smaps } else { &self.maps })?;
-        mappings.retain(|one| !self.places.has(one.range.start));
+        mappings.retain(|one| !self.places.overlap(&one.range));
         Ok(mappings)
     }
 
@@ -391,12 +403,15 @@ impl Hands for Kernel {
     fn pen(&self, first: Vpn, count: u64, locked: Option<&Range<u64>>) -> Result<(), ServantError> {
         let len = count.min(PEN_PAGES) * PAGE_BYTES;
         let moved = [first.address(), len, len, MREMAP_INTO_PEN, self.places.pen];
-        // What comes there is inherited by children until that is forbidden.
+        // A move that fails may leave the place empty, where somebody else could come
+        // to lie; what comes there is inherited by children until that is forbidden.
+        let reserved = [self.places.pen, len, 0, MAP_RESERVED, u64::MAX];
         let advice = libc::MADV_DONTFORK as u64;
         let forbidden = [self.places.pen, PEN_PAGES * PAGE_BYTES, advice, 0, 0];
         self.command(|_, _| {
             let calls = [
                 (libc::SYS_mremap, moved, false),
+                (libc::SYS_mmap, reserved, false),
                 (libc::SYS_madvise, forbidden, true),
             ];
             let command = |(number, arguments, must)| Command {

@@ -12,13 +12,13 @@
 //!
 //! Does not: read messages.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use zcache_sys::fd::Epoll;
+use zcache_sys::procfs::stat;
 
 use crate::space::Space;
 
@@ -130,7 +130,10 @@ impl Posts {
         }
         *looked = Some(now);
         let wanted = match alone {
-            true => cpu_of(thread).and_then(|cpu| self.cpus.iter().position(|own| *own == cpu)),
+            true => stat(thread.cast_signed()).and_then(|stat| {
+                let own = |cpu: &usize| *cpu == stat.processor;
+                self.cpus.iter().position(own)
+            }),
             false => None,
         };
         if let Some(uffd) = space.uffd() {
@@ -156,16 +159,6 @@ impl Posts {
         change(true);
         change(false);
     }
-}
-
-/// The processor on which a thread runs or ran last (field 39 of its `stat`, see
-/// `proc_pid_stat(5)`); `None` when it has ended.
-fn cpu_of(thread: u32) -> Option<usize> {
-    let stat = fs::read(format!("/proc/{thread}/stat")).ok()?;
-    // The name may hold anything, but the last parenthesis ends it.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let after = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    after.split_ascii_whitespace().nth(36)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -210,18 +203,5 @@ mod tests {
         assert_eq!(heard(), [true, false]);
         posts.settle(fd, 5, &home, ALL);
         assert_eq!(heard(), [true, true]);
-    }
-
-    #[test]
-    fn a_thread_is_found_where_it_is_pinned() {
-        let cpu = *zcache_sys::process::cpus().last().unwrap();
-        let found = std::thread::spawn(move || {
-            zcache_sys::process::pin_to(cpu).unwrap();
-            let own = fs::read_link("/proc/thread-self").unwrap();
-            let number = own.file_name().unwrap().to_str().unwrap();
-            cpu_of(number.parse().unwrap())
-        });
-        assert_eq!(found.join().unwrap(), Some(cpu));
-        assert_eq!(cpu_of(u32::MAX >> 1), None);
     }
 }

@@ -83,6 +83,27 @@ enum Change {
     Attach,
 }
 
+impl Change {
+    /// What it may touch.
+    fn touches(&self, a: [u64; 6]) -> Vec<Range<u64>> {
+        let ranges = match self {
+            Change::Map { over: range, .. } | Change::Unmap(range) => [range.clone(), 0..0],
+            Change::Advise { range, .. } => [range.clone(), 0..0],
+            Change::Remap { old, target, .. } => [old.clone(), target.clone()],
+            Change::Break(before) if a[0] != 0 && a[0] < *before => {
+                let first = a[0].next_multiple_of(PAGE_BYTES);
+                [pages(first, before - a[0]), 0..0]
+            }
+            Change::Break(_) => return Vec::new(),
+            Change::Attach => [a[1] >> 12..PAGES_END, 0..0],
+        };
+        ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect()
+    }
+}
+
 /// A call that is about to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -159,7 +180,7 @@ impl Pager {
             _ => None,
         };
         if let Some(change) = &change {
-            space.core().busy = self.busy_ranges(space, change, a);
+            space.core().busy = change.touches(a);
             if let Change::Advise {
                 range,
                 advice: MADV_GUARD_INSTALL,
@@ -170,26 +191,6 @@ impl Pager {
             }
         }
         Plan { change, arguments }
-    }
-
-    /// What a change may touch that is known.
-    fn busy_ranges(&self, space: &Space, change: &Change, a: [u64; 6]) -> Vec<Range<u64>> {
-        let ranges = match change {
-            Change::Map { over, .. } => vec![over.clone()],
-            Change::Unmap(range) => vec![range.clone()],
-            Change::Remap { old, target, .. } => vec![old.clone(), target.clone()],
-            Change::Break(before) if a[0] != 0 && a[0] < *before => {
-                vec![pages(a[0].next_multiple_of(PAGE_BYTES), before - a[0])]
-            }
-            Change::Break(_) => vec![],
-            Change::Advise { range, .. } => vec![range.clone()],
-            Change::Attach => std::iter::once(a[1] >> 12..PAGES_END).collect(),
-        };
-        let _ = space;
-        ranges
-            .into_iter()
-            .filter(|range| !range.is_empty())
-            .collect()
     }
 
     /// Behind a call: its result, or `None` where the thread was killed over it.

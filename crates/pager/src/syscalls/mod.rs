@@ -182,6 +182,11 @@ impl Watched<'_> {
 
     async fn map_change(mut self, number: i64) {
         self.begin().await;
+        if self.is_at_our_places(number) {
+            self.space.core().end_call(&self.space);
+            self.refuse(libc::ENOMEM);
+            return;
+        }
         let plan = self
             .pager()
             .before_call(&self.space, self.thread(), number, self.arguments());
@@ -198,6 +203,28 @@ impl Watched<'_> {
             self.give_back_servant().await;
             resume(self.thread(), 0);
         }
+    }
+
+    /// Whether a call means the pager's own mappings: what is in the shadow would be
+    /// lost, and what came to lie there instead would be taken for it.
+    fn is_at_our_places(&self, number: i64) -> bool {
+        let Some(kernel) = self.space.hands().kernel() else {
+            return false;
+        };
+        let a = self.arguments();
+        let ranges = match number {
+            libc::SYS_mmap if a[3] & libc::MAP_FIXED as u64 == 0 => return false,
+            libc::SYS_brk | libc::SYS_shmat => return false,
+            libc::SYS_mremap if a[3] & libc::MREMAP_FIXED as u64 != 0 => {
+                [(a[0], a[1]), (a[4], a[2])]
+            }
+            _ => [(a[0], a[1]), (0, 0)],
+        };
+        let whole = |(start, len)| mapping::whole_pages(start, len);
+        ranges
+            .into_iter()
+            .map(whole)
+            .any(|pages| kernel.places.overlap(&(pages.start << 12..pages.end << 12)))
     }
 
     /// What the same thread still has to do for its call to have its meaning.

@@ -3,8 +3,7 @@
 //! tracer. Most calls begin again by themselves; some end with EINTR, and those
 //! are made again here.
 
-use std::fs;
-
+use zcache_sys::procfs;
 use zcache_sys::ptrace;
 
 /// Calls that end with EINTR whatever becomes of the signal: `signal(7)`.
@@ -57,18 +56,15 @@ fn restart_if(thread: i32, unasked: impl FnOnce() -> bool) {
 }
 
 fn is_ignored(thread: i32, signal: i32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else {
-        return false;
-    };
-    let set = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(line.trim(), 16).ok()
-    };
     let bit = 1u64 << (signal - 1);
-    let has = |name| set(name).is_some_and(|set| set & bit != 0);
+    let has = |name| {
+        let set = procfs::status_field(thread, name);
+        let set = set.and_then(|set| u64::from_str_radix(&set, 16).ok());
+        set.is_some_and(|set| set & bit != 0)
+    };
     let by_default = matches!(
         signal,
         libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT
     );
-    has("SigIgn:") || (by_default && !has("SigCgt:"))
+    has("SigIgn") || (by_default && !has("SigCgt"))
 }
