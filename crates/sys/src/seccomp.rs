@@ -226,7 +226,7 @@ pub struct ServantCalls {
     pub move_fd: u64,
     /// The request.
     pub move_request: u64,
-    /// The shadow: start and bytes. Both below a multiple of 4 GiB.
+    /// The shadow: start and bytes. Its end is below the same multiple of 4 GiB.
     pub shadow: (u64, u64),
     /// The pen: start and bytes.
     pub pen: (u64, u64),
@@ -236,7 +236,16 @@ impl ServantCalls {
     /// The servant's own filter: its few calls on its few ranges, and death for
     /// any other.
     #[must_use]
+    ///
+    /// # Panics
+    /// When the shadow reaches a multiple of 4 GiB.
     pub fn filter(&self) -> Vec<Instruction> {
+        let (start, len) = self.shadow;
+        assert_eq!(
+            start >> 32,
+            (start + len) >> 32,
+            "words of 32 bits are compared"
+        );
         let mut a = Assembler::default();
         a.load(OFFSET_ARCH);
         a.unless(JEQ, AUDIT_ARCH_X86_64, kill);
@@ -339,5 +348,146 @@ impl Filter {
     #[must_use]
     pub fn new(secret: u64) -> Filter {
         Filter(program(secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a filter says of a call, by the few instructions that are used here.
+    fn verdict(filter: &[Instruction], number: i64, arguments: [u64; 6]) -> u32 {
+        let word = |offset: u32| match offset {
+            OFFSET_NUMBER => number as u32,
+            OFFSET_ARCH => AUDIT_ARCH_X86_64,
+            _ => {
+                let argument = arguments[(offset as usize - 16) / 8];
+                (argument >> ((offset % 8) * 8)) as u32
+            }
+        };
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let one = &filter[at];
+            at += 1;
+            let holds = match one.code {
+                LD_WORD => {
+                    loaded = word(one.k);
+                    continue;
+                }
+                AND => {
+                    loaded &= one.k;
+                    continue;
+                }
+                RET => return one.k,
+                JEQ => loaded == one.k,
+                JGE => loaded >= one.k,
+                JSET => loaded & one.k != 0,
+                other => panic!("instruction {other:#x}"),
+            };
+            at += usize::from(if holds { one.jt } else { one.jf });
+        }
+    }
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const WATCH: u32 = libc::SECCOMP_RET_TRACE | WATCHED;
+    const SECRET: u64 = 0x1234_5678_9abc_d000;
+
+    #[test]
+    fn the_programs_calls_are_watched_by_what_linux_looks_at() {
+        let filter = program(SECRET);
+        let high = 1 << 32;
+        for (number, arguments, expected) in [
+            (libc::SYS_getpid, [0; 6], ALLOW),
+            (libc::SYS_munmap, [0; 6], WATCH),
+            (libc::SYS_madvise, [0, 0, 4, 0, 0, 0], WATCH),
+            (libc::SYS_madvise, [0, 0, high | 4, 0, 0, 0], WATCH),
+            (libc::SYS_madvise, [0, 0, 3, 0, 0, 0], ALLOW),
+            (libc::SYS_madvise, [0, 0, 4, 0, 0, SECRET], ALLOW),
+            (libc::SYS_madvise, [0, 0, 4, 0, 0, SECRET ^ high], WATCH),
+            (libc::SYS_madvise, [0, 0, 4, 0, 0, SECRET ^ 1], WATCH),
+            (libc::SYS_mmap, [0, 0, 3, 0x22, 0, 0], WATCH),
+            (libc::SYS_mmap, [0, 0, 1, 0x02, 0, 0], ALLOW),
+            (libc::SYS_mmap, [0, 0, 3, 0x02, 0, 0], WATCH),
+            (libc::SYS_mmap, [0, 0, 3, 0x11, 0, 0], WATCH),
+            (libc::SYS_clone, [0x11, 0, 0, 0, 0, 0], WATCH),
+            (libc::SYS_clone, [0x100, 0, 0, 0, 0, 0], ALLOW),
+            (libc::SYS_futex, [0, 0x80 | 6, 0, 0, 0, 0], WATCH),
+            (libc::SYS_futex, [0, 0x80, 0, 0, 0, 0], ALLOW),
+            (libc::SYS_unshare, [0x1000_0000, 0, 0, 0, 0, 0], WATCH),
+            (libc::SYS_unshare, [0x2_0000, 0, 0, 0, 0, 0], ALLOW),
+        ] {
+            let said = verdict(&filter, number, arguments);
+            assert_eq!(said, expected, "call {number} of {arguments:x?}");
+        }
+        let untraced = [libc::CLONE_UNTRACED as u64, 0, 0, 0, 0, 0];
+        assert_ne!(verdict(&filter, libc::SYS_clone, untraced), ALLOW);
+    }
+
+    #[test]
+    fn a_servant_may_do_its_few_calls_on_its_few_ranges_and_dies_by_any_other() {
+        let (shadow, pen) = (0x7f00_0010_0000, 0x7f00_0100_0000);
+        let len = 0x80_0000;
+        let calls = ServantCalls {
+            ring: 0x7f00_0000_1000,
+            bell: 0,
+            move_fd: 2,
+            move_request: 0xc028_aa05,
+            shadow: (shadow, len),
+            pen: (pen, 0x4_0000),
+        };
+        let filter = calls.filter();
+        let high = 1 << 32;
+        for (number, arguments, allowed) in [
+            (libc::SYS_futex, [calls.ring, 0, 0, 0, 0, 0], true),
+            (libc::SYS_futex, [calls.ring + 4, 0, 0, 0, 0, 0], false),
+            (libc::SYS_write, [0, 0, 8, 0, 0, 0], true),
+            (libc::SYS_write, [1, 0, 8, 0, 0, 0], false),
+            (libc::SYS_ioctl, [2, calls.move_request, 0, 0, 0, 0], true),
+            (
+                libc::SYS_ioctl,
+                [2, calls.move_request ^ 1, 0, 0, 0, 0],
+                false,
+            ),
+            (libc::SYS_ioctl, [3, calls.move_request, 0, 0, 0, 0], false),
+            (libc::SYS_madvise, [shadow, 4096, 24, 0, 0, 0], true),
+            (
+                libc::SYS_madvise,
+                [shadow + len - 4096, 4096, 24, 0, 0, 0],
+                true,
+            ),
+            (libc::SYS_madvise, [shadow + len, 4096, 24, 0, 0, 0], false),
+            (libc::SYS_madvise, [shadow - 4096, 4096, 24, 0, 0, 0], false),
+            (libc::SYS_madvise, [shadow + high, 4096, 24, 0, 0, 0], false),
+            (libc::SYS_madvise, [pen, 4096, 24, 0, 0, 0], true),
+            (libc::SYS_madvise, [pen, 4096, 10, 0, 0, 0], true),
+            (libc::SYS_madvise, [shadow, 4096, 10, 0, 0, 0], false),
+            (libc::SYS_madvise, [0x1000, 4096, 23, 0, 0, 0], true),
+            (libc::SYS_mremap, [0x1000, 4096, 4096, 7, pen, 0], true),
+            (libc::SYS_mremap, [0x1000, 4096, 4096, 7, shadow, 0], false),
+            (libc::SYS_mmap, [pen, 4096, 0, 0, 0, 0], true),
+            (libc::SYS_mmap, [pen, 4096, 7, 0, 0, 0], false),
+            (libc::SYS_mlock2, [0x1000, 4096, 1, 0, 0, 0], true),
+            (libc::SYS_munlock, [shadow, len, 0, 0, 0, 0], true),
+            (libc::SYS_munlock, [0x1000, len, 0, 0, 0, 0], false),
+            (libc::SYS_openat, [0; 6], false),
+            (libc::SYS_clone, [0; 6], false),
+        ] {
+            let said = verdict(&filter, number, arguments) == ALLOW;
+            assert_eq!(said, allowed, "call {number} of {arguments:x?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "words of 32 bits")]
+    fn a_shadow_that_ends_on_a_multiple_of_4_gib_is_none() {
+        let calls = ServantCalls {
+            ring: 0,
+            bell: 0,
+            move_fd: 0,
+            move_request: 0,
+            shadow: (0x7eff_ff80_0000, 0x80_0000),
+            pen: (0, 0),
+        };
+        let _ = calls.filter();
     }
 }

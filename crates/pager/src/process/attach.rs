@@ -514,7 +514,7 @@ impl Tracer {
     }
 
     /// Maps `len` bytes at a place that was the parent's, or at one of the kernel's
-    /// choice that does not cross a multiple of 4 GiB, since a filter compares
+    /// choice that does not reach a multiple of 4 GiB, since a filter compares
     /// words of 32 bits.
     async fn reserve(
         &self,
@@ -533,7 +533,8 @@ impl Tracer {
         let arguments = [0, len, access, MAP_RESERVED, NOBODY, self.pager.secret];
         let map = || its.call("mmap of the shadow", libc::SYS_mmap, arguments);
         let start = map().await?;
-        if start >> 32 == (start + len - 1) >> 32 {
+        // The end is compared too, so it may not lie on a multiple either.
+        if start >> 32 == (start + len) >> 32 {
             return Ok(start);
         }
         let other = map().await?;

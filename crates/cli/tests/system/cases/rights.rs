@@ -64,7 +64,6 @@ fn capset() {
 }
 
 #[test]
-#[ignore = "differs: it fails now and then, and it is not known why"]
 fn bounding_set() {
     change("bounding");
 }

@@ -53,7 +53,6 @@ fn stops_while_a_thread_is_born() {
 }
 
 #[test]
-#[ignore = "differs: after some thaws nothing is evicted any more"]
 fn a_control_group_is_frozen_and_thawed() {
     tree::need_root();
     let group = Group::of("freezer");
@@ -61,7 +60,6 @@ fn a_control_group_is_frozen_and_thawed() {
 }
 
 #[test]
-#[ignore = "differs: after some thaws nothing is evicted any more"]
 fn a_control_group_of_the_second_version_is_frozen_and_thawed() {
     tree::need_root();
     let group = Group::of_second_version();
