@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use zcache_sys::ptrace::{self, Registers, Stop};
 
-use super::attach::CareError;
+use super::care_error::CareError;
 use super::script::{Claim, Scripts};
 use super::tracer::Tracer;
 
