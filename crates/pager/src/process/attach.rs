@@ -114,18 +114,7 @@ impl Tracer {
         injection.end()?;
         let mut care = cared?;
         care.leash.0 = None;
-        *crate::pager::lock(&kernel.ring) = care
-            .hands
-            .ring
-            .into_inner()
-            .unwrap_or_else(|e| e.into_inner());
-        *crate::pager::lock(&kernel.shadow_uffd) = care
-            .hands
-            .shadow_uffd
-            .into_inner()
-            .unwrap_or_else(|e| e.into_inner());
-        *kernel.servant.write().unwrap_or_else(|e| e.into_inner()) =
-            Some(Arc::clone(&care.servant));
+        kernel.take_over(care.hands);
         self.know_servant(&care.servant, space);
         space.told.store(false, Ordering::Release);
         Ok(())

@@ -17,6 +17,7 @@ use zcache_sys::process::{raise_limit, read_memory, write_memory};
 use zcache_sys::ptrace::{self, Stop};
 use zcache_sys::seccomp::ServantCalls;
 use zcache_sys::servant::{self, CODE_BYTES, Command, ENTRY_CALL, ENTRY_LOOP, RING_BYTES, Ring};
+use zcache_sys::shared::SharedMap;
 use zcache_sys::uffd::{
     FEATURE_EVENT_REMAP, FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID,
     UFFDIO_MOVE, USERFAULTFD_IOC_NEW, Uffd,
@@ -35,6 +36,7 @@ const PROT_READ: u64 = libc::PROT_READ as u64;
 const PROT_RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const PROT_RX: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 const MAP_SHARED: u64 = libc::MAP_SHARED as u64;
+const MAP_OVER: u64 = libc::MAP_FIXED as u64;
 const MAP_NOT_OVER: u64 = libc::MAP_FIXED_NOREPLACE as u64;
 const MAP_RESERVED: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
 /// Descriptors that a servant needs at once.
@@ -125,7 +127,7 @@ impl Tracer {
         set_up
     }
 
-    /// What a servant does before it serves, each call injected.
+    /// What a servant does before it serves.
     async fn set_up(
         self: &Rc<Self>,
         claim: &Claim,
@@ -136,13 +138,6 @@ impl Tracer {
     ) -> Result<Care, CareError> {
         let own = CareError::own;
         let pid = claim.task;
-        let secret = self.pager.secret;
-        // The name is whatever stands at the vDSO's start: "\x7fELF…" and a zero.
-        let name = find_vdso(program_pid)?;
-        let entry = ptrace::registers(pid)
-            .map_err(own("reading registers"))?
-            .rip
-            - 2;
         // The program's filters would be asked about the servant for ever.
         if filtered && ptrace::suspend_filters(pid, true).is_err() {
             return Err(CareError::Filtered);
@@ -152,68 +147,23 @@ impl Tracer {
             raise_limit(pid, resource, libc::RLIM_INFINITY);
         }
         raise_limit(pid, libc::RLIMIT_NOFILE, DESCRIPTORS);
-        let mut its = Injection::servant(self, claim, entry)?;
+        // It was born by the instruction before the one at which it stands.
+        let birth = ptrace::registers(pid).map_err(own("reading registers"))?;
+        let mut its = Injection::servant(self, claim, birth.rip - 2)?;
         let pidfd = PidFd::open(pid).map_err(own("pidfd_open of the helper"))?;
         let take = |number: u64| pidfd.take_fd(number as i32).map_err(own("pidfd_getfd"));
         let all = u64::from(u32::MAX);
         its.call("close_range", libc::SYS_close_range, [0, all, 0, 0, 0, 0])
             .await?;
-        // Code and ring, sealed before they are mapped.
-        let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-        let file = its
-            .call(
-                "memfd_create",
-                libc::SYS_memfd_create,
-                [name, flags, 0, 0, 0, 0],
-            )
-            .await?;
-        let map = servant::prepare_file(&take(file)?).map_err(own("the helper's code"))?;
-        let parent = match before {
-            Before::Parent(places) => Some(places),
-            Before::Nothing | Before::Lost(_) => None,
-        };
-        let (at, how) = match parent {
-            Some(places) => ([places.code, places.ring], MAP_SHARED | MAP_NOT_OVER),
-            None => ([0, 0], MAP_SHARED),
-        };
-        let code = [at[0], CODE_BYTES, PROT_RX, how, file, 0];
-        let code = its
-            .call("mmap of the helper's code", libc::SYS_mmap, code)
-            .await?;
-        let ring = [at[1], RING_BYTES, PROT_READ, how, file, CODE_BYTES];
-        let ring = its
-            .call("mmap of the helper's ring", libc::SYS_mmap, ring)
-            .await?;
-        // A limit of three descriptors is enough.
-        its.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])
-            .await?;
+        let name = find_vdso(program_pid)?;
+        let (map, code, ring) = map_code_and_ring(&its, &pidfd, name, before).await?;
         its.set_instruction(code + ENTRY_CALL);
         let flags = libc::EFD_CLOEXEC as u64;
         let bell = its
             .call("eventfd", libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0])
             .await?;
         let ring = Ring::new(map, take(bell)?, bell, ring);
-        let places = match before {
-            Before::Lost(kernel) => Places {
-                code,
-                ring: ring.address(),
-                ..kernel.places
-            },
-            Before::Parent(_) | Before::Nothing => {
-                let at = parent.map(|places| (places.shadow, places.pen)).unzip();
-                let slots = self.pager.sizes.shadow_slots * PAGE_BYTES;
-                let shadow = self.reserve(&its, at.0, slots, PROT_RW).await?;
-                let pen = PEN_PAGES * PAGE_BYTES;
-                let pen = self.reserve(&its, at.1, pen, 0).await?;
-                Places {
-                    code,
-                    ring: ring.address(),
-                    shadow,
-                    shadow_bytes: slots,
-                    pen,
-                }
-            }
-        };
+        let places = self.find_places(&its, before, code, ring.address()).await?;
         let first = !matches!(before, Before::Lost(_));
         let made = self.userfaultfds(&its, &pidfd, first).await?;
         let (uffd, shadow_uffd, shadow_fd, spare) = made;
@@ -230,8 +180,6 @@ impl Tracer {
         shadow_uffd
             .register(places.shadow, places.shadow_bytes)
             .map_err(own("registering the shadow"))?;
-        let mut commands = forbid_inheritance(&places);
-        commands.extend(spare.map(|fd| must(libc::SYS_close, [fd, 0, 0, 0, 0])));
         let calls = ServantCalls {
             ring: places.ring,
             bell,
@@ -240,44 +188,59 @@ impl Tracer {
             shadow: (places.shadow, places.shadow_bytes),
             pen: (places.pen, PEN_PAGES * PAGE_BYTES),
         };
+        let mut commands = forbid_inheritance(&places);
+        commands.extend(spare.map(|fd| must(libc::SYS_close, [fd, 0, 0, 0, 0])));
         commands.extend(give_up_rights(&ring, (!filtered).then_some(&calls)));
         ring.submit(&commands);
-        let mut registers = *its.saved();
-        registers.rip = code + ENTRY_LOOP;
-        registers.r12 = ring.address();
-        registers.rbp = secret;
-        registers.orig_rax = u64::MAX;
-        registers.rax = 0;
-        ptrace::set_registers(pid, &registers).map_err(own("setting registers"))?;
-        ptrace::resume(pid, 0).map_err(own("ptrace"))?;
+        self.let_serve(&its, code, &ring)?;
         self.until_ready(claim, &ring).await?;
-        let open = |name: &str| File::open(format!("/proc/{program_pid}/{name}"));
-        let servant = Arc::new(Servant {
+        let servant = Servant {
             pid,
             inner_pid,
             guard_slot: OnceLock::new(),
             pidfd,
             shadow_fd,
             gone: AtomicBool::new(false),
-        });
-        let hands = Kernel {
-            uffd: Arc::clone(&uffd),
-            shadow_uffd: Mutex::new(shadow_uffd),
-            ring: Mutex::new(ring),
-            servant: RwLock::new(Some(Arc::clone(&servant))),
-            pagemap: open("pagemap").map_err(own("opening the page map"))?,
-            memory: open("mem").map_err(own("opening the memory"))?,
-            maps: open("maps").map_err(own("opening the memory map"))?,
-            smaps: open("smaps").map_err(own("opening the memory map"))?,
-            places,
-            thread: AtomicI32::new(program_pid),
         };
-        let leash = Leash(Some(Arc::clone(&servant)));
-        Ok(Care {
-            hands,
-            uffd,
-            servant,
-            leash,
+        care(program_pid, servant, uffd, shadow_uffd, ring, places)
+    }
+
+    /// Has the servant go into its loop.
+    fn let_serve(&self, its: &Injection<'_>, code: u64, ring: &Ring) -> Result<(), CareError> {
+        let mut registers = *its.saved();
+        registers.rip = code + ENTRY_LOOP;
+        registers.r12 = ring.address();
+        registers.rbp = self.pager.secret;
+        registers.orig_rax = u64::MAX;
+        registers.rax = 0;
+        ptrace::set_registers(its.task(), &registers)
+            .and_then(|()| ptrace::resume(its.task(), 0))
+            .map_err(CareError::own("ptrace"))
+    }
+
+    /// Where the pager's mappings are to lie: where they are, where the parent has
+    /// them, or where the kernel chooses. The shadow and the pen are mapped there.
+    async fn find_places(
+        &self,
+        its: &Injection<'_>,
+        before: Before<'_>,
+        code: u64,
+        ring: u64,
+    ) -> Result<Places, CareError> {
+        let (shadow, pen) = match before {
+            Before::Lost(kernel) => return Ok(kernel.places),
+            Before::Parent(places) => (Some(places.shadow), Some(places.pen)),
+            Before::Nothing => (None, None),
+        };
+        let shadow_bytes = self.pager.sizes.shadow_slots * PAGE_BYTES;
+        let shadow = self.reserve(its, shadow, shadow_bytes, PROT_RW).await?;
+        let pen = self.reserve(its, pen, PEN_PAGES * PAGE_BYTES, 0).await?;
+        Ok(Places {
+            code,
+            ring,
+            shadow,
+            shadow_bytes,
+            pen,
         })
     }
 
@@ -436,6 +399,79 @@ fn bears_at_home(pid: i32) -> bool {
     let space = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
     let children = space("pid_for_children");
     children.is_some() && children == space("pid")
+}
+
+/// Maps code and ring from a memory file that is sealed before; returns the pager's
+/// own mapping of it, and where both lie. `name` is the address of any short text.
+async fn map_code_and_ring(
+    its: &Injection<'_>,
+    pidfd: &PidFd,
+    name: u64,
+    before: Before<'_>,
+) -> Result<(SharedMap, u64, u64), CareError> {
+    let own = CareError::own;
+    let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+    let arguments = [name, flags, 0, 0, 0, 0];
+    let file = its
+        .call("memfd_create", libc::SYS_memfd_create, arguments)
+        .await?;
+    let taken = pidfd.take_fd(file as i32).map_err(own("pidfd_getfd"))?;
+    let map = servant::prepare_file(&taken).map_err(own("the helper's code"))?;
+    let (at, how) = match before {
+        Before::Nothing => ([0, 0], MAP_SHARED),
+        Before::Parent(places) => ([places.code, places.ring], MAP_SHARED | MAP_NOT_OVER),
+        Before::Lost(kernel) => {
+            let places = kernel.places;
+            ([places.code, places.ring], MAP_SHARED | MAP_OVER)
+        }
+    };
+    let code = [at[0], CODE_BYTES, PROT_RX, how, file, 0];
+    let code = its
+        .call("mmap of the helper's code", libc::SYS_mmap, code)
+        .await?;
+    let ring = [at[1], RING_BYTES, PROT_READ, how, file, CODE_BYTES];
+    let ring = its
+        .call("mmap of the helper's ring", libc::SYS_mmap, ring)
+        .await?;
+    // A limit of three descriptors is enough.
+    its.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])
+        .await?;
+    Ok((map, code, ring))
+}
+
+/// What the pager keeps of a servant that serves, and opens of its process.
+fn care(
+    program_pid: i32,
+    servant: Servant,
+    uffd: Arc<Uffd>,
+    shadow_uffd: Uffd,
+    ring: Ring,
+    places: Places,
+) -> Result<Care, CareError> {
+    let servant = Arc::new(servant);
+    let leash = Leash(Some(Arc::clone(&servant)));
+    let open = |name: &str| {
+        File::open(format!("/proc/{program_pid}/{name}"))
+            .map_err(CareError::own("opening the program's memory"))
+    };
+    let hands = Kernel {
+        uffd: Arc::clone(&uffd),
+        shadow_uffd: Mutex::new(shadow_uffd),
+        ring: Mutex::new(ring),
+        servant: RwLock::new(Some(Arc::clone(&servant))),
+        pagemap: open("pagemap")?,
+        memory: open("mem")?,
+        maps: open("maps")?,
+        smaps: open("smaps")?,
+        places,
+        thread: AtomicI32::new(program_pid),
+    };
+    Ok(Care {
+        hands,
+        uffd,
+        servant,
+        leash,
+    })
 }
 
 fn must(number: i64, arguments: [u64; 5]) -> Command {

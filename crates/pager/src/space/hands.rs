@@ -214,6 +214,17 @@ impl Kernel {
         servant.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes over the servant of other hands of the same space, and what it needs.
+    pub(crate) fn take_over(&self, other: Kernel) {
+        let whole = PoisonError::into_inner;
+        *lock(&self.ring) = other.ring.into_inner().unwrap_or_else(whole);
+        let shadow_uffd = other.shadow_uffd.into_inner();
+        *lock(&self.shadow_uffd) = shadow_uffd.unwrap_or_else(PoisonError::into_inner);
+        let servant = other.servant.into_inner();
+        let mut own = self.servant.write().unwrap_or_else(PoisonError::into_inner);
+        *own = servant.unwrap_or_else(PoisonError::into_inner);
+    }
+
     /// A task by which its memory can be looked at.
     pub(crate) fn reader(&self) -> i32 {
         match self.servant() {
