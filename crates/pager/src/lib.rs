@@ -19,6 +19,7 @@ mod budget;
 mod config;
 mod counters;
 mod error;
+mod lock;
 mod pager;
 mod paging;
 mod process;

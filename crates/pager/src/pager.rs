@@ -1,8 +1,8 @@
 //! What all threads of the pager share, and the registry of address spaces.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use zcache::Store;
 use zcache_sys::fd::PidFd;
@@ -14,6 +14,7 @@ use crate::budget::need;
 use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
+use crate::lock::lock;
 use crate::space::listeners::Posts;
 use crate::space::page_table::{State, Vpn};
 use crate::space::{Core, Space, SpaceId, handle_of};
@@ -65,7 +66,7 @@ pub(crate) struct Pager {
     /// are held until there is some.
     pub(crate) holds: Mutex<HashSet<SpaceId>>,
     /// Processes that cannot be paged; their memory counts as it is.
-    pub(crate) unpaged: Mutex<Vec<i32>>,
+    pub(crate) unpaged: Mutex<BTreeSet<i32>>,
     /// Which handler listens to which space.
     pub(crate) posts: Posts,
     /// What the servants' calls carry, so that the program's filter lets them pass.
@@ -80,10 +81,6 @@ pub(crate) struct Pager {
     pub(crate) stopping: AtomicBool,
     /// Processes of zcache whose memory counts: front and guard.
     pub(crate) own_pids: [AtomicI32; 2],
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says something to the user on standard error.
@@ -213,7 +210,7 @@ impl Pager {
 
     /// Gives up what is known of a closed space.
     pub(crate) fn bury(&self, space: &Space) {
-        let mut core = space.hold_claims();
+        let mut core = space.without_evictors();
         let held = core.table.resident() + core.shadow.held();
         let window = core.window.take();
         core.table

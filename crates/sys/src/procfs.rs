@@ -1,8 +1,9 @@
 //! What `/proc/PID/stat` and `/proc/PID/status` say of a task. Source:
-//! `proc_pid_stat(5)`, `proc_pid_status(5)`.
+//! `proc_pid_stat(5)`, `proc_pid_status(5)`, `proc_pid_fd(5)`.
 //!
 //! Not on the data path: each look opens a file.
 
+use std::ffi::CString;
 use std::fs;
 
 /// Some fields of `/proc/PID/stat`.
@@ -46,6 +47,21 @@ pub fn status_field(task: i32, name: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
+/// The numbers of the character device that a task has open under this descriptor;
+/// `None` when it is something else. What the kernel knows already is read: the
+/// filesystem is not asked, which may be the task's own and wait for it.
+#[must_use]
+pub fn character_device(task: i32, descriptor: i32) -> Option<(u32, u32)> {
+    let path = CString::new(format!("/proc/{task}/fd/{descriptor}")).ok()?;
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut known: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, wanted) = (libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
+    // SAFETY: the path is a C string and the structure lives across the call.
+    let got = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, &raw mut known) };
+    let is_device = u32::from(known.stx_mode) & libc::S_IFMT == libc::S_IFCHR;
+    (got == 0 && is_device).then_some((known.stx_rdev_major, known.stx_rdev_minor))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +88,16 @@ mod tests {
         });
         let stat = found.join().expect("it ends well").expect("it lived");
         assert_eq!(stat.processor, cpu);
+    }
+
+    #[test]
+    fn only_a_device_has_a_devices_numbers() {
+        use std::os::fd::AsRawFd;
+        let own = std::process::id().cast_signed();
+        for (path, numbers) in [("/dev/zero", Some((1, 5))), ("/proc/self/stat", None)] {
+            let file = fs::File::open(path).expect("it is there");
+            assert_eq!(character_device(own, file.as_raw_fd()), numbers, "{path}");
+        }
+        assert_eq!(character_device(own, 1 << 20), None);
     }
 }

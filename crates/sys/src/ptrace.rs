@@ -89,12 +89,13 @@ pub fn resume(pid: i32, signal: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, pid, 0, signal as u64).map(drop)
 }
 
-/// Lets a stopped thread run until it enters or leaves a system call.
+/// Lets a stopped thread run until it enters or leaves a system call, delivering
+/// `signal` (0 for none).
 ///
 /// # Errors
 /// ESRCH when it is gone (killed) or not stopped.
-pub fn resume_to_syscall(pid: i32) -> io::Result<()> {
-    request(libc::PTRACE_SYSCALL, pid, 0, 0).map(drop)
+pub fn resume_to_syscall(pid: i32, signal: i32) -> io::Result<()> {
+    request(libc::PTRACE_SYSCALL, pid, 0, signal as u64).map(drop)
 }
 
 /// Has the thread's seccomp filters not be asked, or be asked again.

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use zcache::Event;
 
-use crate::pager::{Pager, lock, say};
+use crate::lock::lock;
+use crate::pager::{Pager, say};
 use crate::space::page_table::State;
 use crate::space::{Space, SpaceId};
 

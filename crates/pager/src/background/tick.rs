@@ -15,7 +15,8 @@ use crate::background::codec::Choice;
 use crate::background::out_of_memory::Starvation;
 use crate::budget::PAGE_BYTES;
 use crate::budget::balance::Line;
-use crate::pager::{Pager, lock};
+use crate::lock::lock;
+use crate::pager::Pager;
 use crate::space::Space;
 
 use zcache::CodecChoice;

@@ -11,7 +11,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ use zcache_sys::servant::ServantError;
 use zcache_sys::uffd::Outcome;
 use zcache_sys::vma::Mapping;
 
-use crate::pager::{Pager, lock};
+use crate::lock::lock;
+use crate::pager::Pager;
 use crate::space::hands::PEN_PAGES;
 use crate::space::page_table::{Slot, State, Vpn};
 use crate::space::queue::Standing;
@@ -39,6 +39,28 @@ const FUTILE_PAUSE: Duration = Duration::from_millis(10);
 const PROBATION_PART: u64 = 10;
 /// One round in this many takes protected pages whatever the parts are.
 const PROTECTED_ROUND: u64 = 8;
+
+/// How long an evictor waits before it puts a page back again.
+const PUT_BACK_PAUSE: Duration = Duration::from_millis(1);
+
+/// What came of putting a page back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PutBack {
+    Done,
+    /// The map is changing, or the kernel has no memory: it may be tried again.
+    NotNow,
+    /// The page is lost.
+    Never,
+}
+
+/// What came of a claim's pages beside those that are stored now.
+#[derive(Default)]
+struct Settled {
+    /// The program has them back, since the store refused them.
+    returned: u64,
+    /// They are in their slots still, and the slots may not be freed.
+    left: u64,
+}
 
 /// The mapping in which a page lies.
 fn mapping_of(mappings: &[Mapping], page: Vpn) -> Option<&Mapping> {
@@ -79,6 +101,7 @@ impl Evictor {
         let pager = Arc::clone(&self.pager);
         loop {
             if !pager.budget.is_low() {
+                self.see_to_limbo();
                 pager.wake_stalled();
                 pager.budget.wait_pressed(Duration::from_millis(50));
                 self.futile_rounds = 0;
@@ -92,6 +115,15 @@ impl Evictor {
                 } else {
                     self.out_of_ideas();
                 }
+            }
+        }
+    }
+
+    /// A batch in limbo holds the turn of its space, and so the program's calls.
+    fn see_to_limbo(&mut self) {
+        for space in self.pager.all_spaces() {
+            if !lock(&space.limbo).is_empty() {
+                self.is_ready(&space);
             }
         }
     }
@@ -217,15 +249,15 @@ impl Evictor {
         let Ok(mut limbo) = space.limbo.try_lock() else {
             return false;
         };
-        if limbo.is_some() {
+        if !limbo.is_empty() {
             if space.hands().finish(Duration::ZERO) == Err(ServantError::Stuck) {
                 self.pager.servant_stuck(space);
                 return false;
             }
             *lock(&space.stuck_since) = None;
-            let batch = limbo.take();
+            let batches = std::mem::take(&mut *limbo);
             drop(limbo);
-            if let Some(batch) = batch {
+            for batch in batches {
                 self.take_up(space, batch);
             }
         }
@@ -267,7 +299,7 @@ impl Evictor {
     /// The servant does not finish: the batch waits for it, and with it the turn,
     /// since nothing may change there until it is done.
     fn wait_in_limbo(&self, space: &Space, batch: Limbo) {
-        *lock(&space.limbo) = Some(batch);
+        lock(&space.limbo).push_back(batch);
         self.pager.servant_stuck(space);
     }
 
@@ -386,10 +418,8 @@ impl Evictor {
         let mut parts = again.chunks(64);
         while let Some(part) = parts.next() {
             if space.hands().move_out(part, true) == Err(ServantError::Stuck) {
-                parts
-                    .flatten()
-                    .chain(&penned)
-                    .for_each(|one| self.stays(space, *one));
+                let rest = parts.flatten().chain(&penned).chain(&kept);
+                rest.for_each(|one| self.stays(space, *one));
                 self.wait_in_limbo(space, Limbo::Moves(part.to_vec(), true));
                 return None;
             }
@@ -454,6 +484,11 @@ impl Evictor {
     /// finished.
     fn pen(&mut self, space: &Arc<Space>, run: &[Move], locked: &[Range<u64>]) -> Option<u64> {
         let first = run[0].page;
+        if !self.is_pen_empty(space) {
+            // A servant ended before it had emptied it.
+            run.iter().for_each(|one| self.stays(space, *one));
+            return Some(0);
+        }
         let mut ranges = locked.iter();
         let locked = ranges.find(|range| range.contains(&first.address()));
         if space.hands().pen(first, run.len() as u64, locked) == Err(ServantError::Stuck) {
@@ -461,6 +496,15 @@ impl Evictor {
             return None;
         }
         self.penned(space, run)
+    }
+
+    /// What lies in the pen when a move to it fails would be taken for what came.
+    fn is_pen_empty(&self, space: &Space) -> bool {
+        let is_empty = || {
+            let there = space.hands().pen_present(PEN_PAGES);
+            there.is_some_and(|there| !there.contains(&true))
+        };
+        is_empty() || space.hands().empty_pen().is_ok() && is_empty()
     }
 
     /// Sees to the pages that have come to the pen.
@@ -497,8 +541,9 @@ impl Evictor {
                     gone += 1;
                 }
                 Some(Err(_)) => {
+                    drop(core);
                     self.pager.counters.returned_pages.add(1);
-                    self.put_back(space, &mut core, one.page, &pages[index]);
+                    self.put_back(space, one.page, &pages[index]);
                 }
                 None => self
                     .pager
@@ -517,9 +562,35 @@ impl Evictor {
         Some(gone)
     }
 
-    /// Gives a page back whose state says that it is moving.
-    fn put_back(&self, space: &Space, core: &mut crate::space::Core, page: Vpn, bytes: &Page) {
-        match space.hands().copy(page, std::slice::from_ref(bytes)) {
+    /// Gives a page back whose state says that it is moving. Its only other copy goes
+    /// with the pen, so this waits while the kernel has no room or no time for it;
+    /// the turn is held, so no call of the program's keeps the map from settling.
+    fn put_back(&self, space: &Space, page: Vpn, bytes: &Page) {
+        loop {
+            let mut core = space.core();
+            match self.install_again(space, &mut core, page, bytes) {
+                PutBack::Done => return,
+                PutBack::NotNow if !space.is_closing() => {}
+                // What it was charged is given back when its space is buried.
+                PutBack::NotNow => return,
+                PutBack::Never => return self.pager.budget.uncharge(1),
+            }
+            drop(core);
+            std::thread::sleep(PUT_BACK_PAUSE);
+        }
+    }
+
+    /// Copies a page back to where the program has it. One that cannot come back is
+    /// lost.
+    fn install_again(
+        &self,
+        space: &Space,
+        core: &mut crate::space::Core,
+        page: Vpn,
+        bytes: &Page,
+    ) -> PutBack {
+        let errno = match space.hands().copy(page, std::slice::from_ref(bytes)) {
+            // What the kernel has is the truth.
             Outcome::Done
             | Outcome::Stopped {
                 errno: libc::EEXIST,
@@ -527,22 +598,24 @@ impl Evictor {
             } => {
                 core.table.set(page, State::Resident);
                 core.admit(page, 1, self.pager.next_stamp(), Standing::Probation);
+                return PutBack::Done;
             }
-            Outcome::Stopped { .. } if space.is_closing() => {}
-            Outcome::Stopped { errno, .. } => {
-                self.pager.budget.uncharge(1);
-                let why = std::io::Error::from_raw_os_error(errno);
-                self.pager
-                    .lose(space, core, page, &format!("it cannot be put back: {why}"));
-            }
+            Outcome::Stopped { errno, .. } => errno,
+        };
+        if matches!(errno, libc::EAGAIN | libc::ENOMEM) || space.is_closing() {
+            return PutBack::NotNow;
         }
+        let why = std::io::Error::from_raw_os_error(errno);
+        self.pager
+            .lose(space, core, page, &format!("it cannot be put back: {why}"));
+        PutBack::Never
     }
 
     /// Compresses at most `limit` of the oldest shadow pages. Returns how many
     /// pages of RAM became free: not those that the program got back.
     pub(crate) fn compress(&mut self, space: &Space, limit: u64) -> u64 {
         let mut core = space.core();
-        if core.hold_claims || !space.hands().can_evict() {
+        if core.buried || !space.hands().can_evict() {
             return 0;
         }
         let most = match self.refusing {
@@ -566,9 +639,16 @@ impl Evictor {
                 (owner.is_some() && *readable).then(|| self.pager.store.insert(page))
             })
             .collect();
-        self.returned = self.settle(space, claim, &owned, stored);
+        let settled = self.settle(space, claim, &owned, stored);
+        self.returned = settled.returned;
         self.refusing = self.returned * 2 >= claim.count;
-        let freed = self.free_slots(space, claim).saturating_sub(self.returned);
+        let freed = match settled.left {
+            0 => self.free_slots(space, claim).saturating_sub(self.returned),
+            _ => {
+                space.core().shadow.unclaim(claim);
+                0
+            }
+        };
         let mut core = space.core();
         core.claims -= 1;
         space.changed.notify_all();
@@ -597,21 +677,21 @@ impl Evictor {
         readable
     }
 
-    /// Writes the outcome of a claim's compression into the table. Returns how
-    /// many pages the program got back.
+    /// Writes the outcome of a claim's compression into the table. Nobody is waited
+    /// for: a page that can neither leave nor come back now is left in its slot.
     fn settle(
         &self,
         space: &Space,
         claim: Claim,
         owned: &[Option<Vpn>],
         stored: Vec<Option<Result<Handle, Rejected>>>,
-    ) -> u64 {
+    ) -> Settled {
         let epoch = self.pager.balance.now();
         let mut core = space.core();
-        let (mut evicted, mut returned) = (0, 0);
+        let (mut evicted, mut settled) = (0, Settled::default());
         for (index, result) in stored.into_iter().enumerate() {
             let slot = Slot(claim.first.0 + index as u32);
-            // The owner may have been given the page back meanwhile.
+            // The owner may have been given the page back meanwhile, or have moved.
             let owner = core
                 .shadow
                 .owner(slot)
@@ -624,15 +704,14 @@ impl Evictor {
                     evicted += 1;
                 }
                 (None, Some(Ok(handle))) => self.pager.store.release(handle),
+                // A call that drops the page may be under way: put back behind it, the
+                // page would come to life again.
+                (Some(page), _) if core.is_busy(page) => settled.left += 1,
                 (Some(page), Some(Err(_))) => {
-                    // A call that drops the page may be under way: put back
-                    // behind it, the page would come to life again.
-                    while core.is_busy(page) {
-                        core = space.wait_core(core, Duration::from_millis(1));
-                    }
-                    if core.table.get(page) == State::Shadow(slot) {
-                        self.return_page(space, &mut core, page, slot, &self.pages[index]);
-                        returned += 1;
+                    match self.return_page(space, &mut core, page, slot, &self.pages[index]) {
+                        PutBack::Done => settled.returned += 1,
+                        PutBack::NotNow => settled.left += 1,
+                        PutBack::Never => {}
                     }
                 }
                 (Some(page), None) if owned[index].is_some() && !space.is_closing() => {
@@ -640,40 +719,36 @@ impl Evictor {
                     self.pager
                         .lose(space, &mut core, page, "the shadow cannot be read");
                 }
-                _ => {}
+                (Some(_), None) => settled.left += 1,
+                (None, _) => {}
             }
         }
         self.pager.balance.evicted(evicted);
         self.pager.counters.evicted_pages.add(evicted);
-        returned
+        settled
     }
 
-    /// The store refused a page: the program keeps it in RAM.
+    /// The store refused a page: the program keeps it in RAM. Its slot is uncharged
+    /// when the claim is freed.
     fn return_page(
         &self,
         space: &Space,
-        core: &mut MutexGuard<'_, crate::space::Core>,
+        core: &mut crate::space::Core,
         page: Vpn,
         slot: Slot,
         bytes: &Page,
-    ) {
-        self.pager.counters.returned_pages.add(1);
-        match space.hands().copy(page, std::slice::from_ref(bytes)) {
-            Outcome::Done => {
-                // Its slot is uncharged when the claim is freed.
+    ) -> PutBack {
+        let outcome = self.install_again(space, core, page, bytes);
+        match outcome {
+            PutBack::Done => {
+                self.pager.counters.returned_pages.add(1);
                 self.pager.budget.charge_anyway(1);
-                core.table.set(page, State::Resident);
                 core.shadow.set_owner(slot, None);
-                core.admit(page, 1, self.pager.next_stamp(), Standing::Probation);
             }
-            Outcome::Stopped { .. } if space.is_closing() => {}
-            Outcome::Stopped { errno, .. } => {
-                core.shadow.set_owner(slot, None);
-                let why = std::io::Error::from_raw_os_error(errno);
-                self.pager
-                    .lose(space, core, page, &format!("it cannot be put back: {why}"));
-            }
+            PutBack::Never => core.shadow.set_owner(slot, None),
+            PutBack::NotNow => {}
         }
+        outcome
     }
 
     /// Gives the slots of a claim back to the kernel. Without a servant they are

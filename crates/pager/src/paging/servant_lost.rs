@@ -9,7 +9,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::pager::{Pager, lock, say};
+use crate::lock::lock;
+use crate::pager::{Pager, say};
 use crate::space::Space;
 
 /// A busy machine keeps a servant from running for a while; a user wants to hear of

@@ -13,8 +13,8 @@ use crate::space::hands::Hands;
 use crate::space::page_table::{State, Vpn};
 use crate::space::{Core, Space};
 
-/// Registers what can be. A group goes as one, holes in it and all; if a part of it
-/// cannot, part by part.
+/// Registers what can be. A group goes as one, holes in it and all; if a mapping in
+/// it cannot, mapping by mapping.
 fn register(hands: &dyn Hands) -> io::Result<Vec<Range<u64>>> {
     let mut registered = Vec::new();
     for group in hands.pageable()? {
@@ -70,6 +70,7 @@ impl Pager {
         let own = CareError::own;
         let registered = register(hands).map_err(own("reading the memory map"))?;
         let mut core = space.core();
+        self.check_watched(hands, &core, &registered)?;
         let before = core.table.resident();
         let adopted = self.adopt_inherited(hands, &mut core, registered);
         // Also of a child that was killed meanwhile what it has is charged.
@@ -81,6 +82,39 @@ impl Pager {
             self.budget.uncharge(before - there);
         }
         adopted.map_err(own("reading the page map"))
+    }
+
+    /// Of memory that the child has and that cannot be watched no page may be out:
+    /// nobody would bring it.
+    fn check_watched(
+        &self,
+        hands: &dyn Hands,
+        core: &Core,
+        registered: &[Range<u64>],
+    ) -> Result<(), CareError> {
+        let mappings = hands.mappings(false);
+        let mappings = mappings.map_err(CareError::own("reading the memory map"))?;
+        let watched = |page: u64| {
+            let at = registered.partition_point(|range| range.end <= page);
+            registered
+                .get(at)
+                .is_some_and(|range| range.contains(&page))
+        };
+        for mapping in mappings {
+            let pages = mapping.range.start / PAGE_BYTES..mapping.range.end / PAGE_BYTES;
+            let mut lost = None;
+            core.table.for_each(pages, |page, state| {
+                let out = !matches!(state, State::Absent | State::Resident);
+                let wiped = core.wiped.contains(page.0);
+                if out && !wiped && !watched(page.0) {
+                    lost = Some(page);
+                }
+            });
+            if lost.is_some() {
+                return Err(CareError::Unwatched(mapping.range.start));
+            }
+        }
+        Ok(())
     }
 
     fn adopt_inherited(

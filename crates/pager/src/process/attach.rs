@@ -14,7 +14,7 @@ use zcache_sys::process::read_memory;
 use zcache_sys::ptrace;
 
 use super::care_error::CareError;
-use super::inject::Injection;
+use super::inject::{Held, Injection};
 use super::script::Claim;
 use super::servant::{Before, Care, find_vdso};
 use super::tracer::Tracer;
@@ -37,12 +37,12 @@ fn find_syscall(pid: i32, base: u64) -> Option<u64> {
 
 impl Tracer {
     /// After an exec: takes the new image into care. The process is stopped at
-    /// the exit of its exec. Returns its space, and the signal that it gets when it
-    /// goes on.
+    /// the exit of its exec. Returns its space.
     pub(crate) async fn care_for_image(
         self: &Rc<Self>,
         claim: &Claim,
-    ) -> Result<(Arc<Space>, i32), CareError> {
+        held: &mut Held,
+    ) -> Result<Arc<Space>, CareError> {
         let pid = claim.task;
         let registers = ptrace::registers(pid).map_err(CareError::own("reading registers"))?;
         if registers.cs != USER_CODE_64 {
@@ -51,34 +51,31 @@ impl Tracer {
         let vdso = find_vdso(pid)?;
         let entry = find_syscall(pid, vdso).ok_or(CareError::NoEntry)?;
         let injection = Injection::begin(self, claim, entry)?;
+        let brk = injection.call("brk", libc::SYS_brk, [0; 6]).await;
         let cared = self.give_servant(&injection, claim, Before::Nothing).await;
-        let brk = match &cared {
-            Ok(_) => injection.call("brk", libc::SYS_brk, [0; 6]).await,
-            Err(_) => Ok(0),
-        };
-        let signal = injection.end()?;
-        let care = cared?;
+        *held = held.or(injection.end()?);
+        let (brk, care) = (brk?, cared?);
         let space = Space::new(
             self.pager.new_space_id(),
             pid,
             self.pager.sizes.shadow_slots,
         );
-        space.core().brk = brk?;
+        space.core().brk = brk;
         let space = Arc::new(space);
         self.equip(&space, care, pid)?;
         self.pager.adopt_image(&space)?;
         self.pager.pin_words_of_start(&space, pid);
-        Ok((space, signal))
+        Ok(space)
     }
 
     /// After a fork: gives the child's space, whose table is there already, hands
-    /// of its own. The process is stopped before its first instruction. Returns
-    /// the signal that it gets when it goes on.
+    /// of its own. The process is stopped before its first instruction.
     pub(crate) async fn care_for_child(
         self: &Rc<Self>,
         claim: &Claim,
         space: &Arc<Space>,
-    ) -> Result<i32, CareError> {
+        held: &mut Held,
+    ) -> Result<(), CareError> {
         let pid = claim.task;
         let registers = ptrace::registers(pid).map_err(CareError::own("reading registers"))?;
         let injection = Injection::begin(self, claim, registers.rip - 2)?;
@@ -88,11 +85,10 @@ impl Tracer {
             .copied()
             .map_or(Before::Nothing, Before::Parent);
         let cared = self.give_servant(&injection, claim, before).await;
-        let signal = injection.end()?;
+        *held = held.or(injection.end()?);
         space.leader.store(pid, Ordering::Relaxed);
         self.equip(space, cared?, pid)?;
-        self.pager.adopt_child(space)?;
-        Ok(signal)
+        self.pager.adopt_child(space)
     }
 
     /// A space that has lost its servant gets another; `claim` is one of its
@@ -101,6 +97,7 @@ impl Tracer {
         self: &Rc<Self>,
         claim: &Claim,
         space: &Arc<Space>,
+        held: &mut Held,
     ) -> Result<(), CareError> {
         let Some(kernel) = space.hands().kernel() else {
             return Ok(());
@@ -111,7 +108,7 @@ impl Tracer {
         let cared = self
             .give_servant(&injection, claim, Before::Lost(kernel))
             .await;
-        injection.end()?;
+        *held = held.or(injection.end()?);
         let mut care = cared?;
         care.leash.0 = None;
         kernel.take_over(care.hands);

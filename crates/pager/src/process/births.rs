@@ -14,10 +14,12 @@ use zcache_sys::process;
 use zcache_sys::procfs;
 use zcache_sys::ptrace::{self, Stop};
 
-use super::care_error::CareError;
+use super::care_error::{CareError, really};
+use super::inject::Held;
 use super::script::Claim;
 use super::tracer::{Birth, Outcome, Parentage, Thread, Tracer, resume};
-use crate::pager::{lock, say};
+use crate::lock::lock;
+use crate::pager::say;
 use crate::space::Space;
 use crate::space::hands::Kernel;
 
@@ -31,7 +33,7 @@ impl Tracer {
     /// Has the stops of a task that was just born come to the script that runs
     /// now; returns when it has made its first one.
     pub(crate) async fn claim_newborn(&self, pid: i32) -> Result<Claim, CareError> {
-        if self.ended_early.borrow_mut().remove(&pid) {
+        if self.ended_early.borrow_mut().remove(&pid).is_some() {
             return Err(CareError::Ended);
         }
         let early = self.births.borrow_mut().remove(&pid);
@@ -65,7 +67,7 @@ impl Tracer {
     /// The parent stands at its event: what it makes next cannot be mistaken for
     /// this child.
     pub(crate) fn announce(self: &Rc<Self>, child: i32, parentage: Parentage) {
-        if self.ended_early.borrow_mut().remove(&child) {
+        if self.ended_early.borrow_mut().remove(&child).is_some() {
             if let Some(space) = parentage.forked {
                 self.leave(&space);
             }
@@ -106,6 +108,10 @@ impl Tracer {
     /// that can only be that parent's lives on; of several nobody knows which is
     /// whose.
     pub(super) fn adopt_unannounced(self: &Rc<Self>) {
+        let fresh = |since: &Instant| since.elapsed() < ANNOUNCEMENT_PATIENCE * 10;
+        self.ended_early
+            .borrow_mut()
+            .retain(|_, since| fresh(since));
         if self.births.borrow().is_empty() && self.orphans.borrow().is_empty() {
             return;
         }
@@ -162,6 +168,7 @@ impl Tracer {
                 process: group,
                 space,
                 cleared: None,
+                wished: None,
                 filtered,
             };
             self.threads.borrow_mut().insert(child, thread);
@@ -180,10 +187,13 @@ impl Tracer {
             // must not run.
             let _ = process::kill(child, libc::SIGKILL);
         }
-        if space.is_none() {
-            lock(&self.pager.unpaged).push(child);
+        if !shares {
+            lock(&self.pager.unpaged).insert(child);
         }
-        let _ = self.add_process(child, space, filtered);
+        if self.add_process(child, space.clone(), filtered).is_err() {
+            self.does_not_begin(child, space.as_ref());
+            return;
+        }
         self.go_on(child, stop);
     }
 
@@ -210,19 +220,17 @@ impl Tracer {
             .add_process(child, Some(Arc::clone(&space)), filtered)
             .is_err()
         {
-            // It was killed before it could begin, or we have no descriptor for it: it
-            // does not begin then.
-            self.threads.borrow_mut().remove(&child);
-            self.leave(&space);
-            let _ = process::kill(child, libc::SIGKILL);
+            self.does_not_begin(child, Some(&space));
             outcome.set(Some(false));
             return;
         }
         let tracer = Rc::clone(self);
         self.scripts.start(async move {
             let claim = tracer.scripts.claim(child);
-            let signal = match tracer.care_for_child(&claim, &space).await {
-                Ok(signal) => signal,
+            let mut held = Held::default();
+            let cared = tracer.care_for_child(&claim, &space, &mut held).await;
+            match cared.map_err(|error| really(child, error)) {
+                Ok(()) => {}
                 Err(CareError::Ended) => {
                     outcome.set(Some(true));
                     let _ = process::kill(child, libc::SIGKILL);
@@ -233,9 +241,8 @@ impl Tracer {
                         outcome.set(Some(false));
                         return;
                     }
-                    0
                 }
-            };
+            }
             outcome.set(Some(true));
             if tracer.is_left_behind(child, &space) {
                 return;
@@ -250,9 +257,45 @@ impl Tracer {
                 tracer.note_cleared_word(child, address);
             }
             drop(claim);
-            tracer.go_on_with(child, stop, signal);
+            match stop {
+                // It learns of it again below, if it is so still.
+                Stop::Group(_) => Held::STOPPED.or(held).resume(child, 0),
+                Stop::Signal(signal) => held.resume(child, signal),
+                _ => held.resume(child, 0),
+            }
         });
         self.scripts.run();
+    }
+
+    /// A child was killed before it could begin, or we have no descriptor for it: it
+    /// does not begin then.
+    fn does_not_begin(&self, child: i32, space: Option<&Arc<Space>>) {
+        self.threads.borrow_mut().remove(&child);
+        lock(&self.pager.unpaged).remove(&child);
+        if let Some(space) = space {
+            self.leave(space);
+        }
+        let _ = process::kill(child, libc::SIGKILL);
+    }
+
+    /// The word that the kernel clears at the end of the task that `parent` has just
+    /// made: there joiners wait, or a list of threads is locked.
+    pub(super) fn cleared_word(&self, parent: i32) -> Option<u64> {
+        let (number, arguments) = ptrace::call_of(&ptrace::registers(parent).ok()?);
+        let clears = arguments[0] & libc::CLONE_CHILD_CLEARTID as u64 != 0;
+        match number {
+            libc::SYS_clone if clears => Some(arguments[3]),
+            libc::SYS_clone3 => self.threads.borrow().get(&parent)?.wished,
+            _ => None,
+        }
+    }
+
+    /// Before a thread makes another by arguments that lie in its memory, which the
+    /// tracer does not touch.
+    pub(crate) fn note_wished_word(&self, parent: i32, word: Option<u64>) {
+        if let Some(thread) = self.threads.borrow_mut().get_mut(&parent) {
+            thread.wished = word;
+        }
     }
 
     /// Whether a process was killed while it was taken into care, and has left
@@ -267,19 +310,6 @@ impl Tracer {
             let _ = servant.pidfd.signal(libc::SIGKILL);
         }
         true
-    }
-
-    /// Lets a task go on from its first stop with a signal that came meanwhile.
-    pub(super) fn go_on_with(&self, task: i32, stop: Stop, signal: i32) {
-        if matches!(stop, Stop::Group(_)) {
-            // It learns again that its process is stopped, if it still is.
-            let _ = ptrace::interrupt(task);
-        }
-        let signal = match stop {
-            Stop::Signal(first) if signal == 0 => first,
-            _ => signal,
-        };
-        resume(task, signal);
     }
 
     /// A forked child that cannot be paged gets all of its memory at once, and
@@ -300,7 +330,7 @@ impl Tracer {
         if let Some(thread) = self.threads.borrow_mut().get_mut(&child) {
             thread.space = None;
         }
-        lock(&self.pager.unpaged).push(child);
+        lock(&self.pager.unpaged).insert(child);
         let told = self.pager.counters.unpaged.get() > UNPAGED_TOLD_MAX;
         if let Err(why) = &filled {
             if !told {
@@ -312,25 +342,6 @@ impl Tracer {
         }
         self.leave(space);
         filled.is_ok()
-    }
-}
-
-/// The word that the kernel clears at the end of the thread that `parent` has
-/// just cloned: there joiners wait, or a list of threads is locked.
-pub(super) fn cleared_word(parent: i32) -> Option<u64> {
-    let registers = ptrace::registers(parent).ok()?;
-    let (number, arguments) = ptrace::call_of(&registers);
-    let flags = arguments[0];
-    let clears = flags & libc::CLONE_CHILD_CLEARTID as u64 != 0;
-    match number {
-        libc::SYS_clone if clears => Some(arguments[3]),
-        libc::SYS_clone3 => {
-            let mut words = [0u8; 24];
-            process::read_memory(parent, arguments[0], &mut words).ok()?;
-            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| words[at * 8 + i]));
-            (word(0) & libc::CLONE_CHILD_CLEARTID as u64 != 0).then(|| word(2))
-        }
-        _ => None,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use zcache_sys::ptrace;
+
 /// Why an address space cannot be paged.
 #[derive(Debug)]
 pub(crate) enum CareError {
@@ -21,6 +23,9 @@ pub(crate) enum CareError {
     },
     /// Its children are born in another PID namespace, where ours would be the first.
     BornElsewhere,
+    /// The kernel does not let us watch the mapping that begins here, and pages of it
+    /// are out.
+    Unwatched(u64),
     /// The process ended meanwhile.
     Ended,
 }
@@ -54,6 +59,9 @@ impl fmt::Display for CareError {
                 f,
                 "its children are to live in a PID namespace of their own, of which its first child is the first process"
             ),
+            CareError::Unwatched(start) => {
+                write!(f, "its mapping at {start:#x} cannot be watched")
+            }
             CareError::Ended => write!(f, "the program ended"),
         }
     }
@@ -66,6 +74,15 @@ impl CareError {
             true => CareError::Ended,
             false => CareError::Own { what, error },
         }
+    }
+}
+
+/// What an error means that came of a stopped task: files of one that lives can be
+/// missing for whoever may not see it (`hidepid` of `proc(5)`).
+pub(super) fn really(task: i32, error: CareError) -> CareError {
+    match error {
+        CareError::Ended if ptrace::registers(task).is_ok() => CareError::NoEntry,
+        other => other,
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use zcache_sys::process;
 use zcache_sys::ptrace::{self, Stop, Waited};
 
-use super::births::cleared_word;
 use super::front::Word;
 use super::tracer::{End, Outcome, Parentage, Tracer, resume};
 use crate::error::StartError;
@@ -65,9 +64,16 @@ impl Tracer {
     }
 
     pub(super) fn stopped(self: &Rc<Self>, pid: i32, stop: Stop) {
+        if let Stop::Exec { former } = stop
+            && former != pid
+        {
+            // The thread that had this number is gone, and nothing else tells of it.
+            self.scripts.deliver(pid, Stop::Exited(0));
+            self.held.borrow_mut().retain(|one| *one != pid);
+        }
         let claimed = self.scripts.deliver(pid, stop);
         if matches!(stop, Stop::Exited(_) | Stop::Signaled(_)) {
-            self.ended(pid, stop);
+            self.ended(pid, stop, claimed);
             return;
         }
         if claimed {
@@ -88,7 +94,7 @@ impl Tracer {
                 let parentage = Parentage {
                     parent: pid,
                     forked: None,
-                    cleared: cleared_word(pid),
+                    cleared: self.cleared_word(pid),
                     outcome: Outcome::default(),
                 };
                 self.announce(child, parentage);

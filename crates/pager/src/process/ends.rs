@@ -12,7 +12,8 @@ use zcache_sys::ptrace::Stop;
 
 use super::front::Word;
 use super::tracer::{Birth, End, Parentage, Thread, Tracer};
-use crate::pager::{lock, say};
+use crate::lock::lock;
+use crate::pager::say;
 use crate::space::Space;
 use crate::space::hands::{Kernel, Servant};
 use crate::space::page_table::Vpn;
@@ -29,12 +30,15 @@ impl Tracer {
         self.servants.borrow_mut().insert(servant.pid, both);
     }
 
-    pub(super) fn ended(self: &Rc<Self>, pid: i32, stop: Stop) {
+    pub(super) fn ended(self: &Rc<Self>, pid: i32, stop: Stop, claimed: bool) {
         if pid == self.guard.get() {
             self.renew_guard();
             return;
         }
         let birth = self.births.borrow_mut().remove(&pid);
+        let servant = self.servants.borrow_mut().remove(&pid);
+        let thread = self.threads.borrow_mut().remove(&pid);
+        let unknown = servant.is_none() && thread.is_none() && !claimed;
         match birth {
             Some(Birth::Announced(Parentage {
                 forked: Some(space),
@@ -44,16 +48,18 @@ impl Tracer {
                 self.leave(&space);
                 outcome.set(Some(true));
             }
-            Some(Birth::Stopped { .. }) => drop(self.ended_early.borrow_mut().insert(pid)),
-            Some(Birth::Announced(_)) | None => {}
+            Some(Birth::Announced(_)) => {}
+            // It may be announced yet.
+            Some(Birth::Stopped { .. }) | None if unknown => {
+                self.ended_early.borrow_mut().insert(pid, Instant::now());
+            }
+            Some(Birth::Stopped { .. }) | None => {}
         }
-        let servant = self.servants.borrow_mut().remove(&pid);
         if let Some((servant, space)) = servant {
             self.servant_ended(&servant, space);
             return;
         }
         self.held.borrow_mut().retain(|one| *one != pid);
-        let thread = self.threads.borrow_mut().remove(&pid);
         if let Some(Thread {
             space: Some(space),
             cleared,
@@ -70,7 +76,7 @@ impl Tracer {
         let Some(process) = self.processes.borrow_mut().remove(&pid) else {
             return;
         };
-        lock(&self.pager.unpaged).retain(|one| *one != pid);
+        lock(&self.pager.unpaged).remove(&pid);
         if let Some(space) = thread.and_then(|thread| thread.space) {
             self.leave(&space);
         }
@@ -113,6 +119,7 @@ impl Tracer {
             return None;
         }
         self.pager.close(space);
+        self.renewals.borrow_mut().remove(&space.id);
         let kernel = match space.has_hands() {
             true => space.hands().kernel(),
             false => None,
@@ -126,8 +133,7 @@ impl Tracer {
                 Some(servant)
             }
             None => {
-                let space = Arc::clone(space);
-                self.send_elsewhere(move |pager| pager.bury(&space));
+                self.bury(space);
                 None
             }
         }
@@ -161,7 +167,7 @@ impl Tracer {
             self.pager.unguard(*slot);
         }
         if space.is_closing() {
-            self.send_elsewhere(move |pager| pager.bury(&space));
+            self.bury(&space);
         } else {
             // Its process may be ending too; its end is then reported soon.
             self.pager.servant_lost_soon(space);

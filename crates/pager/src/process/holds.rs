@@ -5,7 +5,7 @@ use zcache_sys::procfs;
 use zcache_sys::ptrace;
 
 use super::tracer::{Thread, Tracer, resume};
-use crate::pager::lock;
+use crate::lock::lock;
 use crate::space::SpaceId;
 use crate::syscalls;
 

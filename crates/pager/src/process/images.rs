@@ -8,12 +8,13 @@ use zcache_sys::process;
 use zcache_sys::ptrace::{self, Stop};
 
 use super::births::UNPAGED_TOLD_MAX;
-use super::care_error::CareError;
-use super::inject::Injection;
+use super::care_error::{CareError, really};
+use super::inject::{Held, Injection};
 use super::script::Claim;
-use super::tracer::{Thread, Tracer, resume};
+use super::tracer::{Thread, Tracer};
 use crate::error::StartError;
-use crate::pager::{lock, say};
+use crate::lock::lock;
+use crate::pager::say;
 use crate::space::hands::Servant;
 use crate::space::page_table::Vpn;
 
@@ -30,6 +31,7 @@ impl Tracer {
             process: pid,
             space: None,
             cleared: None,
+            wished: None,
             filtered,
         };
         threads.insert(pid, thread);
@@ -67,7 +69,7 @@ impl Tracer {
     ) {
         let pid = claim.task;
         loop {
-            if ptrace::resume_to_syscall(pid).is_err() {
+            if ptrace::resume_to_syscall(pid, 0).is_err() {
                 return;
             }
             match self.scripts.stop_of(claim).await {
@@ -76,25 +78,30 @@ impl Tracer {
                 _ => {}
             }
         }
-        let cared = self.care_for_image(claim).await;
-        let signal = match cared {
-            Ok((space, _)) if self.is_left_behind(pid, &space) => {
+        if first {
+            self.count_filters();
+        }
+        let mut held = Held::default();
+        let cared = self.care_for_image(claim, &mut held).await;
+        match cared.map_err(|error| really(pid, error)) {
+            Ok(space) if self.is_left_behind(pid, &space) => {
                 self.leave(&space);
                 return;
             }
-            Ok((space, signal)) => {
+            Ok(space) => {
                 if let Some(thread) = self.threads.borrow_mut().get_mut(&pid) {
                     thread.space = Some(Arc::clone(&space));
                 }
+                lock(&self.pager.unpaged).remove(&pid);
                 if let Err(error) = self.pager.publish(&space) {
                     say!("process {pid} cannot be watched and is killed: {error}");
                     let _ = process::kill(pid, libc::SIGKILL);
                 }
                 self.watch.begin();
                 if let (Some(old), Some(kernel)) = (&old, space.hands().kernel()) {
-                    self.reap_servant(claim, old, kernel.places.code).await;
+                    let reaped = self.reap_servant(claim, old, kernel.places.code);
+                    held = held.or(reaped.await);
                 }
-                signal
             }
             Err(CareError::Ended) => {
                 let _ = process::kill(pid, libc::SIGKILL);
@@ -103,19 +110,19 @@ impl Tracer {
             Err(error) if first && !matches!(error, CareError::NoEntry) => {
                 *self.failure.borrow_mut() = Some(StartError::Care(error.to_string()));
                 let _ = process::kill(pid, libc::SIGKILL);
-                0
             }
             Err(error) => {
                 self.watch.begin();
-                lock(&self.pager.unpaged).push(pid);
+                lock(&self.pager.unpaged).insert(pid);
                 self.pager.counters.unpaged.add(1);
                 if self.pager.counters.unpaged.get() <= UNPAGED_TOLD_MAX || first {
                     say!("process {pid} runs unpaged: {error}");
                 }
-                0
             }
-        };
-        resume(pid, signal);
+        }
+        if !claim.has_ended() {
+            held.resume(pid, 0);
+        }
     }
 
     /// A servant that has ended was a child of this process: it is waited for
@@ -125,13 +132,13 @@ impl Tracer {
         claim: &Claim,
         servant: &Servant,
         instruction: u64,
-    ) {
+    ) -> Held {
         let Ok(injection) = Injection::begin(self, claim, instruction) else {
-            return;
+            return Held::default();
         };
         let flags = (libc::__WALL | libc::WNOHANG) as u64;
         let wait = [servant.inner_pid as u64, 0, flags, 0, 0, 0];
         let _ = injection.call("wait", libc::SYS_wait4, wait).await;
-        let _ = injection.end();
+        injection.end().unwrap_or_default()
     }
 }

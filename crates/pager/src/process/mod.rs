@@ -16,3 +16,4 @@ pub(crate) mod script;
 mod servant;
 pub(crate) mod tracer;
 pub(crate) mod watch;
+mod workers;

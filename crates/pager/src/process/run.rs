@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use zcache::{Store, StoreConfig};
@@ -27,12 +27,9 @@ use crate::pager::{Pager, say, say_line};
 use crate::paging::evict::Evictor;
 use crate::paging::fault::Handler;
 use crate::process::front::{self, Word};
-use crate::process::tracer::{End, Job, Tracer};
+use crate::process::tracer::{End, Tracer};
 use crate::process::watch::Watch;
 use crate::report;
-
-/// Threads that do what would keep the tracer waiting.
-const WORKERS: usize = 3;
 
 /// Runs the program of `config` within its budget; returns the exit code that
 /// this process shall end with. Must be called while the process has one thread.
@@ -205,8 +202,7 @@ fn attach(
     let guard = process::start_guard(&pager.guard, &own).map_err(StartError::Own)?;
     pager.own_pids[0].store(front, Ordering::Relaxed);
     pager.own_pids[1].store(guard, Ordering::Relaxed);
-    let (jobs, work) = mpsc::channel();
-    start_threads(&pager, cpus, work).map_err(StartError::Own)?;
+    start_threads(&pager, cpus).map_err(StartError::Own)?;
     pager.tracer.receive_here().map_err(StartError::Own)?;
     let watch = Arc::new(Watch::default());
     start_watch(&pager, &watch, words.try_clone().map_err(StartError::Own)?)
@@ -216,16 +212,8 @@ fn attach(
         .map_err(StartError::Own)?;
     let clone = words.try_clone().map_err(StartError::Own)?;
     let front = (clone, front);
-    let tracer = Tracer::new(
-        Arc::clone(&pager),
-        watch,
-        jobs,
-        front,
-        own,
-        guard,
-        launched.pid,
-    )
-    .map_err(StartError::Own)?;
+    let tracer = Tracer::new(Arc::clone(&pager), watch, front, own, guard, launched.pid)
+        .map_err(StartError::Own)?;
     Ok((pager, tracer))
 }
 
@@ -239,11 +227,7 @@ fn start_watch(pager: &Arc<Pager>, watch: &Arc<Watch>, front: UnixStream) -> std
         .map(drop)
 }
 
-fn start_threads(
-    pager: &Arc<Pager>,
-    cpus: &[usize],
-    work: mpsc::Receiver<Job>,
-) -> std::io::Result<()> {
+fn start_threads(pager: &Arc<Pager>, cpus: &[usize]) -> std::io::Result<()> {
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new()
             .name(name.to_string())
@@ -258,19 +242,6 @@ fn start_threads(
     for _ in 0..cpus.len().min(4) {
         let evictor = Evictor::new(Arc::clone(pager));
         spawn("evict", Box::new(move || evictor.run()))?;
-    }
-    let work = Arc::new(Mutex::new(work));
-    for _ in 0..WORKERS {
-        let work = Arc::clone(&work);
-        let next = move || work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        spawn(
-            "work",
-            Box::new(move || {
-                while let Ok(job) = next() {
-                    job();
-                }
-            }),
-        )?;
     }
     if pager.config.dictionaries {
         let training = Arc::clone(pager);

@@ -26,27 +26,47 @@ pub(crate) struct Scripts {
     current: Cell<u64>,
     sleeping: RefCell<HashMap<u64, Script>>,
     fresh: RefCell<VecDeque<u64>>,
-    /// Task to script.
-    claims: RefCell<HashMap<i32, u64>>,
-    /// Stops that the scripts have not looked at yet.
-    stops: RefCell<HashMap<i32, VecDeque<Stop>>>,
-    /// Claimed tasks that have ended.
-    ended: RefCell<BTreeSet<i32>>,
+    /// The claim on each task that is claimed.
+    claims: RefCell<HashMap<i32, ClaimId>>,
+    claimed: RefCell<HashMap<ClaimId, Claimed>>,
     /// Scripts that wait for something that is no stop.
     waiting: RefCell<BTreeSet<u64>>,
 }
 
-/// A task whose stops come to this script, until it is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct ClaimId(u64);
+
+/// What has come for a claim.
+struct Claimed {
+    script: u64,
+    /// Stops that the script has not looked at yet.
+    stops: VecDeque<Stop>,
+    /// Its task has ended: its number may be another's now.
+    ended: bool,
+}
+
+/// A task whose stops come to this script, until it is dropped or the task ends.
 pub(crate) struct Claim {
     scripts: Rc<Scripts>,
+    id: ClaimId,
     pub(crate) task: i32,
+}
+
+impl Claim {
+    /// Whether its task has ended. Nothing may be done to it then, by its number.
+    pub(crate) fn has_ended(&self) -> bool {
+        let claimed = self.scripts.claimed.borrow();
+        claimed.get(&self.id).is_none_or(|claimed| claimed.ended)
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.scripts.claims.borrow_mut().remove(&self.task);
-        self.scripts.stops.borrow_mut().remove(&self.task);
-        self.scripts.ended.borrow_mut().remove(&self.task);
+        self.scripts.claimed.borrow_mut().remove(&self.id);
+        let mut claims = self.scripts.claims.borrow_mut();
+        if claims.get(&self.task) == Some(&self.id) {
+            claims.remove(&self.task);
+        }
     }
 }
 
@@ -62,27 +82,43 @@ impl Scripts {
 
     /// Has the stops of `task` come to the script that runs now.
     pub(crate) fn claim(self: &Rc<Self>, task: i32) -> Claim {
-        self.claims.borrow_mut().insert(task, self.current.get());
+        let id = ClaimId(self.next.get() + 1);
+        self.next.set(id.0);
+        let claimed = Claimed {
+            script: self.current.get(),
+            stops: VecDeque::new(),
+            ended: false,
+        };
+        self.claimed.borrow_mut().insert(id, claimed);
+        self.claims.borrow_mut().insert(task, id);
         Claim {
             scripts: Rc::clone(self),
+            id,
             task,
         }
     }
 
     /// Gives a stop to the script that has claimed the task; false when none has.
+    /// An end is the last thing that comes for a claim: whoever has the number then
+    /// is another.
     pub(crate) fn deliver(&self, task: i32, stop: Stop) -> bool {
         let Some(id) = self.claims.borrow().get(&task).copied() else {
             return false;
         };
-        if matches!(stop, Stop::Exited(_) | Stop::Signaled(_)) {
-            self.ended.borrow_mut().insert(task);
+        let ended = matches!(stop, Stop::Exited(_) | Stop::Signaled(_));
+        if ended {
+            self.claims.borrow_mut().remove(&task);
         }
-        self.stops
-            .borrow_mut()
-            .entry(task)
-            .or_default()
-            .push_back(stop);
-        self.poll(id);
+        let script = {
+            let mut claimed = self.claimed.borrow_mut();
+            let Some(claimed) = claimed.get_mut(&id) else {
+                return false;
+            };
+            claimed.ended |= ended;
+            claimed.stops.push_back(stop);
+            claimed.script
+        };
+        self.poll(script);
         true
     }
 
@@ -128,15 +164,10 @@ impl Scripts {
         .await
     }
 
-    /// Whether a task that was claimed has ended.
-    pub(crate) fn has_ended(&self, claim: &Claim) -> bool {
-        self.ended.borrow().contains(&claim.task)
-    }
-
     /// A stop of a task that was claimed, if it has made one.
     pub(crate) fn take_stop(&self, claim: &Claim) -> Option<Stop> {
-        let mut stops = self.stops.borrow_mut();
-        stops.get_mut(&claim.task).and_then(VecDeque::pop_front)
+        let mut claimed = self.claimed.borrow_mut();
+        claimed.get_mut(&claim.id)?.stops.pop_front()
     }
 
     /// Waits until `look` finds something; it is asked after every event.
@@ -175,6 +206,37 @@ mod tests {
         assert!(scripts.deliver(7, Stop::Exited(3)));
         assert!(!scripts.deliver(7, Stop::Trap));
         assert_eq!(*seen.borrow(), [Stop::Syscall, Stop::Exited(3)]);
+    }
+
+    #[test]
+    fn a_number_that_comes_again_is_another_task() {
+        let scripts = Rc::new(Scripts::default());
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for who in ["first", "second"] {
+            let (inner, log) = (Rc::clone(&scripts), Rc::clone(&seen));
+            scripts.start(async move {
+                let claim = inner.claim(7);
+                let stop = inner.stop_of(&claim).await;
+                log.borrow_mut().push((who, stop, claim.has_ended()));
+                // The first is still at it when the second has come.
+                inner
+                    .until(|| (log.borrow().len() == 2).then_some(()))
+                    .await;
+            });
+            scripts.run();
+            let stop = match who {
+                "first" => Stop::Exited(0),
+                _ => Stop::Trap,
+            };
+            assert!(scripts.deliver(7, stop));
+        }
+        let wanted = [
+            ("first", Stop::Exited(0), true),
+            ("second", Stop::Trap, false),
+        ];
+        assert_eq!(*seen.borrow(), wanted);
+        scripts.run();
+        assert!(scripts.claims.borrow().is_empty() && scripts.claimed.borrow().is_empty());
     }
 
     #[test]

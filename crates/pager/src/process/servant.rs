@@ -28,6 +28,7 @@ use super::inject::Injection;
 use super::script::Claim;
 use super::tracer::Tracer;
 use crate::budget::PAGE_BYTES;
+use crate::lock::lock;
 use crate::space::hands::{Kernel, PEN_PAGES, Places, Servant};
 
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -90,12 +91,7 @@ impl Tracer {
         if !bears_at_home(program.task) {
             return Err(CareError::BornElsewhere);
         }
-        // Filters that the program has put upon itself might forbid what follows,
-        // by death. They are suspended, or it is not tried.
         let filtered = self.is_filtered(program.task);
-        if filtered && ptrace::suspend_filters(program.task, true).is_err() {
-            return Err(CareError::Filtered);
-        }
         let born = injection
             .call(
                 "clone of the helper",
@@ -103,9 +99,6 @@ impl Tracer {
                 [flags, 0, 0, 0, 0, 0],
             )
             .await;
-        if filtered {
-            let _ = ptrace::suspend_filters(program.task, false);
-        }
         let inner_pid = born? as i32;
         let pid = injection.born().ok_or(CareError::Ended)?;
         let claim = self.claim_newborn(pid).await?;
@@ -113,10 +106,10 @@ impl Tracer {
             .set_up(&claim, program.task, inner_pid, before, filtered)
             .await;
         if set_up.is_err() {
-            if !self.scripts.has_ended(&claim) {
+            if !claim.has_ended() {
                 let _ = zcache_sys::process::kill(pid, libc::SIGKILL);
             }
-            while !self.scripts.has_ended(&claim) {
+            while !claim.has_ended() {
                 self.scripts.stop_of(&claim).await;
             }
             drop(claim);
@@ -174,8 +167,7 @@ impl Tracer {
         };
         if let Before::Lost(kernel) = before {
             // Its slots are nobody's for a moment; nobody reads them meanwhile.
-            let _ = crate::pager::lock(&kernel.shadow_uffd)
-                .unregister(places.shadow, places.shadow_bytes);
+            let _ = lock(&kernel.shadow_uffd).unregister(places.shadow, places.shadow_bytes);
         }
         shadow_uffd
             .register(places.shadow, places.shadow_bytes)

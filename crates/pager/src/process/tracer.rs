@@ -12,24 +12,26 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use zcache_sys::fd::PidFd;
+use zcache_sys::procfs;
 use zcache_sys::ptrace::{self, Stop};
 
 use super::front::Word;
 use super::script::Scripts;
 use super::watch::Watch;
+use super::workers::Workers;
 use crate::error::StartError;
-use crate::pager::{Pager, lock};
+use crate::lock::lock;
+use crate::pager::Pager;
 use crate::space::hands::Servant;
 use crate::space::page_table::Vpn;
 use crate::space::{Space, SpaceId};
 
-/// Work for another thread.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+/// Jobs that may wait at once: each is a stopped thread's.
+const WORKERS_MAX: usize = 64;
 
 /// One process of the tree.
 pub(super) struct Process {
@@ -43,6 +45,8 @@ pub(super) struct Thread {
     pub(super) space: Option<Arc<Space>>,
     /// The word that the kernel clears when the thread ends; its page is pinned.
     pub(super) cleared: Option<u64>,
+    /// The same of the task that it makes, if that is asked for in its memory.
+    pub(super) wished: Option<u64>,
     /// It has put filters upon itself, or its parent has.
     pub(super) filtered: bool,
 }
@@ -98,14 +102,16 @@ pub(crate) struct Tracer {
     pub(crate) pager: Arc<Pager>,
     pub(crate) scripts: Rc<Scripts>,
     pub(super) watch: Arc<Watch>,
-    pub(super) workers: Sender<Job>,
+    workers: Workers,
+    /// Buries what has ended: that makes room, and waits for none.
+    undertaker: Workers,
     pub(super) main: i32,
     pub(super) main_end: Cell<Option<End>>,
     pub(super) processes: RefCell<HashMap<i32, Process>>,
     pub(super) threads: RefCell<HashMap<i32, Thread>>,
     pub(super) births: RefCell<HashMap<i32, Birth>>,
     /// Tasks that ended before they were announced.
-    pub(super) ended_early: RefCell<HashSet<i32>>,
+    pub(super) ended_early: RefCell<HashMap<i32, Instant>>,
     pub(super) servants: RefCell<HashMap<i32, Served>>,
     /// Spaces of children whose parents were killed while they forked.
     pub(super) orphans: RefCell<Vec<(Arc<Space>, Instant)>>,
@@ -114,6 +120,8 @@ pub(crate) struct Tracer {
     /// Spaces that are held, and threads that have stopped for it.
     pub(super) holding: RefCell<HashSet<SpaceId>>,
     pub(super) held: RefCell<Vec<i32>>,
+    /// Filters that are not the program's own.
+    filters: Cell<Option<u32>>,
     pub(super) guard: Cell<i32>,
     pub(super) own: PidFd,
     pub(super) front: UnixStream,
@@ -128,7 +136,6 @@ impl Tracer {
     pub(crate) fn new(
         pager: Arc<Pager>,
         watch: Arc<Watch>,
-        workers: Sender<Job>,
         front: (UnixStream, i32),
         own: PidFd,
         guard: i32,
@@ -139,7 +146,8 @@ impl Tracer {
             pager,
             scripts: Rc::new(Scripts::default()),
             watch,
-            workers,
+            workers: Workers::new("work", WORKERS_MAX),
+            undertaker: Workers::new("bury", 1),
             main,
             main_end: Cell::new(None),
             processes: RefCell::default(),
@@ -151,6 +159,7 @@ impl Tracer {
             renewals: RefCell::default(),
             holding: RefCell::default(),
             held: RefCell::default(),
+            filters: Cell::new(None),
             guard: Cell::new(guard),
             own,
             front: front.0,
@@ -173,6 +182,7 @@ impl Tracer {
             process: pid,
             space,
             cleared: None,
+            wished: None,
             filtered,
         };
         self.threads.borrow_mut().insert(pid, thread);
@@ -200,15 +210,14 @@ impl Tracer {
             *lock(&into) = Some(done);
             pager.tracer.poke();
         };
-        // The workers live as long as the tracer.
-        let _ = self.workers.send(Box::new(job));
+        self.workers.send(Box::new(job));
         self.scripts.until(|| lock(&result).take()).await
     }
 
-    /// The same, without waiting.
-    pub(crate) fn send_elsewhere(&self, work: impl FnOnce(&Arc<Pager>) + Send + 'static) {
-        let pager = Arc::clone(&self.pager);
-        let _ = self.workers.send(Box::new(move || work(&pager)));
+    /// Has what is known of a closed space given up.
+    pub(super) fn bury(&self, space: &Arc<Space>) {
+        let (pager, space) = (Arc::clone(&self.pager), Arc::clone(space));
+        self.undertaker.send(Box::new(move || pager.bury(&space)));
     }
 
     /// The address space of a thread.
@@ -219,7 +228,17 @@ impl Tracer {
     /// Whether a thread has put filters upon itself.
     pub(crate) fn is_filtered(&self, thread: i32) -> bool {
         let threads = self.threads.borrow();
-        threads.get(&thread).is_some_and(|thread| thread.filtered)
+        if !threads.get(&thread).is_some_and(|thread| thread.filtered) {
+            return false;
+        }
+        // It has tried to; Linux counts them since 5.9.
+        let ours = self.filters.get();
+        ours.is_none() || filters_of(thread) != ours
+    }
+
+    /// All filters that the program has now are of whoever started it, and ours.
+    pub(super) fn count_filters(&self) {
+        self.filters.set(filters_of(self.main));
     }
 
     /// A thread puts a filter upon itself, and maybe upon all of its process.
@@ -252,6 +271,12 @@ impl Tracer {
             core.unpin(Vpn::of(before), self.pager.next_stamp());
         }
     }
+}
+
+fn filters_of(thread: i32) -> Option<u32> {
+    procfs::status_field(thread, "Seccomp_filters")?
+        .parse()
+        .ok()
 }
 
 /// Lets a stopped task run, with `signal` unless that is 0.

@@ -33,6 +33,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// Whether an evictor moves pages.
+    pub(crate) fn is_eviction(&self) -> bool {
+        self.holder == Some(Holder::Evictor)
+    }
+
     /// Whether a call is under way.
     pub(crate) fn is_call(&self) -> bool {
         self.holder == Some(Holder::Call)

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use zcache::Page;
@@ -24,6 +24,7 @@ use zcache_sys::vma::{self, Mapping};
 use super::Move;
 use super::page_table::{Slot, Vpn};
 use crate::budget::PAGE_BYTES;
+use crate::lock::lock;
 
 /// How long a batch of the servant's is awaited.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -58,8 +59,8 @@ pub(crate) trait Hands: Send + Sync {
     fn present(&self, first: Vpn, count: u64) -> Option<Vec<bool>>;
     /// The runs of pages that the kernel has in a range.
     fn residents(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>>;
-    /// The page ranges that can be paged: private anonymous memory, neighbours as one;
-    /// and groups of them, with nothing else mapped in between.
+    /// The page ranges that can be paged: mappings of private anonymous memory; and
+    /// groups of them, with nothing else mapped in between.
     fn pageable(&self) -> io::Result<Vec<Vec<Range<u64>>>>;
     /// The mappings in which some of these pages lie, in order, without their flags.
     fn mappings_of(&self, pages: &[Vpn]) -> io::Result<Vec<Mapping>>;
@@ -116,10 +117,7 @@ impl Groups {
         let Some(group) = self.groups.last_mut() else {
             return;
         };
-        match group.last_mut() {
-            Some(last) if last.end == pages.start => last.end = pages.end,
-            _ => group.push(pages),
-        }
+        group.push(pages);
     }
 
     /// Something else is mapped here.
@@ -202,10 +200,6 @@ pub(crate) struct Kernel {
     pub(crate) places: Places,
     /// A live thread of the program, by which its memory is looked at.
     pub(crate) thread: AtomicI32,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kernel {
@@ -385,13 +379,14 @@ impl Hands for Kernel {
         // Empty slots are errors here, since the pager holds a descriptor of the
         // shadow's userfaultfd as well.
         let source = self.address_of(first);
-        let by_servant = self
-            .servant()
-            .map(|servant| read_memory(servant.pid, source, buffer));
-        match by_servant {
-            Some(Ok(read)) => Ok(read),
-            _ => self.memory.read_at(buffer, source),
+        if let Some(servant) = self.servant()
+            && let Ok(read) = read_memory(servant.pid, source, buffer)
+            // Its number may have been another's by then.
+            && servant.lives()
+        {
+            return Ok(read);
         }
+        self.memory.read_at(buffer, source)
     }
 
     fn free_slots(&self, first: Slot, count: u64) -> Result<(), ServantError> {
@@ -474,7 +469,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_one_range_and_what_nothing_parts_is_one_group() {
+    fn what_nothing_parts_is_one_group() {
         let mapping = |range: Range<u64>, inode| Mapping {
             range,
             access: [true, true, false],
@@ -497,6 +492,6 @@ mod tests {
         ] {
             groups.add(&mapping(range, inode));
         }
-        assert_eq!(groups.done(), [vec![1..4, 5..6], vec![8..9, 10..11]]);
+        assert_eq!(groups.done(), [vec![1..3, 3..4, 5..6], vec![8..9, 10..11]]);
     }
 }

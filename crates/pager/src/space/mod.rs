@@ -1,7 +1,7 @@
 //! One address space of the tree: its page table, its queue, its shadow, and the
 //! hands by which the pager reaches into it.
 //!
-//! Locks: `core`, then the store's, then the servant's ring. The gate ([`gate`])
+//! Locks: `core`, then `limbo`, the store's or the servant's ring. The gate ([`gate`])
 //! is no lock but a turn, taken and given back under `core`: who has it may change
 //! the memory map (a call of the program's) or move pages (an evictor), so
 //! that under it the pager knows each mapping exactly.
@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use zcache::Handle;
@@ -26,6 +26,7 @@ pub(crate) mod readahead;
 pub(crate) mod shadow;
 
 use crate::budget::advance::Advance;
+use crate::lock::lock;
 use gate::Gate;
 use hands::{Hands, Places};
 use listeners::Home;
@@ -75,8 +76,9 @@ pub(crate) struct Core {
     pub(crate) brk: u64,
     /// Pages that must stay resident, with how many reasons each has.
     pub(crate) pinned: BTreeMap<u64, u32>,
-    /// Claims of shadow slots are held back while pages change addresses.
-    pub(crate) hold_claims: bool,
+    /// Evictors claim no more shadow slots.
+    pub(crate) buried: bool,
+    /// Claims that evictors are at.
     pub(crate) claims: u64,
 }
 
@@ -207,15 +209,12 @@ pub(crate) struct Space {
     pub(crate) unpageable_bytes: AtomicU64,
     /// Unpageable memory that other processes have and count as well.
     pub(crate) shared_bytes: AtomicU64,
-    pub(crate) limbo: Mutex<Option<Limbo>>,
+    /// What the servant had not finished, in order.
+    pub(crate) limbo: Mutex<VecDeque<Limbo>>,
     /// Since when the servant has not run.
     pub(crate) stuck_since: Mutex<Option<Instant>>,
     core: Mutex<Core>,
     pub(crate) changed: Condvar,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Space {
@@ -252,7 +251,7 @@ impl Space {
                 guards: Ranges::default(),
                 brk: 0,
                 pinned: BTreeMap::new(),
-                hold_claims: false,
+                buried: false,
                 claims: 0,
             }),
             changed: Condvar::new(),
@@ -327,12 +326,12 @@ impl Space {
         self.hands().present(page, 1)?.first().copied()
     }
 
-    /// Locks the core when no evictor has claimed shadow slots, and keeps
-    /// evictors from claiming more until `hold_claims` is set to false.
-    pub(crate) fn hold_claims(&self) -> MutexGuard<'_, Core> {
+    /// Locks the core of a closed space when no evictor is at it any more. What is in
+    /// limbo stays there.
+    pub(crate) fn without_evictors(&self) -> MutexGuard<'_, Core> {
         let mut core = self.core();
-        core.hold_claims = true;
-        while core.claims > 0 {
+        core.buried = true;
+        while core.claims > 0 || (core.gate.is_eviction() && lock(&self.limbo).is_empty()) {
             core = self.wait_core(core, Duration::from_millis(10));
         }
         core

@@ -17,7 +17,7 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
-    #[cfg(test)]
+    /// Whether a page is in the set.
     pub(crate) fn contains(&self, page: u64) -> bool {
         self.next(page) == Some(page)
     }

@@ -40,7 +40,7 @@ pub(crate) struct Shadow {
     claimed: u64,
     owners: VecDeque<u64>,
     /// Claims that could not be finished, to be taken up again as they are.
-    returned: Vec<Claim>,
+    returned: VecDeque<Claim>,
 }
 
 impl Shadow {
@@ -50,7 +50,7 @@ impl Shadow {
             head: 0,
             claimed: 0,
             owners: VecDeque::new(),
-            returned: Vec::new(),
+            returned: VecDeque::new(),
         }
     }
 
@@ -131,11 +131,14 @@ impl Shadow {
 
     /// Takes at most `limit` of the oldest slots to be compressed and freed.
     pub(crate) fn claim(&mut self, limit: u64) -> Option<Claim> {
-        if let Some(claim) = self.returned.pop() {
-            return Some(claim);
-        }
+        self.claim_fresh(limit)
+            .or_else(|| self.returned.pop_front())
+    }
+
+    /// Claims that came back are behind those that nobody has tried.
+    fn claim_fresh(&mut self, limit: u64) -> Option<Claim> {
         let until_wrap = self.capacity - self.claimed % self.capacity;
-        let most = self.waiting().min(limit).min(until_wrap);
+        let most = (self.tail() - self.claimed).min(limit).min(until_wrap);
         let from = (self.claimed - self.head) as usize;
         let count = self
             .owners
@@ -157,7 +160,7 @@ impl Shadow {
     /// A claim could not be finished: it waits to be taken up again, whole, since
     /// others may hold claims before and behind it.
     pub(crate) fn unclaim(&mut self, claim: Claim) {
-        self.returned.push(claim);
+        self.returned.push_back(claim);
     }
 
     /// The slots of a claim hold no RAM any more.
@@ -227,8 +230,9 @@ mod tests {
         shadow.unclaim(first);
         assert_eq!(shadow.waiting(), 4);
         shadow.finish(second);
-        assert_eq!(shadow.claim(8), Some(first));
         let rest = shadow.claim(8).expect("two wait");
+        assert_eq!((rest.first, rest.count), (Slot(4), 2));
+        assert_eq!(shadow.claim(8), Some(first));
         shadow.finish(rest);
         shadow.finish(first);
         assert!(shadow.is_empty());

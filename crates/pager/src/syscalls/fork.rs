@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use zcache::{PAGE_SIZE, Page};
 use zcache_sys::process::{self, read_memory};
 use zcache_sys::ptrace::{self, Registers, Stop};
+use zcache_sys::vma;
 
 use super::Watched;
 use crate::pager::Pager;
 use crate::paging::evict::Evictor;
-use crate::process::inject::Injection;
-use crate::process::tracer::{Outcome, Tracer, resume};
+use crate::process::inject::Held;
+use crate::process::tracer::{Outcome, Tracer};
 use crate::space::page_table::{State, Vpn};
 use crate::space::{ForkWindow, Space, handle_of};
 
@@ -74,7 +75,7 @@ impl Watched<'_> {
     pub(super) async fn fork(self, number: i64) {
         let Some(wish) = self.wish(number).await else {
             // The kernel cannot read its arguments either.
-            resume(self.thread(), 0);
+            self.resume();
             return;
         };
         if wish.flags & libc::CLONE_UNTRACED as u64 != 0 {
@@ -82,7 +83,11 @@ impl Watched<'_> {
             return;
         }
         if wish.flags & libc::CLONE_VM as u64 != 0 {
-            resume(self.thread(), 0);
+            self.tracer.note_wished_word(self.thread(), wish.cleared);
+            self.resume();
+            return;
+        }
+        if !self.space.hands().can_evict() && self.begin_again_with_servant().await {
             return;
         }
         let sequence = ptrace::sequence_area(self.thread())
@@ -119,30 +124,57 @@ impl Watched<'_> {
         if killed {
             return;
         }
+        let mut held = Held::default();
         if outcome.get() == Some(false) {
-            self.take_back_child().await;
+            held = self.take_back_child().await;
         }
-        resume(self.thread(), 0);
+        self.resume_by(held);
+    }
+
+    /// A space that has lost its servant cannot be forked while pages wait in its
+    /// shadow. The call is skipped, the space gets another servant, and the thread
+    /// makes its call again. Returns whether it is so.
+    async fn begin_again_with_servant(&self) -> bool {
+        if self.space.is_closing() || !self.tracer.may_renew(&self.space) {
+            return false;
+        }
+        self.set_registers(&Registers {
+            orig_rax: u64::MAX,
+            ..self.registers
+        });
+        if self.make().await.is_none() {
+            return true;
+        }
+        let mut held = Held::default();
+        let renewed = self
+            .tracer
+            .renew_servant(self.claim, &self.space, &mut held);
+        // If it was refused, the fork is tried without.
+        let _ = renewed.await;
+        self.set_registers(&Registers {
+            rip: self.registers.rip - 2,
+            rax: self.registers.orig_rax,
+            orig_rax: u64::MAX,
+            ..self.registers
+        });
+        self.resume_by(held);
+        true
     }
 
     /// The child could not run and was killed before its first instruction: nobody
     /// is to hear of it but by the call's failure.
-    async fn take_back_child(&self) {
+    async fn take_back_child(&self) -> Held {
         let Ok(registers) = ptrace::registers(self.thread()) else {
-            return;
+            return Held::default();
         };
-        let at = registers.rip - 2;
-        if let Ok(injection) = Injection::begin(self.tracer, self.claim, at) {
-            let wait = [registers.rax, 0, libc::__WALL as u64, 0, 0, 0];
-            let _ = injection.call("wait", libc::SYS_wait4, wait).await;
-            let _ = injection.end();
-        }
+        let wait = [registers.rax, 0, libc::__WALL as u64, 0, 0, 0];
+        let (_, held) = self.inject("wait", libc::SYS_wait4, wait).await;
         let failed = Registers {
             rax: (-i64::from(libc::EAGAIN)).cast_unsigned(),
             ..registers
         };
-        // It may have been killed meanwhile.
-        let _ = ptrace::set_registers(self.thread(), &failed);
+        self.set_registers(&failed);
+        held
     }
 
     fn release(&self, held: &[Vpn]) {
@@ -156,7 +188,7 @@ impl Watched<'_> {
     /// whether the thread was killed over it.
     async fn make_child(&self, wish: &Wish, outcome: &Outcome) -> bool {
         loop {
-            if ptrace::resume_to_syscall(self.thread()).is_err() {
+            if self.claim.has_ended() || ptrace::resume_to_syscall(self.thread(), 0).is_err() {
                 // Its end is on its way.
                 while !matches!(
                     self.tracer.scripts.stop_of(self.claim).await,
@@ -334,14 +366,25 @@ impl Pager {
             }
             match memory.write_all_at(&bytes[0], page.address()) {
                 Ok(()) => {}
-                // It is not mapped in the child.
-                Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
+                Err(_) if !is_mapped(pid, page) => {}
                 Err(error) => return Err(format!("its memory cannot be written: {error}")),
             }
         }
         space.leader.store(pid, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Whether a process has something mapped there; yes where it cannot be told.
+fn is_mapped(pid: i32, page: Vpn) -> bool {
+    let maps = std::fs::File::open(format!("/proc/{pid}/maps"));
+    let mut found = false;
+    let read = maps.and_then(|maps| {
+        vma::each(&maps, |mapping| {
+            found |= mapping.range.contains(&page.address());
+        })
+    });
+    found || read.is_err()
 }
 
 /// Pages of an unpaged child that are out: what the kernel has is younger than
@@ -351,7 +394,7 @@ fn missing_pages(space: &Space, pid: i32) -> std::io::Result<Vec<Vpn>> {
     let core = space.core();
     let mut missing = Vec::new();
     core.table.for_each(0..u64::MAX >> 12, |page, state| {
-        let wiped = core.wiped.next(page.0) == Some(page.0);
+        let wiped = core.wiped.contains(page.0);
         if !wiped && matches!(state, State::Stored(_)) {
             missing.push(page);
         }

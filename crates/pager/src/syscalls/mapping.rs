@@ -19,9 +19,9 @@ use zcache_sys::vma::Mapping;
 use crate::budget::PAGE_BYTES;
 use crate::budget::balance::Epoch;
 use crate::pager::Pager;
-use crate::space::Space;
 use crate::space::page_table::{State, Vpn, pages};
 use crate::space::queue::Standing;
+use crate::space::{Core, Space};
 
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 0x2;
@@ -452,39 +452,22 @@ impl Pager {
             return;
         }
         // The kernel carries the registration along, to what has grown as well, and
-        // leaves it with what stays; what was not ours does not become ours.
-        let moved = self.take_states(space, old.start..old.start + kept);
-        self.forget(&mut space.core(), target.clone());
-        if !keeps_old {
-            self.forget(&mut space.core(), old.clone());
-        }
-        {
-            let mut core = space.core();
-            core.wiped.relocate(old, &target, keeps_old);
-            core.guards.relocate(old, &target, false);
-        }
-        self.put_states(space, moved, old.start, target.start);
-    }
-
-    fn take_states(&self, space: &Space, range: Range<u64>) -> Vec<(Vpn, State, Epoch)> {
+        // leaves it with what stays; what was not ours does not become ours. All
+        // under one lock: whoever compresses a page meanwhile finds it at its old
+        // place or at its new one, never at none.
         let mut core = space.core();
-        let epochs: Vec<Epoch> = core
-            .table
-            .present(range.clone())
-            .into_iter()
-            .map(|page| core.table.epoch(page))
-            .collect();
-        let mut taken = Vec::new();
-        core.table
-            .clear(range, |page, state| taken.push((page, state)));
-        let both = taken.into_iter().zip(epochs);
-        both.map(|((page, state), epoch)| (page, state, epoch))
-            .collect()
+        let moved = take_states(&mut core, old.start..old.start + kept);
+        self.forget(&mut core, target.clone());
+        if !keeps_old {
+            self.forget(&mut core, old.clone());
+        }
+        core.wiped.relocate(old, &target, keeps_old);
+        core.guards.relocate(old, &target, false);
+        self.put_states(&mut core, moved, old.start, target.start);
     }
 
     /// Pages now live at another place: their states follow them.
-    fn put_states(&self, space: &Space, moved: Vec<(Vpn, State, Epoch)>, old: u64, new: u64) {
-        let mut core = space.core();
+    fn put_states(&self, core: &mut Core, moved: Vec<(Vpn, State, Epoch)>, old: u64, new: u64) {
         for (page, state, epoch) in moved {
             let target = Vpn(page.0 - old + new);
             match state {
@@ -557,6 +540,18 @@ impl Pager {
     }
 }
 
+/// Takes the states of a range's pages out of the table.
+fn take_states(core: &mut Core, range: Range<u64>) -> Vec<(Vpn, State, Epoch)> {
+    let present = core.table.present(range.clone());
+    let epochs: Vec<Epoch> = present.iter().map(|page| core.table.epoch(*page)).collect();
+    let mut taken = Vec::new();
+    core.table
+        .clear(range, |page, state| taken.push((page, state)));
+    let both = taken.into_iter().zip(epochs);
+    both.map(|((page, state), epoch)| (page, state, epoch))
+        .collect()
+}
+
 /// Whether a call maps `/dev/zero` privately, which is anonymous memory by an
 /// older name. Linux pages that only by the newer one.
 fn is_zero_device(thread: i32, [_, _, protection, flags, fd, _]: [u64; 6]) -> bool {
@@ -566,7 +561,7 @@ fn is_zero_device(thread: i32, [_, _, protection, flags, fd, _]: [u64; 6]) -> bo
     }
     let path = format!("/proc/{thread}/fd/{}", fd as i32);
     let readable = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o400 != 0);
-    readable && fs::metadata(&path).is_ok_and(|file| file.rdev() == libc::makedev(1, 5))
+    readable && zcache_sys::procfs::character_device(thread, fd as i32) == Some((1, 5))
 }
 
 /// Whether Linux refuses to drop contents of a mapping by this advice.

@@ -16,7 +16,7 @@ pub(crate) mod signals;
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
-use crate::process::inject::Injection;
+use crate::process::inject::{Held, Injection};
 use crate::process::script::Claim;
 use crate::process::tracer::{Tracer, resume};
 use crate::space::Space;
@@ -85,34 +85,37 @@ impl Watched<'_> {
         ptrace::call_of(&self.registers).1
     }
 
-    async fn see_through(mut self) {
+    async fn see_through(self) {
         let (number, a) = ptrace::call_of(&self.registers);
         match number {
             libc::SYS_clone | libc::SYS_fork | libc::SYS_clone3 => self.fork(number).await,
             libc::SYS_set_tid_address => {
                 self.tracer.note_cleared_word(self.thread(), a[0]);
-                resume(self.thread(), 0);
+                self.resume();
             }
             libc::SYS_seccomp => {
                 self.tracer.note_filter(self.thread());
-                resume(self.thread(), 0);
+                self.resume();
             }
             libc::SYS_prctl if a[0] as u32 == PR_SET_SECCOMP as u32 => {
                 self.tracer.note_filter(self.thread());
-                resume(self.thread(), 0);
+                self.resume();
             }
             // Locked memory comes at its first touch, like all other, so that it
             // is counted and made room for.
-            libc::SYS_mlock => {
+            libc::SYS_mlock if !self.tracer.is_filtered(self.thread()) => {
                 self.rewritten(libc::SYS_mlock2, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0])
+                    .await;
             }
             libc::SYS_mlock2 if a[2] as u32 == 0 => {
-                self.rewritten(number, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0]);
+                self.rewritten(number, [a[0], a[1], MLOCK_ONFAULT, a[3], a[4], a[5]])
+                    .await;
             }
             libc::SYS_mlockall if a[0] as u32 & 3 != 0 => {
-                self.rewritten(number, [a[0] | MCL_ONFAULT, 0, 0, 0, 0, 0]);
+                self.rewritten(number, [a[0] | MCL_ONFAULT, a[1], a[2], a[3], a[4], a[5]])
+                    .await;
             }
-            libc::SYS_mlock2 | libc::SYS_mlockall => resume(self.thread(), 0),
+            libc::SYS_mlock2 | libc::SYS_mlockall => self.resume(),
             // A ring could drop pages without being seen.
             libc::SYS_io_uring_setup => self.refuse(libc::ENOSYS),
             libc::SYS_process_madvise => self.refuse(libc::EPERM),
@@ -124,18 +127,58 @@ impl Watched<'_> {
         }
     }
 
-    /// The call is made with other arguments.
-    fn rewritten(&mut self, number: i64, arguments: [u64; 6]) {
-        self.rewrite(number, arguments);
-        resume(self.thread(), 0);
+    /// Lets the thread go on, if it is still there.
+    pub(crate) fn resume(&self) {
+        self.resume_by(Held::default());
     }
 
-    fn rewrite(&mut self, number: i64, arguments: [u64; 6]) {
-        let r = &mut self.registers;
+    /// The same, after calls were injected into it.
+    pub(crate) fn resume_by(&self, held: Held) {
+        if !self.claim.has_ended() {
+            held.resume(self.thread(), 0);
+        }
+    }
+
+    /// The call is made as another, or with other arguments.
+    async fn rewritten(self, number: i64, arguments: [u64; 6]) {
+        self.rewrite(number, arguments);
+        if self.make().await.is_some() {
+            self.restore();
+            self.resume();
+        }
+    }
+
+    fn rewrite(&self, number: i64, arguments: [u64; 6]) {
+        let mut r = self.registers;
         r.orig_rax = number.cast_unsigned();
         [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = arguments;
-        // It may have been killed meanwhile.
-        let _ = ptrace::set_registers(self.thread(), &self.registers);
+        self.set_registers(&r);
+    }
+
+    /// Behind a call that was made with other arguments: no call changes the
+    /// registers that hold them, and one that was interrupted begins again by its
+    /// own.
+    fn restore(&self) {
+        if let Ok(now) = ptrace::registers(self.thread()) {
+            let registers = Registers {
+                rdi: self.registers.rdi,
+                rsi: self.registers.rsi,
+                rdx: self.registers.rdx,
+                r10: self.registers.r10,
+                r8: self.registers.r8,
+                r9: self.registers.r9,
+                orig_rax: self.registers.orig_rax,
+                ..now
+            };
+            self.set_registers(&registers);
+        }
+    }
+
+    pub(super) fn set_registers(&self, registers: &Registers) {
+        if !self.claim.has_ended() {
+            // It may have been killed meanwhile.
+            let _ = ptrace::set_registers(self.thread(), registers);
+        }
     }
 
     /// The call is not made, and fails.
@@ -143,8 +186,8 @@ impl Watched<'_> {
         let mut registers = self.registers;
         registers.orig_rax = u64::MAX;
         registers.rax = (-i64::from(errno)).cast_unsigned();
-        let _ = ptrace::set_registers(self.thread(), &registers);
-        resume(self.thread(), 0);
+        self.set_registers(&registers);
+        self.resume();
     }
 
     /// Waits for the turn of this call at its space.
@@ -160,7 +203,7 @@ impl Watched<'_> {
     /// over it. The thread stands at the call's exit then.
     pub(crate) async fn make(&self) -> Option<i64> {
         loop {
-            if ptrace::resume_to_syscall(self.thread()).is_err() {
+            if self.claim.has_ended() || ptrace::resume_to_syscall(self.thread(), 0).is_err() {
                 return None;
             }
             match self.tracer.scripts.stop_of(self.claim).await {
@@ -180,7 +223,7 @@ impl Watched<'_> {
         }
     }
 
-    async fn map_change(mut self, number: i64) {
+    async fn map_change(self, number: i64) {
         self.begin().await;
         if self.is_at_our_places(number) {
             self.space.core().end_call(&self.space);
@@ -194,14 +237,18 @@ impl Watched<'_> {
             self.rewrite(number, arguments);
         }
         let result = self.make().await;
+        if result.is_some() && plan.rewritten().is_some() {
+            self.restore();
+        }
         let behind = self.pager().behind_call(&self.space, &plan, result);
+        let mut held = Held::default();
         if result.is_some() {
-            self.then(behind).await;
+            held = self.then(behind).await;
         }
         self.space.core().end_call(&self.space);
         if result.is_some() {
-            self.give_back_servant().await;
-            resume(self.thread(), 0);
+            self.give_back_servant(&mut held).await;
+            self.resume_by(held);
         }
     }
 
@@ -228,9 +275,9 @@ impl Watched<'_> {
     }
 
     /// What the same thread still has to do for its call to have its meaning.
-    async fn then(&self, behind: Behind) {
+    async fn then(&self, behind: Behind) -> Held {
         let (number, arguments) = match behind {
-            Behind::Nothing => return,
+            Behind::Nothing => return Held::default(),
             Behind::Drop { address, len } => {
                 let advice = libc::MADV_DONTNEED as u64;
                 (
@@ -243,19 +290,30 @@ impl Watched<'_> {
                 [address, len, MLOCK_ONFAULT, 0, 0, self.pager().secret],
             ),
         };
+        self.inject("madvise", number, arguments).await.1
+    }
+
+    /// Has the thread, which stands at the exit of its call, make another one.
+    /// Returns the result, and how the thread is to go on.
+    pub(crate) async fn inject(
+        &self,
+        what: &'static str,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> (Option<u64>, Held) {
         let Ok(registers) = ptrace::registers(self.thread()) else {
-            return;
+            return (None, Held::default());
         };
         let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2) else {
-            return;
+            return (None, Held::default());
         };
-        let _ = injection.call("madvise", number, arguments).await;
-        let _ = injection.end();
+        let result = injection.call(what, number, arguments).await;
+        (result.ok(), injection.end().unwrap_or_default())
     }
 
     /// A space that has lost its servant gets another one, now that one of its
     /// threads stands still.
-    async fn give_back_servant(&self) {
+    async fn give_back_servant(&self, held: &mut Held) {
         if self.space.is_closing() || self.space.hands().can_evict() {
             return;
         }
@@ -263,7 +321,8 @@ impl Watched<'_> {
             return;
         }
         // If it is refused, it is tried again some time.
-        let _ = self.tracer.renew_servant(self.claim, &self.space).await;
+        let renewed = self.tracer.renew_servant(self.claim, &self.space, held);
+        let _ = renewed.await;
     }
 
     /// The kernel reads and writes these words without asking for their pages:
@@ -281,7 +340,7 @@ impl Watched<'_> {
         }
         drop(core);
         if result.is_some() {
-            resume(self.thread(), 0);
+            self.resume();
         }
     }
 
@@ -343,7 +402,7 @@ impl Watched<'_> {
             self.pager().leave_to_program(&self.space, range);
             self.space.core().end_call(&self.space);
         }
-        resume(thread, 0);
+        self.resume();
     }
 
     /// Some namespaces are only left by a process that shares its memory with
@@ -358,13 +417,15 @@ impl Watched<'_> {
         let result = self.make().await;
         self.space.core().end_call(&self.space);
         if result.is_some() {
+            let mut held = Held::default();
             if let (Some(servant), Ok(registers)) = (&servant, ptrace::registers(self.thread())) {
-                self.tracer
-                    .reap_servant(self.claim, servant, registers.rip - 2)
-                    .await;
+                let reaped = self
+                    .tracer
+                    .reap_servant(self.claim, servant, registers.rip - 2);
+                held = reaped.await;
             }
-            self.give_back_servant().await;
-            resume(self.thread(), 0);
+            self.give_back_servant(&mut held).await;
+            self.resume_by(held);
         }
     }
 
@@ -372,20 +433,18 @@ impl Watched<'_> {
     async fn moved_break(self) {
         self.begin().await;
         let result = self.make().await;
-        if result == Some(0)
-            && let Ok(registers) = ptrace::registers(self.thread())
-            && let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2)
-        {
+        let mut held = Held::default();
+        if result == Some(0) {
             let arguments = [0, 0, 0, 0, 0, self.pager().secret];
-            let brk = injection.call("brk", libc::SYS_brk, arguments).await;
-            let _ = injection.end();
-            if let Ok(brk) = brk {
+            let (brk, stopped) = self.inject("brk", libc::SYS_brk, arguments).await;
+            held = stopped;
+            if let Some(brk) = brk {
                 self.space.core().brk = brk;
             }
         }
         self.space.core().end_call(&self.space);
         if result.is_some() {
-            resume(self.thread(), 0);
+            self.resume_by(held);
         }
     }
 

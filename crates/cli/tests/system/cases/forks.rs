@@ -112,3 +112,13 @@ fn many_ranges_that_are_not_inherited() {
 fn waiting_forks_hold_up_nobody_else() {
     agree("forks/waiting_beside", &[]);
 }
+
+#[test]
+fn memory_beside_what_cannot_be_watched_is_inherited() {
+    agree("forks/unwatched_neighbour", &[]);
+}
+
+#[test]
+fn a_thread_executes_an_image_while_the_first_one_waits_in_a_call() {
+    agree("forks/exec_beside_leader", &[]);
+}

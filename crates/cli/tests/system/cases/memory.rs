@@ -264,3 +264,18 @@ fn a_page_in_every_two_mebibytes() {
 fn a_file_mapped_again_and_again() {
     agree("memory/mapping_loop", &["30", "50"]);
 }
+
+#[test]
+fn memory_that_does_not_shrink_comes_back_while_mappings_move() {
+    agree("memory/incompressible", &["10"]);
+}
+
+#[test]
+fn a_mapping_goes_to_and_fro_under_pressure() {
+    agree("memory/moved_under_pressure", &["10"]);
+}
+
+#[test]
+fn calls_leave_the_registers_of_their_arguments() {
+    agree("memory/registers", &[]);
+}

@@ -36,13 +36,11 @@ fn a_storm_of_stops_on_processes_that_fork() {
 }
 
 #[test]
-#[ignore = "differs: a newborn is left stopped now and then"]
 fn stops_while_a_process_is_born() {
     agree("signals/births", &["fork"]);
 }
 
 #[test]
-#[ignore = "differs: a newborn is left stopped now and then"]
 fn stops_while_an_image_is_executed() {
     agree("signals/births", &["exec"]);
 }
@@ -182,4 +180,9 @@ fn what_the_shell_started_is_killed() {
             outcome.report
         );
     }
+}
+
+#[test]
+fn stops_that_meet_calls_of_ours_are_not_lost() {
+    agree("signals/stops_meet_calls", &["100"]);
 }
