@@ -19,13 +19,16 @@ mod budget;
 mod config;
 mod counters;
 mod error;
-mod lock;
 mod pager;
 mod paging;
 mod process;
 mod report;
 mod space;
+mod sync;
 mod syscalls;
+
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 
 pub use budget::need::Need;
 pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};

@@ -1,8 +1,8 @@
 //! What all threads of the pager share, and the registry of address spaces.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use zcache::Store;
 use zcache_sys::fd::PidFd;
@@ -14,10 +14,10 @@ use crate::budget::need;
 use crate::budget::{Budget, PAGE_BYTES};
 use crate::config::RunConfig;
 use crate::counters::Counters;
-use crate::lock::lock;
 use crate::space::listeners::Posts;
 use crate::space::page_table::{State, Vpn};
 use crate::space::{Core, Space, SpaceId, handle_of};
+use crate::sync::{Mutex, RwLock, lock};
 
 /// Sizes that follow from the budget.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(crate) struct Pager {
     pub(crate) budget: Arc<Budget>,
     pub(crate) balance: Balance,
     pub(crate) counters: Counters,
-    pub(crate) spaces: RwLock<HashMap<SpaceId, Arc<Space>>>,
+    pub(crate) spaces: RwLock<BTreeMap<SpaceId, Arc<Space>>>,
     /// Wakes the tracer, for whose stopped threads something may have changed.
     pub(crate) tracer: Poke,
     /// Something is waited for that nobody wakes the tracer for.

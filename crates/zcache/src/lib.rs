@@ -126,6 +126,11 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod testing;
+/// What tests that choose schedules of the store share with others.
+#[cfg(feature = "schedules")]
+pub mod schedules {
+    pub use crate::sync::clock::{Instant, restart};
+}
 pub mod tier;
 
 pub use choice::{Chooser, Holding, Outlook, Traffic};

@@ -2,10 +2,10 @@
 #include "../case.h"
 
 static void calls(const char *what, long number, const unsigned long a[6], const char *want) {
-    register unsigned long rdi asm("rdi") = a[0], rsi asm("rsi") = a[1], rdx asm("rdx") = a[2];
-    register unsigned long r10 asm("r10") = a[3], r8 asm("r8") = a[4], r9 asm("r9") = a[5];
+    register unsigned long rdi __asm__("rdi") = a[0], rsi __asm__("rsi") = a[1], rdx __asm__("rdx") = a[2];
+    register unsigned long r10 __asm__("r10") = a[3], r8 __asm__("r8") = a[4], r9 __asm__("r9") = a[5];
     long result = number;
-    asm volatile("syscall" : "+a"(result), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r10), "+r"(r8), "+r"(r9) : : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "+a"(result), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r10), "+r"(r8), "+r"(r9) : : "rcx", "r11", "memory");
     unsigned long now[6] = {rdi, rsi, rdx, r10, r8, r9};
     errno = (int)-result;
     expect_call(what, result < 0 && result > -4096 ? -1 : 0, want);

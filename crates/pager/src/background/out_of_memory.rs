@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use zcache::Event;
 
-use crate::lock::lock;
 use crate::pager::{Pager, say};
 use crate::space::page_table::State;
 use crate::space::{Space, SpaceId};
+use crate::sync::lock;
 
 /// How long faults wait before the first verdict of a shortage.
 const PATIENCE: Duration = Duration::from_secs(8);

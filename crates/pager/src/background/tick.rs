@@ -15,9 +15,9 @@ use crate::background::codec::Choice;
 use crate::background::out_of_memory::Starvation;
 use crate::budget::PAGE_BYTES;
 use crate::budget::balance::Line;
-use crate::lock::lock;
 use crate::pager::Pager;
 use crate::space::Space;
+use crate::sync::lock;
 
 use zcache::CodecChoice;
 

@@ -7,7 +7,7 @@
 //! Stage on the data path: beside it, between the system call that maps and the
 //! ticker, which knows what is really used.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, lock};
 
 /// Ticks for which room is kept: a loader under pressure has come to its pages by then.
 const KEPT_TICKS: u32 = 10;
@@ -28,7 +28,7 @@ struct Granted {
 impl Advance {
     /// Keeps room for `bytes` more, up to `most` in all. Returns how much more.
     pub(crate) fn grant(&self, bytes: u64, most: u64) -> u64 {
-        let mut granted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut granted = lock(&self.0);
         let bytes = bytes.min(most.saturating_sub(granted.bytes));
         granted.bytes += bytes;
         granted.ticks_left = KEPT_TICKS;
@@ -38,7 +38,7 @@ impl Advance {
     /// Takes note, at a tick, of the bytes in use that cannot be paged: what came
     /// to be used is no longer kept. Returns the bytes that still are.
     pub(crate) fn settle(&self, used_bytes: u64) -> u64 {
-        let mut granted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut granted = lock(&self.0);
         let before = granted.used_bytes.replace(used_bytes);
         let grown = used_bytes.saturating_sub(before.unwrap_or(used_bytes));
         granted.ticks_left = granted.ticks_left.saturating_sub(1);

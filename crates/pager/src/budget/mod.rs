@@ -9,11 +9,13 @@
 //! Stage on the data path: every page passes here before the program gets it.
 //! What it does not do: evict. Who is refused waits or parks the fault.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use zcache::Store;
+
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 pub(crate) mod advance;
 pub(crate) mod balance;
@@ -155,8 +157,8 @@ impl Budget {
 
     /// Sleeps until something was given back or `timeout` passed.
     pub(crate) fn wait_freed(&self, timeout: Duration) {
-        let guard = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.freed.wait_timeout(guard, timeout));
+        let guard = lock(&self.gate);
+        drop(wait(&self.freed, &self.gate, guard, timeout));
     }
 
     /// Asks the evictors for `pages` pages of room beyond the watermark until
@@ -202,10 +204,10 @@ impl Budget {
 
     /// An evictor sleeps here until pressure or `timeout`.
     pub(crate) fn wait_pressed(&self, timeout: Duration) {
-        let guard = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = lock(&self.gate);
         self.evictors_sleep.store(true, Ordering::Relaxed);
         if !self.is_low() {
-            drop(self.pressed.wait_timeout(guard, timeout));
+            drop(wait(&self.pressed, &self.gate, guard, timeout));
         }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Invariant: a page's RAM is uncharged only after the kernel has it back.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +20,13 @@ use zcache_sys::servant::ServantError;
 use zcache_sys::uffd::Outcome;
 use zcache_sys::vma::Mapping;
 
-use crate::lock::lock;
 use crate::pager::Pager;
 use crate::space::hands::PEN_PAGES;
 use crate::space::page_table::{Slot, State, Vpn};
 use crate::space::queue::Standing;
 use crate::space::shadow::Claim;
 use crate::space::{Limbo, Move, Space};
+use crate::sync::{lock, pause};
 
 /// How long an evictor waits for its turn at a space.
 const TURN: Duration = Duration::from_millis(2);
@@ -122,7 +123,7 @@ impl Evictor {
     /// A batch in limbo holds the turn of its space, and so the program's calls.
     fn see_to_limbo(&mut self) {
         for space in self.pager.all_spaces() {
-            if !lock(&space.limbo).is_empty() {
+            if !space.limbo_is_empty() {
                 self.is_ready(&space);
             }
         }
@@ -138,12 +139,12 @@ impl Evictor {
         self.futile_rounds += 1;
         if self.futile_rounds > FUTILE_ROUNDS_MAX && pager.stalled.load(Ordering::Relaxed) == 0 {
             // Nobody waits: what cannot be had is not asked for all the time.
-            std::thread::sleep(FUTILE_PAUSE);
+            pause(FUTILE_PAUSE);
         }
     }
 
     /// One batch of each step. Returns whether RAM was freed.
-    fn round(&mut self) -> bool {
+    pub(crate) fn round(&mut self) -> bool {
         let pager = Arc::clone(&self.pager);
         let mut freed = self.make_room_in_store();
         let mut spaces = pager.all_spaces();
@@ -246,22 +247,37 @@ impl Evictor {
         if space.is_closing() || !space.has_hands() {
             return false;
         }
-        let Ok(mut limbo) = space.limbo.try_lock() else {
-            return false;
-        };
-        if !limbo.is_empty() {
-            if space.hands().finish(Duration::ZERO) == Err(ServantError::Stuck) {
-                self.pager.servant_stuck(space);
-                return false;
-            }
-            *lock(&space.stuck_since) = None;
-            let batches = std::mem::take(&mut *limbo);
-            drop(limbo);
-            for batch in batches {
-                self.take_up(space, batch);
+        match self.late_batches(space) {
+            None => return false,
+            Some(batches) if batches.is_empty() => {}
+            Some(batches) => {
+                for batch in batches {
+                    self.take_up(space, batch);
+                }
+                space.leave_shadow();
             }
         }
         space.hands().can_evict()
+    }
+
+    /// Takes what is in limbo if the servant has done it; `None` where it has not. If
+    /// there is anything, the evictor is at the shadow from then on.
+    fn late_batches(&self, space: &Arc<Space>) -> Option<VecDeque<Limbo>> {
+        let mut core = space.core();
+        let mut limbo = space.limbo.try_lock().ok()?;
+        if core.buried {
+            return None;
+        }
+        if limbo.is_empty() {
+            return Some(VecDeque::new());
+        }
+        if space.hands().finish(Duration::ZERO) == Err(ServantError::Stuck) {
+            self.pager.servant_stuck(space);
+            return None;
+        }
+        *lock(&space.stuck_since) = None;
+        core.at_shadow += 1;
+        Some(std::mem::take(&mut *limbo))
     }
 
     /// Goes on with what the servant has finished late.
@@ -277,7 +293,13 @@ impl Evictor {
                     }
                 }
             }
-            Limbo::Pen(run) => self.penned(space, &run).is_some(),
+            Limbo::Pen(run) => match self.penned(space, &run) {
+                Ok(_) => true,
+                Err(batch) => {
+                    self.wait_in_limbo(space, batch);
+                    false
+                }
+            },
             Limbo::EmptyPen => true,
             Limbo::Slots(claim) => {
                 let slots = space.hands().slot_page(claim.first);
@@ -297,7 +319,8 @@ impl Evictor {
     }
 
     /// The servant does not finish: the batch waits for it, and with it the turn,
-    /// since nothing may change there until it is done.
+    /// since nothing may change there until it is done. The last thing that is done
+    /// under the turn: another evictor may end it from here on.
     fn wait_in_limbo(&self, space: &Space, batch: Limbo) {
         lock(&space.limbo).push_back(batch);
         self.pager.servant_stuck(space);
@@ -449,9 +472,10 @@ impl Evictor {
         let mut runs = runs.flat_map(|run| run.chunks(PEN_PAGES as usize));
         while let Some(run) = runs.next() {
             match self.pen(space, run, &locked) {
-                Some(went) => gone += went,
-                None => {
+                Ok(went) => gone += went,
+                Err(batch) => {
                     runs.flatten().for_each(|one| self.stays(space, *one));
+                    self.wait_in_limbo(space, batch);
                     return None;
                 }
             }
@@ -480,20 +504,23 @@ impl Evictor {
     }
 
     /// Takes neighbouring pages through the pen into the store. What the store
-    /// refuses goes back. Returns how many left, or `None` when the servant has not
-    /// finished.
-    fn pen(&mut self, space: &Arc<Space>, run: &[Move], locked: &[Range<u64>]) -> Option<u64> {
+    /// refuses goes back. Returns how many left, or what the servant has not finished.
+    fn pen(
+        &mut self,
+        space: &Arc<Space>,
+        run: &[Move],
+        locked: &[Range<u64>],
+    ) -> Result<u64, Limbo> {
         let first = run[0].page;
         if !self.is_pen_empty(space) {
             // A servant ended before it had emptied it.
             run.iter().for_each(|one| self.stays(space, *one));
-            return Some(0);
+            return Ok(0);
         }
         let mut ranges = locked.iter();
         let locked = ranges.find(|range| range.contains(&first.address()));
         if space.hands().pen(first, run.len() as u64, locked) == Err(ServantError::Stuck) {
-            self.wait_in_limbo(space, Limbo::Pen(run.to_vec()));
-            return None;
+            return Err(Limbo::Pen(run.to_vec()));
         }
         self.penned(space, run)
     }
@@ -508,14 +535,14 @@ impl Evictor {
     }
 
     /// Sees to the pages that have come to the pen.
-    fn penned(&mut self, space: &Arc<Space>, run: &[Move]) -> Option<u64> {
+    fn penned(&mut self, space: &Arc<Space>, run: &[Move]) -> Result<u64, Limbo> {
         let there = space
             .hands()
             .pen_present(run.len() as u64)
             .unwrap_or_default();
         if !there.contains(&true) {
             run.iter().for_each(|one| self.stays(space, *one));
-            return Some(0);
+            return Ok(0);
         }
         let mut pages = vec![[0u8; PAGE_SIZE]; run.len()];
         let mut read = vec![false; run.len()];
@@ -556,10 +583,9 @@ impl Evictor {
         self.pager.counters.evicted_pages.add(gone);
         self.pager.counters.penned_pages.add(gone);
         if emptied == Err(ServantError::Stuck) {
-            self.wait_in_limbo(space, Limbo::EmptyPen);
-            return None;
+            return Err(Limbo::EmptyPen);
         }
-        Some(gone)
+        Ok(gone)
     }
 
     /// Gives a page back whose state says that it is moving. Its only other copy goes
@@ -576,7 +602,7 @@ impl Evictor {
                 PutBack::Never => return self.pager.budget.uncharge(1),
             }
             drop(core);
-            std::thread::sleep(PUT_BACK_PAUSE);
+            pause(PUT_BACK_PAUSE);
         }
     }
 
@@ -625,7 +651,7 @@ impl Evictor {
         let Some(claim) = core.shadow.claim(limit.min(most)) else {
             return 0;
         };
-        core.claims += 1;
+        core.at_shadow += 1;
         let owned: Vec<Option<Vpn>> = (0..claim.count)
             .map(|ahead| core.shadow.owner(Slot(claim.first.0 + ahead as u32)))
             .collect();
@@ -649,9 +675,7 @@ impl Evictor {
                 0
             }
         };
-        let mut core = space.core();
-        core.claims -= 1;
-        space.changed.notify_all();
+        space.leave_shadow();
         freed
     }
 

@@ -8,9 +8,9 @@
 //!
 //! A handler never waits long: a fault without room is parked and woken later.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zcache::{Handle, LoadError, PAGE_SIZE, Page};
 use zcache_sys::process::run_on;
@@ -21,6 +21,7 @@ use crate::pager::{Pager, say};
 use crate::space::page_table::{Slot, State, Vpn};
 use crate::space::queue::Standing;
 use crate::space::{Core, Space, SpaceId};
+use crate::sync::{Instant, MutexGuard};
 
 const MESSAGES_IN_A_ROW: usize = 64;
 /// Times that a page may fail to be installed in a row.

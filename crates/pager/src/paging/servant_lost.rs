@@ -7,11 +7,11 @@
 //! takes the RAM that it has, and harms nobody else.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::lock::lock;
 use crate::pager::{Pager, say};
 use crate::space::Space;
+use crate::sync::{Instant, lock};
 
 /// A busy machine keeps a servant from running for a while; a user wants to hear of
 /// more than that.

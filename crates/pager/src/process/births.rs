@@ -18,10 +18,10 @@ use super::care_error::{CareError, really};
 use super::inject::Held;
 use super::script::Claim;
 use super::tracer::{Birth, Outcome, Parentage, Thread, Tracer, resume};
-use crate::lock::lock;
 use crate::pager::say;
 use crate::space::Space;
 use crate::space::hands::Kernel;
+use crate::sync::lock;
 
 /// A parent that was killed inside its fork never announces the child.
 const ANNOUNCEMENT_PATIENCE: Duration = Duration::from_millis(300);

@@ -12,11 +12,11 @@ use zcache_sys::ptrace::Stop;
 
 use super::front::Word;
 use super::tracer::{Birth, End, Parentage, Thread, Tracer};
-use crate::lock::lock;
 use crate::pager::say;
 use crate::space::Space;
 use crate::space::hands::{Kernel, Servant};
 use crate::space::page_table::Vpn;
+use crate::sync::lock;
 
 /// How much longer each further servant of a space is waited with.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(100);

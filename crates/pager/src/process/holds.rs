@@ -5,8 +5,8 @@ use zcache_sys::procfs;
 use zcache_sys::ptrace;
 
 use super::tracer::{Thread, Tracer, resume};
-use crate::lock::lock;
 use crate::space::SpaceId;
+use crate::sync::lock;
 use crate::syscalls;
 
 impl Tracer {

@@ -13,10 +13,10 @@ use super::inject::{Held, Injection};
 use super::script::Claim;
 use super::tracer::{Thread, Tracer};
 use crate::error::StartError;
-use crate::lock::lock;
 use crate::pager::say;
 use crate::space::hands::Servant;
 use crate::space::page_table::Vpn;
+use crate::sync::lock;
 
 impl Tracer {
     pub(super) fn new_image(self: &Rc<Self>, pid: i32, former: i32) {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI32};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use zcache_sys::fd::PidFd;
@@ -28,8 +28,8 @@ use super::inject::Injection;
 use super::script::Claim;
 use super::tracer::Tracer;
 use crate::budget::PAGE_BYTES;
-use crate::lock::lock;
 use crate::space::hands::{Kernel, PEN_PAGES, Places, Servant};
+use crate::sync::{Mutex, RwLock, lock};
 
 const AT_SYSINFO_EHDR: u64 = 33;
 const NOBODY: u64 = u64::MAX;

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use zcache_sys::fd::PidFd;
@@ -24,11 +24,11 @@ use super::script::Scripts;
 use super::watch::Watch;
 use super::workers::Workers;
 use crate::error::StartError;
-use crate::lock::lock;
 use crate::pager::Pager;
 use crate::space::hands::Servant;
 use crate::space::page_table::Vpn;
 use crate::space::{Space, SpaceId};
+use crate::sync::{Mutex, lock};
 
 /// Jobs that may wait at once: each is a stopped thread's.
 const WORKERS_MAX: usize = 64;

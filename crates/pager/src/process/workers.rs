@@ -3,11 +3,11 @@
 //! work another thread begins, up to a bound.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::lock::lock;
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Work for another thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -80,13 +80,10 @@ fn serve((mutex, work): &(Mutex<State>, Condvar)) {
             continue;
         }
         state.idle += 1;
-        let (woken, waited) = match work.wait_timeout(state, IDLE) {
-            Ok(both) => both,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        state = woken;
+        let start = Instant::now();
+        state = wait(work, mutex, state, IDLE);
         state.idle -= 1;
-        if waited.timed_out() && state.jobs.is_empty() {
+        if start.elapsed() >= IDLE && state.jobs.is_empty() {
             state.threads -= 1;
             return;
         }
@@ -111,7 +108,10 @@ mod tests {
                 let _ = done.send(got.is_ok());
             }));
         }
-        workers.send(Box::new(move || (0..4).for_each(|_| drop(answer.send(())))));
+        workers.send(Box::new(move || {
+            let answers = (0..4).map(|_| answer.send(()));
+            assert!(answers.into_iter().all(|sent| sent.is_ok()));
+        }));
         for _ in 0..4 {
             assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok(true));
         }

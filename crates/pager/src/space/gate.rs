@@ -10,9 +10,10 @@
 //! one waits, the next turn is its.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Core, Space};
+use crate::sync::Instant;
 
 /// Who has the turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

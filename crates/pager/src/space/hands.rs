@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use zcache::Page;
@@ -24,7 +24,7 @@ use zcache_sys::vma::{self, Mapping};
 use super::Move;
 use super::page_table::{Slot, Vpn};
 use crate::budget::PAGE_BYTES;
-use crate::lock::lock;
+use crate::sync::{Mutex, RwLock, lock};
 
 /// How long a batch of the servant's is awaited.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -13,7 +13,6 @@
 //! Does not: read messages.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use zcache_sys::fd::Epoll;
 use zcache_sys::procfs::stat;
 
 use crate::space::Space;
+use crate::sync::Mutex;
 
 /// Faults in a row by one thread that make it the only one.
 const STREAK: u32 = 64;

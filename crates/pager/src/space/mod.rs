@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use zcache::Handle;
 use zcache_sys::fd::PidFd;
@@ -26,7 +26,7 @@ pub(crate) mod readahead;
 pub(crate) mod shadow;
 
 use crate::budget::advance::Advance;
-use crate::lock::lock;
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait};
 use gate::Gate;
 use hands::{Hands, Places};
 use listeners::Home;
@@ -76,10 +76,10 @@ pub(crate) struct Core {
     pub(crate) brk: u64,
     /// Pages that must stay resident, with how many reasons each has.
     pub(crate) pinned: BTreeMap<u64, u32>,
-    /// Evictors claim no more shadow slots.
+    /// No evictor may go to the shadow any more.
     pub(crate) buried: bool,
-    /// Claims that evictors are at.
-    pub(crate) claims: u64,
+    /// Evictors that are at the shadow: compress, or free slots.
+    pub(crate) at_shadow: u64,
 }
 
 impl Core {
@@ -252,7 +252,7 @@ impl Space {
                 brk: 0,
                 pinned: BTreeMap::new(),
                 buried: false,
-                claims: 0,
+                at_shadow: 0,
             }),
             changed: Condvar::new(),
         }
@@ -314,10 +314,7 @@ impl Space {
         core: MutexGuard<'a, Core>,
         timeout: Duration,
     ) -> MutexGuard<'a, Core> {
-        match self.changed.wait_timeout(core, timeout) {
-            Ok((core, _)) => core,
-            Err(poisoned) => poisoned.into_inner().0,
-        }
+        wait(&self.changed, &self.core, core, timeout)
     }
 
     /// Whether the kernel has a page at `page` (in RAM or swapped by the host).
@@ -331,10 +328,21 @@ impl Space {
     pub(crate) fn without_evictors(&self) -> MutexGuard<'_, Core> {
         let mut core = self.core();
         core.buried = true;
-        while core.claims > 0 || (core.gate.is_eviction() && lock(&self.limbo).is_empty()) {
+        while core.at_shadow > 0 || (core.gate.is_eviction() && lock(&self.limbo).is_empty()) {
             core = self.wait_core(core, Duration::from_millis(10));
         }
         core
+    }
+
+    /// An evictor is not at the shadow any more.
+    pub(crate) fn leave_shadow(&self) {
+        self.core().at_shadow -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Whether the servant has done all that it was given.
+    pub(crate) fn limbo_is_empty(&self) -> bool {
+        lock(&self.limbo).is_empty()
     }
 
     /// Has whoever waits for this page ask again.

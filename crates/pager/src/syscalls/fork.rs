@@ -265,7 +265,7 @@ impl Watched<'_> {
 }
 
 impl Pager {
-    fn try_open_window(&self, space: &Space) -> bool {
+    pub(crate) fn try_open_window(&self, space: &Space) -> bool {
         let mut core = space.core();
         let charge = core.table.resident().max(1);
         if !core.shadow.is_empty() || !self.budget.try_charge(charge) {
@@ -279,7 +279,7 @@ impl Pager {
     }
 
     /// Compresses all that waits in the shadow. Returns whether it is empty.
-    fn flush_shadow(self: &Arc<Self>, space: &Arc<Space>) -> bool {
+    pub(crate) fn flush_shadow(self: &Arc<Self>, space: &Arc<Space>) -> bool {
         let mut evictor = Evictor::new(Arc::clone(self));
         while space.core().shadow.waiting() > 0 {
             let before = space.core().shadow.waiting();
@@ -290,7 +290,7 @@ impl Pager {
         }
         let mut core = space.core();
         for _ in 0..100 {
-            if core.claims == 0 {
+            if core.at_shadow == 0 {
                 break;
             }
             core = space.wait_core(core, Duration::from_millis(5));
@@ -300,7 +300,7 @@ impl Pager {
 
     /// The space of a child that has just been made, as its parent's was. It is
     /// brought in line with the kernel's own account when it is taken into care.
-    fn child_of(&self, parent: &Space, window: ForkWindow) -> Arc<Space> {
+    pub(crate) fn child_of(&self, parent: &Space, window: ForkWindow) -> Arc<Space> {
         self.counters.forks.add(1);
         let child = Space::new(self.new_space_id(), 0, self.sizes.shadow_slots);
         if let Some(kernel) = parent.hands().kernel() {

@@ -22,6 +22,7 @@ use crate::pager::Pager;
 use crate::space::page_table::{State, Vpn, pages};
 use crate::space::queue::Standing;
 use crate::space::{Core, Space};
+use crate::sync::Instant;
 
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 0x2;
@@ -518,7 +519,7 @@ impl Pager {
     /// Returns whether they could.
     pub(crate) fn make_room(&self, pages: u64, patience: Duration) -> bool {
         let _wanted = self.budget.want(pages);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.budget.available_bytes() < pages.max(1) * PAGE_BYTES {
             if start.elapsed() > patience {
                 return false;

@@ -16,17 +16,27 @@ thread_local! {
 
 /// A time of this clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Instant(Duration);
+pub struct Instant(Duration);
 
 impl Instant {
-    pub(crate) fn now() -> Instant {
+    /// Now, a millisecond after the last look.
+    #[must_use]
+    pub fn now() -> Instant {
         let now = NOW.get() + STEP;
         NOW.set(now);
         Instant(now)
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
+    /// How long that was ago.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
         Instant::now().0 - self.0
+    }
+
+    /// How long that one was before this one.
+    #[must_use]
+    pub fn duration_since(&self, earlier: Instant) -> Duration {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
@@ -39,7 +49,6 @@ impl Add<Duration> for Instant {
 }
 
 /// Begins anew, as every schedule does.
-#[cfg(test)]
-pub(crate) fn restart() {
+pub fn restart() {
     NOW.set(Duration::ZERO);
 }
