@@ -269,9 +269,7 @@ impl ServantCalls {
             (libc::SYS_mlock2, &|a| {
                 a.when_argument(2, MLOCK_ONFAULT, Assembler::allow);
             }),
-            (libc::SYS_munlock, &|a| {
-                a.when_argument(0, self.shadow.0, Assembler::allow);
-            }),
+            (libc::SYS_munlock, &Assembler::allow),
             (libc::SYS_mremap, &|a| {
                 a.when_argument(4, self.pen.0, Assembler::allow)
             }),
@@ -468,7 +466,7 @@ mod tests {
             (libc::SYS_mmap, [pen, 4096, 7, 0, 0, 0], false),
             (libc::SYS_mlock2, [0x1000, 4096, 1, 0, 0, 0], true),
             (libc::SYS_munlock, [shadow, len, 0, 0, 0, 0], true),
-            (libc::SYS_munlock, [0x1000, len, 0, 0, 0, 0], false),
+            (libc::SYS_munlock, [0x1000, len, 0, 0, 0, 0], true),
             (libc::SYS_openat, [0; 6], false),
             (libc::SYS_clone, [0; 6], false),
         ] {

@@ -378,6 +378,10 @@ impl Hands for Linux {
         self.command(Batch::Move(moves.to_vec(), populate))
     }
 
+    fn move_locked(&self, moves: &[Move]) -> Result<(), ServantError> {
+        self.move_out(moves, true)
+    }
+
     fn slot_page(&self, slot: Slot) -> Vpn {
         Vpn(SHADOW + u64::from(slot.0))
     }

@@ -71,6 +71,9 @@ pub(crate) trait Hands: Send + Sync {
     /// Moves pages to their slots as far as they go; with `populate` each is
     /// made the space's own first.
     fn move_out(&self, moves: &[Move], populate: bool) -> Result<(), ServantError>;
+    /// The same for pages in locked memory, which is unlocked for that moment: so a page
+    /// into which a device writes is still refused, as by the pen it would not be.
+    fn move_locked(&self, moves: &[Move]) -> Result<(), ServantError>;
     /// Where the slots of the shadow lie, as pages.
     fn slot_page(&self, slot: Slot) -> Vpn;
     /// Reads slots; returns how many bytes could be read, none of them from an
@@ -368,6 +371,28 @@ impl Hands for Kernel {
                 });
             }
             commands
+        })
+    }
+
+    fn move_locked(&self, moves: &[Move]) -> Result<(), ServantError> {
+        self.command(|ring, servant| {
+            let each = moves.iter().enumerate().flat_map(|(index, one)| {
+                let (page, len) = (one.page.address(), one.count * PAGE_BYTES);
+                let words = [self.address_of(one.slot), page, len, MOVE_MODE_DONTWAKE, 0];
+                let block = ring.put(index * MOVE_ARGS_BYTES, &words);
+                let shadow_fd = servant.shadow_fd;
+                [
+                    (libc::SYS_munlock, [page, len, 0, 0, 0]),
+                    (libc::SYS_ioctl, [shadow_fd, UFFDIO_MOVE, block, 0, 0]),
+                    (libc::SYS_mlock2, [page, len, MLOCK_ONFAULT, 0, 0]),
+                ]
+            });
+            let command = |(number, arguments)| Command {
+                must: false,
+                number,
+                arguments,
+            };
+            each.map(command).collect()
         })
     }
 
