@@ -227,8 +227,15 @@ impl Pager {
         self.budget.uncharge(held);
     }
 
-    /// A fork window ends without a child.
-    pub(crate) fn abandon(&self, window: crate::space::ForkWindow) {
+    /// A fork window, if there is one, ends without a child.
+    pub(crate) fn abandon_window(&self, space: &Space) {
+        let window = space.core().window.take();
+        if let Some(window) = window {
+            self.abandon(window);
+        }
+    }
+
+    fn abandon(&self, window: crate::space::ForkWindow) {
         self.budget.uncharge(window.charged_pages);
         for (_, state) in window.log {
             self.drop_state(state);

@@ -203,8 +203,8 @@ impl Program {
             yield_now();
         }
         let linux = self.linux.fork();
-        let window = self.space.core().window.take().expect("it was opened");
-        let child = self.pager.child_of(&self.space, window);
+        let child = self.pager.child_of(&self.space);
+        let child = child.expect("a window was opened");
         self.space.core().end_call(&self.space);
         child.equip(Box::new(linux.clone()), None);
         self.pager

@@ -109,16 +109,11 @@ impl Watched<'_> {
         self.release(&held);
         let outcome = Outcome::default();
         let killed = self.make_child(&wish, &outcome).await;
-        let window = self.space.core().window.take();
-        if let Some(window) = window {
-            // There is no child, or none that we have heard of.
-            if killed {
-                let orphan = self.pager().child_of(&self.space, window);
-                self.tracer.note_orphan(orphan);
-            } else {
-                self.pager().abandon(window);
-            }
+        // There is no child, or none that we have heard of.
+        if killed && let Some(orphan) = self.pager().child_of(&self.space) {
+            self.tracer.note_orphan(orphan);
         }
+        self.pager().abandon_window(&self.space);
         self.space.core().end_call(&self.space);
         self.release(&held);
         if killed {
@@ -210,23 +205,15 @@ impl Watched<'_> {
     /// Returns whether its outcome is to be waited for.
     fn child_born(&self, child: i32, wish: &Wish, outcome: &Outcome) -> bool {
         let shares = process::same_memory(self.thread(), child) == Some(true);
-        let window = self.space.core().window.take();
-        match window {
-            Some(window) if !shares => {
-                let space = self.pager().child_of(&self.space, window);
-                let parentage = Tracer::forked(self.thread(), space, wish.cleared, outcome);
-                self.tracer.announce(child, parentage);
-                true
-            }
-            // The arguments were changed after we had read them.
-            window => {
-                if let Some(window) = window {
-                    self.pager().abandon(window);
-                }
-                let _ = process::kill(child, libc::SIGKILL);
-                false
-            }
+        if !shares && let Some(space) = self.pager().child_of(&self.space) {
+            let parentage = Tracer::forked(self.thread(), space, wish.cleared, outcome);
+            self.tracer.announce(child, parentage);
+            return true;
         }
+        // The arguments were changed after we had read them.
+        self.pager().abandon_window(&self.space);
+        let _ = process::kill(child, libc::SIGKILL);
+        false
     }
 
     /// Has the turn of this call begin with everything stored that a child does
@@ -298,15 +285,18 @@ impl Pager {
         core.shadow.is_empty()
     }
 
-    /// The space of a child that has just been made, as its parent's was. It is
-    /// brought in line with the kernel's own account when it is taken into care.
-    pub(crate) fn child_of(&self, parent: &Space, window: ForkWindow) -> Arc<Space> {
+    /// The space of a child that has just been made, as its parent's was; `None`
+    /// without a fork window, which ends by this. It is brought in line with the
+    /// kernel's own account when it is taken into care.
+    pub(crate) fn child_of(&self, parent: &Space) -> Option<Arc<Space>> {
+        // What changes is logged up to the moment at which the table is read.
+        let mut core = parent.core();
+        let window = core.window.take()?;
         self.counters.forks.add(1);
         let child = Space::new(self.new_space_id(), 0, self.sizes.shadow_slots);
         if let Some(kernel) = parent.hands().kernel() {
             let _ = child.places.set(kernel.places);
         }
-        let core = parent.core();
         {
             let mut young = child.core();
             core.table.for_each(0..u64::MAX >> 12, |page, state| {
@@ -336,7 +326,7 @@ impl Pager {
         for (_, state) in window.log {
             self.drop_state(state);
         }
-        Arc::new(child)
+        Some(Arc::new(child))
     }
 
     /// Writes all pages of a child that cannot be paged into its memory, where the
