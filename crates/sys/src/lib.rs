@@ -29,5 +29,6 @@ pub mod shared;
 pub mod socket;
 pub mod swapfile;
 pub mod uffd;
+pub mod uring;
 pub mod vma;
 pub mod zdict;

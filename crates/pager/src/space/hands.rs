@@ -40,6 +40,8 @@ const MAP_RESERVED: u64 =
 const MLOCK_ONFAULT: u64 = 1;
 const MREMAP_INTO_PEN: u64 =
     (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) as u64;
+/// The servant's own batches have no more data than this.
+const BATCH_DATA_BYTES: usize = 8192;
 const MOVE_ARGS_BYTES: usize = size_of::<MoveArgs>();
 
 /// See the module's description. Pages are named by their numbers.
@@ -220,6 +222,17 @@ impl Kernel {
         let servant = other.servant.into_inner();
         let mut own = self.servant.write().unwrap_or_else(PoisonError::into_inner);
         *own = servant.unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Writes words that the program's calls are to read beside those of the servant's
+    /// batches; returns where they lie in the ring.
+    pub(crate) fn put_beside(&self, bytes: &[u8]) -> u64 {
+        let words: Vec<u64> = bytes
+            .chunks(8)
+            .map(|word| u64::from_ne_bytes(std::array::from_fn(|at| word[at])))
+            .collect();
+        let ring = lock(&self.ring);
+        ring.put(BATCH_DATA_BYTES, &words) - ring.address()
     }
 
     /// A task by which its memory can be looked at.

@@ -13,6 +13,7 @@ use zcache_sys::ptrace::{self, Registers, Stop};
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod signals;
+mod uring;
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
@@ -116,8 +117,7 @@ impl Watched<'_> {
                     .await;
             }
             libc::SYS_mlock2 | libc::SYS_mlockall => self.resume(),
-            // A ring could drop pages without being seen.
-            libc::SYS_io_uring_setup => self.refuse(libc::ENOSYS),
+            libc::SYS_io_uring_setup => self.make_ring(a[1]).await,
             libc::SYS_process_madvise => self.refuse(libc::EPERM),
             libc::SYS_futex => self.futex(a).await,
             libc::SYS_ioctl => self.own_userfaultfd(a).await,

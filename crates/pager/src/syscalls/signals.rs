@@ -7,7 +7,7 @@ use zcache_sys::procfs;
 use zcache_sys::ptrace;
 
 /// Calls that end with EINTR whatever becomes of the signal: `signal(7)`.
-const FAIL: [i64; 19] = [
+const FAIL: [i64; 20] = [
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
@@ -16,6 +16,7 @@ const FAIL: [i64; 19] = [
     libc::SYS_msgrcv,
     libc::SYS_msgsnd,
     libc::SYS_io_getevents,
+    libc::SYS_io_uring_enter,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,

@@ -250,9 +250,14 @@ fn strict_seccomp_under_pressure() {
 }
 
 #[test]
-#[ignore = "differs: io_uring is refused"]
 fn io_uring_on_pages_that_are_out() {
     agree("memory/io_uring", &[]);
+}
+
+#[test]
+#[ignore = "differs: a ring may give no advice about memory"]
+fn advice_by_io_uring() {
+    agree("memory/io_uring", &["advice"]);
 }
 
 #[test]
