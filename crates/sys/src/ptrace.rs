@@ -63,7 +63,7 @@ pub enum Stop {
     Reported,
     /// At the entry or the exit of a system call, after [`resume_to_syscall`].
     Syscall,
-    /// Nothing that anybody asked for.
+    /// Nothing that anybody asked for, or an event of a task that was killed since.
     Other(i32),
 }
 
@@ -167,12 +167,11 @@ pub fn set_signal_mask(pid: i32, mask: u64) -> io::Result<()> {
     request(libc::PTRACE_SETSIGMASK, pid, 8, (&raw const mask) as u64).map(drop)
 }
 
-fn message(pid: i32) -> i32 {
+/// What an event says; `None` of a task that was killed meanwhile.
+fn message(pid: i32) -> Option<i32> {
     let mut message = 0u64;
-    match request(libc::PTRACE_GETEVENTMSG, pid, 0, (&raw mut message) as u64) {
-        Ok(_) => message as i32,
-        Err(_) => 0,
-    }
+    request(libc::PTRACE_GETEVENTMSG, pid, 0, (&raw mut message) as u64).ok()?;
+    Some(message as i32)
 }
 
 fn decode(pid: i32, status: i32) -> Stop {
@@ -186,22 +185,29 @@ fn decode(pid: i32, status: i32) -> Stop {
     match status >> 16 {
         0 if signal == SYSCALL_TRAP => Stop::Syscall,
         0 => Stop::Signal(signal),
-        libc::PTRACE_EVENT_SECCOMP if message(pid) == WATCHED as i32 => Stop::Watched,
-        libc::PTRACE_EVENT_SECCOMP => Stop::Reported,
         libc::PTRACE_EVENT_STOP => match signal {
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Stop::Group(signal),
             _ => Stop::Trap,
         },
-        event @ (libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
+        event => match message(pid) {
+            Some(message) => decode_event(event, message),
+            None => Stop::Other(event),
+        },
+    }
+}
+
+fn decode_event(event: i32, message: i32) -> Stop {
+    match event {
+        libc::PTRACE_EVENT_SECCOMP if message == WATCHED as i32 => Stop::Watched,
+        libc::PTRACE_EVENT_SECCOMP => Stop::Reported,
+        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
             Stop::Birth {
-                child: message(pid),
+                child: message,
                 vfork: event == libc::PTRACE_EVENT_VFORK,
                 clone: event == libc::PTRACE_EVENT_CLONE,
             }
         }
-        libc::PTRACE_EVENT_EXEC => Stop::Exec {
-            former: message(pid),
-        },
+        libc::PTRACE_EVENT_EXEC => Stop::Exec { former: message },
         other => Stop::Other(other),
     }
 }
