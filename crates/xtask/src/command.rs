@@ -1,6 +1,22 @@
 //! Commands that must succeed.
 
+use std::path::Path;
 use std::process::Command;
+
+/// Cargo, to build a package of the repository for release.
+pub(crate) fn build(repository: &Path, package: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    let words = [
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--package",
+        package,
+    ];
+    cargo.args(words).current_dir(repository);
+    cargo
+}
 
 /// Runs a command, with its output on ours.
 ///

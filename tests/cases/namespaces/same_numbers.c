@@ -3,10 +3,7 @@
  *
  * The modes: "outer" gives the inner process the outer one's number, "before" and "helper" such that the task born next would
  * have the outer one's or its pager's helper's; "short" is "outer" with an inner process that ends at once. */
-#include "../case.h"
-
-#include <dirent.h>
-#include <linux/kcmp.h>
+#include "../helpers.h"
 
 static volatile size_t lost, failed, i;
 static sigjmp_buf back;
@@ -58,23 +55,8 @@ static int verify(uint64_t tag, int rounds) {
 
 /* The task of the pager that shares this memory, or nobody. */
 static pid_t helper(void) {
-    DIR *directory = opendir("/proc");
     pid_t found = 0;
-    for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL && found == 0;) {
-        pid_t pid = atoi(entry->d_name);
-        char name[300], text[32] = "";
-        snprintf(name, sizeof name, "/proc/%s/comm", entry->d_name);
-        int file = pid > 0 ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-        if (file < 0)
-            continue;
-        if (read(file, text, sizeof text - 1) > 0 && strncmp(text, "zcache-servant", 14) == 0 &&
-            syscall(SYS_kcmp, getpid(), pid, KCMP_VM, 0, 0) == 0)
-            found = pid;
-        close(file);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    return found;
+    return helpers(&found, 1) > 0 ? found : 0;
 }
 
 /* The next process of this namespace gets this number. */

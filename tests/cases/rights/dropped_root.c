@@ -1,9 +1,6 @@
 /* A process that gave up root has no helper left that has more rights than itself, and none that it could command: no shared
  * memory can be written. Without a pager there is nothing of the kind. */
-#include "../case.h"
-
-#include <dirent.h>
-#include <linux/kcmp.h>
+#include "../helpers.h"
 
 static uint64_t capabilities(pid_t pid) {
     char name[64], line[256];
@@ -17,27 +14,6 @@ static uint64_t capabilities(pid_t pid) {
     if (file != NULL)
         fclose(file);
     return value;
-}
-
-/* The tasks of this name that share this process's memory. */
-static int helpers(pid_t *found, int most) {
-    DIR *directory = opendir("/proc");
-    int count = 0;
-    for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL && count < most;) {
-        pid_t pid = atoi(entry->d_name);
-        char name[300], text[32] = "";
-        snprintf(name, sizeof name, "/proc/%s/comm", entry->d_name);
-        int file = pid > 0 ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-        if (file < 0)
-            continue;
-        if (read(file, text, sizeof text - 1) > 0 && strncmp(text, "zcache-servant", 14) == 0 &&
-            syscall(SYS_kcmp, getpid(), pid, KCMP_VM, 0, 0) == 0)
-            found[count++] = pid;
-        close(file);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    return count;
 }
 
 static void judge(const char *who, const pid_t *found, int count) {

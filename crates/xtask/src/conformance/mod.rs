@@ -18,7 +18,6 @@ mod source;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
@@ -161,18 +160,7 @@ fn zcache(places: &Places, options: &Options) -> Result<PathBuf, String> {
             .canonicalize()
             .map_err(|error| format!("{}: {error}", path.display()));
     }
-    command::run(
-        Command::new("cargo")
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--locked",
-                "-p",
-                "zcache-cli",
-            ])
-            .current_dir(&places.repository),
-    )?;
+    command::run(&mut command::build(&places.repository, "zcache-cli"))?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| places.repository.join("target"), PathBuf::from);
     Ok(target.join("release/zcache"))

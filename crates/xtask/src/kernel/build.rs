@@ -179,24 +179,14 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 fn guest_program(places: &Places) -> Result<(), String> {
     command::run(
-        Command::new("cargo")
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--package",
-                "zcache-guest",
-                "--target",
-                TARGET,
-            ])
+        command::build(&places.repository, "zcache-guest")
+            .args(["--target", TARGET])
             .arg("--target-dir")
             .arg(places.cache.join("guest-target"))
             .env(
                 "RUSTFLAGS",
                 "-C target-feature=+crt-static -C strip=symbols",
-            )
-            .current_dir(&places.repository),
+            ),
     )
 }
 

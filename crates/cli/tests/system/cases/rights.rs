@@ -138,15 +138,8 @@ fn a_file_that_can_only_be_executed() {
 fn setpriv_changes_the_user_and_executes() {
     tree::need_root();
     let files = public("setpriv", &compile::case("rights/hold"), "755");
-    let words = [
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        "--no-new-privs",
-    ];
-    let job = Job::new("setpriv").args(words).arg(files.file("program"));
+    let job = Job::new("setpriv").args(tree::WITHOUT_RIGHTS);
+    let job = job.arg(files.file("program"));
     agree_job(&job.arg("100").bound(Duration::from_secs(60)));
 }
 

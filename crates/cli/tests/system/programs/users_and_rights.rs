@@ -61,16 +61,8 @@ fn sudo_to_another_user() {
 fn setpriv_that_drops_every_right() {
     let user = User::nobody();
     let hog = hog(&user);
-    let words = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        "--no-new-privs",
-    ];
-    agrees(&as_nobody(&words).args([&hog, "20000", "80000"]), || ());
+    let job = as_nobody(&["setpriv"]).args(tree::WITHOUT_RIGHTS);
+    agrees(&job.args([&hog, "20000", "80000"]), || ());
 }
 
 #[test]

@@ -4,6 +4,16 @@ use super::tool;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// What `setpriv` is told for a user who has nothing.
+pub(crate) const WITHOUT_RIGHTS: [&str; 6] = [
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
+];
+
 /// One process as /proc shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
