@@ -293,7 +293,7 @@ const STRESSORS: &[Test] = &[
     Test::stress("futex"),
     Test::stress("io-uring"),
     Test::stress("madvise").ram(64).filler(96),
-    Test::stress("malloc --malloc-bytes 1M --malloc-max 64 --malloc-touch")
+    Test::stress("malloc --malloc-bytes 4M --malloc-max 64 --malloc-touch")
         .filler(0)
         .short(),
     Test::stress("mcontend"),
