@@ -107,7 +107,8 @@ impl Tracer {
                 resume(pid, 0);
             }
             Stop::Signal(signal) => {
-                syscalls::signals::restart_if_ignored(pid, signal);
+                let filtered = self.is_filtered(pid);
+                syscalls::signals::restart_if_ignored(pid, signal, filtered);
                 resume(pid, signal);
             }
             Stop::Group(signal) => {

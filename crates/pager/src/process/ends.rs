@@ -154,7 +154,9 @@ impl Tracer {
     }
 
     /// Ends a servant whose process has to be alone with its memory for a moment.
-    pub(crate) async fn dismiss(&self, servant: &Servant) {
+    pub(crate) async fn dismiss(&self, servant: &Servant, space: &Space) {
+        // Nobody has to be told of what we do.
+        space.told.store(true, Ordering::Release);
         let _ = servant.pidfd.signal(libc::SIGKILL);
         self.scripts
             .until(|| (!self.servants.borrow().contains_key(&servant.pid)).then_some(()))

@@ -45,7 +45,7 @@ impl Tracer {
         };
         let holds = self.holding.borrow().contains(&space.id);
         if holds {
-            syscalls::signals::restart_interrupted(pid);
+            syscalls::signals::restart_interrupted(pid, self.is_filtered(pid));
             self.held.borrow_mut().push(pid);
         }
         holds

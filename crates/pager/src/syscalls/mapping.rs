@@ -348,6 +348,7 @@ impl Pager {
             MADV_GUARD_REMOVE if reached_all => space.core().guards.remove(range),
             MADV_GUARD_REMOVE => {}
             MADV_REMOVE if reached_all => {}
+            MADV_FREE if !reached_all => return self.freed_in_part(space, range),
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_GUARD_INSTALL
                 if reached_all =>
             {
@@ -355,11 +356,41 @@ impl Pager {
             }
             _ => self.reread_dropped(space, range, advice),
         }
-        let done = reached_all || result == -i64::from(libc::ENOMEM);
-        match advice == MADV_FREE && done && !range.is_empty() {
+        match advice == MADV_FREE && !range.is_empty() {
             true => Behind::Drop {
                 address: range.start << 12,
                 len: (range.end - range.start) << 12,
+            },
+            false => Behind::Nothing,
+        }
+    }
+
+    /// After a call to free pages that failed: those up to the first mapping that
+    /// refuses may read as zeros at any time, so they are dropped now.
+    fn freed_in_part(&self, space: &Space, range: &Range<u64>) -> Behind {
+        if range.is_empty() || space.core().table.is_absent(range.clone()) {
+            return Behind::Nothing;
+        }
+        let Ok(mappings) = space.hands().mappings(true) else {
+            return Behind::Nothing;
+        };
+        let mut end = range.start;
+        for mapping in &mappings {
+            let from = (mapping.range.start >> 12).max(range.start);
+            let to = (mapping.range.end >> 12).min(range.end);
+            if from >= to {
+                continue;
+            }
+            if refuses(mapping, MADV_FREE) {
+                break;
+            }
+            self.forget(&mut space.core(), from..to);
+            end = to;
+        }
+        match end > range.start {
+            true => Behind::Drop {
+                address: range.start << 12,
+                len: (end - range.start) << 12,
             },
             false => Behind::Nothing,
         }

@@ -108,15 +108,17 @@ impl Watched<'_> {
                 self.rewritten(libc::SYS_mlock2, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0])
                     .await;
             }
-            libc::SYS_mlock2 if a[2] as u32 == 0 => {
+            libc::SYS_mlock2 if a[2] as u32 == 0 && !self.tracer.is_filtered(self.thread()) => {
                 self.rewritten(number, [a[0], a[1], MLOCK_ONFAULT, a[3], a[4], a[5]])
                     .await;
             }
-            libc::SYS_mlockall if a[0] as u32 & 3 != 0 => {
+            libc::SYS_mlockall
+                if a[0] as u32 & 3 != 0 && !self.tracer.is_filtered(self.thread()) =>
+            {
                 self.rewritten(number, [a[0] | MCL_ONFAULT, a[1], a[2], a[3], a[4], a[5]])
                     .await;
             }
-            libc::SYS_mlock2 | libc::SYS_mlockall => self.resume(),
+            libc::SYS_mlock | libc::SYS_mlock2 | libc::SYS_mlockall => self.resume(),
             libc::SYS_io_uring_setup => self.make_ring(a[1]).await,
             libc::SYS_process_madvise => self.refuse(libc::EPERM),
             libc::SYS_futex => self.futex(a).await,
@@ -412,7 +414,7 @@ impl Watched<'_> {
         let kernel = self.space.hands().kernel();
         let servant = kernel.and_then(crate::space::hands::Kernel::servant);
         if let Some(servant) = &servant {
-            self.tracer.dismiss(servant).await;
+            self.tracer.dismiss(servant, &self.space).await;
         }
         let result = self.make().await;
         self.space.core().end_call(&self.space);

@@ -40,6 +40,40 @@ impl SmallDisk {
         disk
     }
 
+    /// An XFS of so many bytes.
+    pub(crate) fn xfs(files: &TempDir, bytes: u64) -> SmallDisk {
+        let disk = SmallDisk::of(files.file("image"), files.file("source"), bytes);
+        disk.make("xfsprogs", Command::new("mkfs.xfs").arg("-q"))
+    }
+
+    /// No disk, but memory of so many bytes.
+    pub(crate) fn tmpfs(files: &TempDir, bytes: u64) -> SmallDisk {
+        let disk = SmallDisk::of(files.file("image"), files.file("source"), 0);
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"]);
+        tool("mount", command.arg(&disk.at));
+        disk
+    }
+
+    /// Layers on an ext4, since an overlay cannot have all filesystems below.
+    pub(crate) fn overlay(files: &TempDir) -> [SmallDisk; 2] {
+        let below = files.file("below");
+        let disk = SmallDisk::of(files.file("image"), below.clone(), 400 << 20);
+        let disk = disk.make("e2fsprogs", Command::new("mkfs.ext4").args(["-q", "-F"]));
+        let layers = ["lower", "upper", "work"].map(|name| below.join(name));
+        for layer in &layers {
+            std::fs::create_dir(layer).expect("a directory");
+        }
+        std::fs::write(layers[0].join("from below"), "lower").expect("written");
+        let [lower, upper, work] = layers.map(|layer| layer.display().to_string());
+        let layers = SmallDisk::of(files.file("no image"), files.file("source"), 0);
+        let mut command = Command::new("mount");
+        let how = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        command.args(["-t", "overlay", "-o", &how, "none"]);
+        tool("mount", command.arg(&layers.at));
+        [layers, disk]
+    }
+
     /// An ext4 whose file lies on a tmpfs that has less room than the filesystem believes to have.
     pub(crate) fn promising_too_much(files: &TempDir, bytes: u64, room_bytes: u64) -> SmallDisk {
         let shelf = files.file("shelf");

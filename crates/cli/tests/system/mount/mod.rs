@@ -17,5 +17,6 @@ mod posix;
 mod programs;
 mod rights;
 mod sides;
+mod sources;
 mod support;
 mod watch;

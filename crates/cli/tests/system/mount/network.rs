@@ -15,7 +15,7 @@ const BOUND: Duration = Duration::from_secs(20);
 const DELAY_MILLISECONDS: &str = "5";
 
 /// A directory of this machine that is at `source` by sshfs.
-struct Remote {
+pub(super) struct Remote {
     server: Child,
     line: Child,
     there: PathBuf,
@@ -29,7 +29,7 @@ fn free_port() -> u16 {
 
 impl Remote {
     /// Serves `there` of a directory.
-    fn new(files: &TempDir) -> Remote {
+    pub(super) fn new(files: &TempDir) -> Remote {
         let (there, at) = (files.file("there"), files.file("source"));
         let _ = std::fs::create_dir(&there);
         let there = there.canonicalize().expect("a directory");
