@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::inodes::Inode;
+use crate::rights::Asker;
 use crate::source;
 use crate::wire::Header;
 
@@ -20,7 +21,7 @@ use crate::wire::Header;
 pub(crate) struct Opened {
     pub(crate) fd: OwnedFd,
     pub(crate) flags: OFlags,
-    opener: (u32, u32),
+    opener: Asker,
 }
 
 impl Opened {
@@ -29,7 +30,11 @@ impl Opened {
         Opened {
             fd,
             flags,
-            opener: (header.uid, header.gid),
+            opener: Asker {
+                // The thread may be another one by the time that it counts.
+                pid: 0,
+                ..Asker::of(header)
+            },
         }
     }
 }
@@ -42,8 +47,8 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
-    /// The user and group that opened it.
-    pub(crate) opener: (u32, u32),
+    /// Who opened it.
+    pub(crate) opener: Asker,
     /// The same file for long reads past the page cache; `None` where the
     /// filesystem has no such thing.
     past_cache: OnceLock<Option<OwnedFd>>,
@@ -54,11 +59,13 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     pub(crate) fn new(inode: Arc<Inode>, place: Arc<OwnedFd>, opened: Opened) -> OpenFile {
         inode.opens.fetch_add(1, Relaxed);
+        let writable = opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        inode.writers.fetch_add(writable.into(), Relaxed);
         OpenFile {
             inode,
             fd: opened.fd,
             direct: opened.flags.contains(OFlags::DIRECT),
-            writable: opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR),
+            writable,
             opener: opened.opener,
             past_cache: OnceLock::new(),
             _place: place,
@@ -75,6 +82,7 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         self.inode.opens.fetch_sub(1, Relaxed);
+        self.inode.writers.fetch_sub(self.writable.into(), Relaxed);
     }
 }
 

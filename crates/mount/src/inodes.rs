@@ -59,6 +59,8 @@ pub(crate) struct Inode {
     pub(crate) kind: FileType,
     /// Open files of it; while there are any, its descriptor stays.
     pub(crate) opens: AtomicU32,
+    /// Of these, the ones that may be written.
+    pub(crate) writers: AtomicU32,
     place: Mutex<Option<Arc<OwnedFd>>>,
     coherence: OnceLock<Box<Coherence>>,
 }
@@ -205,6 +207,7 @@ impl Inodes {
             identity: identity.clone(),
             kind: FileType::from_raw_mode(stat.st_mode),
             opens: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
             place: Mutex::new(Some(Arc::new(fd))),
             coherence: OnceLock::new(),
         });

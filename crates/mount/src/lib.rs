@@ -25,6 +25,7 @@ mod mount;
 mod mountpoint;
 mod notices;
 mod report;
+mod rights;
 mod ringworker;
 mod room;
 mod serve;

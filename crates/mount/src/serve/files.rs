@@ -6,16 +6,16 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::attributes::kill_privileges;
 use super::names::masked;
 use super::{Done, Filesystem, LIFETIMES};
-use crate::cache::{Touched, Verdict, Watched};
+use crate::cache::{Verdict, Watched};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
 use crate::notices::Outdated;
+use crate::rights::Asker;
 use crate::source::{self, Look};
 use crate::watch::Taken;
-use crate::wire::abi::{self, FSYNC_DATA_ONLY, OPEN_KILL_PRIVILEGES};
+use crate::wire::abi::{self, FSYNC_DATA_ONLY};
 use crate::wire::{Answer, Fields, Header};
 
 /// What a file is opened with in the source. The kernel has placed appended
@@ -38,7 +38,8 @@ impl Filesystem {
         let flags = OFlags::from_bits_retain(fields.u32()?);
         let (inode, place) = self.place(header.node)?;
         let made = OFlags::CREATE | OFlags::EXCL;
-        let fd = source::open_again(&place, flags_in_source(flags) - made)?;
+        let open = || source::open_again(&place, flags_in_source(flags) - made);
+        let fd = self.rights.acting_as(Asker::of(header), open)?;
         let look = source::look(&fd)?;
         self.answer_open(inode, place, Opened::by(header, fd, flags), &look, answer);
         Ok(())
@@ -51,18 +52,21 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let (flags, mode) = (OFlags::from_bits_retain(fields.u32()?), fields.u32()?);
-        let (umask, open_flags) = (fields.u32()?, fields.u32()?);
+        let umask = fields.u32()?;
+        fields.skip(4)?;
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
-        // Not through a link that somebody made meanwhile.
-        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
+        // What somebody else made meanwhile is not opened here, by our rights:
+        // the kernel looks it up and checks those of who asks.
+        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let made = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, name, how, permissions)
+        });
+        let fd = made.map_err(|error| match error {
+            Errno::EXIST if !flags.contains(OFlags::EXCL) => Errno::STALE,
+            error => error,
         })?;
-        if flags.contains(OFlags::TRUNC) && open_flags & OPEN_KILL_PRIVILEGES != 0 {
-            kill_privileges(&fd)?;
-        }
         self.answer_made(Opened::by(header, fd, flags), answer)
     }
 
@@ -78,7 +82,7 @@ impl Filesystem {
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
         let how = flags_in_source(flags) | OFlags::TMPFILE;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
+        let fd = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, c".", how, permissions)
         })?;
         self.answer_made(Opened::by(header, fd, flags), answer)
@@ -89,10 +93,6 @@ impl Filesystem {
         let look = source::look(&opened.fd)?;
         let (inode, entry) = self.enter(place, &look)?;
         answer.entry(LIFETIMES, &entry);
-        // The file may have been there before.
-        if opened.flags.contains(OFlags::TRUNC) {
-            self.changing(&inode, &opened.fd, Touched::All, || Ok(()))?;
-        }
         let place = self.inodes.place(&inode)?;
         self.answer_open(inode, place, opened, &look, answer);
         Ok(())

@@ -1,7 +1,7 @@
 //! Folders: opened, listed, synced.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{FileType, OFlags, RawDir, RawDirEntry, SeekFrom};
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::{Done, Filesystem, LIFETIMES};
 use crate::handles::OpenFolder;
+use crate::rights::Asker;
 use crate::source;
 use crate::wire::{Answer, DirectoryAnswer, Fields, Header, Name};
 
@@ -18,7 +19,8 @@ const NAMES_BYTES: usize = 8 << 10;
 impl Filesystem {
     pub(super) fn open_folder(&self, header: &Header, answer: &mut Answer) -> Done {
         let (_, place) = self.place(header.node)?;
-        let fd = source::open_again(&place, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let open = || source::open_again(&place, OFlags::RDONLY | OFlags::DIRECTORY);
+        let fd = self.rights.acting_as(Asker::of(header), open)?;
         answer.open(self.folders.add(OpenFolder(fd.into())), 0);
         Ok(())
     }
@@ -37,6 +39,7 @@ impl Filesystem {
 
     pub(super) fn read_folder(
         &self,
+        header: &Header,
         mut fields: Fields<'_>,
         answer: &mut Answer,
         plus: bool,
@@ -45,10 +48,28 @@ impl Filesystem {
         let folder = self.folders.get(handle)?;
         // The position in a folder is its descriptor's, so one reads at a time.
         let fd = lock(&folder);
-        rustix::fs::seek(&*fd, SeekFrom::Start(offset))?;
-        let mut names = [MaybeUninit::uninit(); NAMES_BYTES];
-        let mut source_names = RawDir::new(&*fd, &mut names);
         let mut directory = DirectoryAnswer::new(answer, size as usize, plus);
+        let asker = Asker::of(header);
+        match self.list(&fd, offset, &mut directory, Some(asker)) {
+            Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+                let list = || self.list(&fd, offset, &mut directory, None);
+                self.rights.as_himself(asker, list).map_err(|_| error)
+            }
+            result => result,
+        }
+    }
+
+    /// Fills an answer with names; with no `asker` as who we are already.
+    fn list(
+        &self,
+        fd: &OwnedFd,
+        offset: u64,
+        directory: &mut DirectoryAnswer<'_>,
+        asker: Option<Asker>,
+    ) -> Done {
+        rustix::fs::seek(fd, SeekFrom::Start(offset))?;
+        let mut names = [MaybeUninit::uninit(); NAMES_BYTES];
+        let mut source_names = RawDir::new(fd, &mut names);
         while let Some(found) = source_names.next() {
             let found = match found {
                 Ok(found) => found,
@@ -60,8 +81,8 @@ impl Filesystem {
             if !directory.has_room(name.name) {
                 break;
             }
-            let known = (plus && !matches!(name.name, b"." | b".."))
-                .then(|| self.known(fd.as_fd(), &found))
+            let known = (directory.is_plus() && !matches!(name.name, b"." | b".."))
+                .then(|| self.known(asker, fd.as_fd(), &found))
                 .flatten();
             directory.push(&name, known.as_ref().map(|entry| (LIFETIMES, entry)));
         }
@@ -70,8 +91,18 @@ impl Filesystem {
 
     /// The inode behind a name; `None` when it is gone by now or cannot be
     /// looked at, which the kernel finds out by looking it up.
-    fn known(&self, folder: BorrowedFd<'_>, found: &RawDirEntry<'_>) -> Option<crate::wire::Entry> {
-        let fd = source::open_name(folder, found.file_name()).ok()?;
+    fn known(
+        &self,
+        asker: Option<Asker>,
+        folder: BorrowedFd<'_>,
+        found: &RawDirEntry<'_>,
+    ) -> Option<crate::wire::Entry> {
+        let open = || source::open_name(folder, found.file_name());
+        let fd = match asker {
+            Some(asker) => self.rights.or_as(asker, open),
+            None => open(),
+        };
+        let fd = fd.ok()?;
         let look = source::look(&fd).ok()?;
         self.enter(fd, &look).ok().map(|(_, entry)| entry)
     }
@@ -90,6 +121,6 @@ fn name_of<'a>(found: &'a RawDirEntry<'_>) -> Name<'a> {
     }
 }
 
-fn lock(folder: &OpenFolder) -> MutexGuard<'_, std::os::fd::OwnedFd> {
+fn lock(folder: &OpenFolder) -> MutexGuard<'_, OwnedFd> {
     folder.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,7 +28,8 @@ use crate::cache::{Cache, Verdict};
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
 use crate::notices::{Notices, Outdated};
-use crate::source::{Look, Rights};
+use crate::rights::Rights;
+use crate::source::Look;
 use crate::watch::Watch;
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Attributes, Entry, Fields, Header, Lifetimes};
@@ -103,8 +104,8 @@ impl Filesystem {
             opcode::LISTXATTR => self.list_extended(header, fields, answer),
             opcode::REMOVEXATTR => self.remove_extended(header, fields),
             opcode::OPENDIR => self.open_folder(header, answer),
-            opcode::READDIR => self.read_folder(fields, answer, false),
-            opcode::READDIRPLUS => self.read_folder(fields, answer, true),
+            opcode::READDIR => self.read_folder(header, fields, answer, false),
+            opcode::READDIRPLUS => self.read_folder(header, fields, answer, true),
             opcode::RELEASEDIR => self.release_folder(fields),
             opcode::FSYNCDIR => self.sync_folder(fields),
             opcode::IOCTL => Err(Errno::NOTTY),

@@ -82,6 +82,9 @@ pub(crate) mod set {
     pub(crate) const ATIME_NOW: u32 = 1 << 7;
     pub(crate) const MTIME_NOW: u32 = 1 << 8;
     pub(crate) const KILL_PRIVILEGES: u32 = 1 << 11;
+
+    /// Any of the times.
+    pub(crate) const TIMES: u32 = ATIME | MTIME | ATIME_NOW | MTIME_NOW;
 }
 
 /// How the kernel is to treat an open file.
@@ -103,8 +106,6 @@ pub(crate) mod notice {
 
 /// GETATTR names an open file.
 pub(crate) const GETATTR_HANDLE: u32 = 1;
-/// OPEN and CREATE: a truncation is to take set-user-id bits away.
-pub(crate) const OPEN_KILL_PRIVILEGES: u32 = 1;
 /// WRITE comes from the page cache: who stored the bytes is not known.
 pub(crate) const WRITE_FROM_CACHE: u32 = 1;
 /// WRITE is to take set-user-id bits away.

@@ -221,6 +221,11 @@ impl DirectoryAnswer<'_> {
         self.answer.len() + (fixed + name.len()).next_multiple_of(8) <= self.bytes_max
     }
 
+    /// Whether entries come with attributes.
+    pub(crate) fn is_plus(&self) -> bool {
+        self.plus
+    }
+
     /// Whether there is none yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.answer.len() == 0

@@ -16,6 +16,8 @@ mod network;
 mod posix;
 mod programs;
 mod rights;
+mod set_ids;
 mod sides;
 mod support;
+mod users;
 mod watch;
