@@ -21,6 +21,8 @@ use crate::wire::Header;
 pub(crate) struct Opened {
     pub(crate) fd: OwnedFd,
     pub(crate) flags: OFlags,
+    /// Its size and times say nothing of what it has.
+    pub(crate) live: bool,
     opener: Asker,
 }
 
@@ -30,6 +32,7 @@ impl Opened {
         Opened {
             fd,
             flags,
+            live: false,
             opener: Asker {
                 // The thread may be another one by the time that it counts.
                 pid: 0,
@@ -47,6 +50,8 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
+    /// What it has is made as it is read.
+    pub(crate) live: bool,
     /// Who opened it.
     pub(crate) opener: Asker,
     /// The same file for long reads past the page cache; `None` where the
@@ -64,7 +69,8 @@ impl OpenFile {
         OpenFile {
             inode,
             fd: opened.fd,
-            direct: opened.flags.contains(OFlags::DIRECT),
+            direct: opened.flags.contains(OFlags::DIRECT) || opened.live,
+            live: opened.live,
             writable,
             opener: opened.opener,
             past_cache: OnceLock::new(),
@@ -88,7 +94,11 @@ impl Drop for OpenFile {
 
 /// An open folder. Its position belongs to one reader at a time.
 #[derive(Debug)]
-pub(crate) struct OpenFolder(pub(crate) Mutex<OwnedFd>);
+pub(crate) struct OpenFolder {
+    pub(crate) fd: Mutex<OwnedFd>,
+    /// Its filesystem's, of which the numbers in it are.
+    pub(crate) device: u64,
+}
 
 /// What is open, by number.
 #[derive(Debug)]

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit};
 use zcache::{Chooser, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
@@ -22,6 +21,7 @@ use crate::device::Device;
 use crate::error::MountError;
 use crate::idle::Idle;
 use crate::inodes::Inodes;
+use crate::limits;
 use crate::mountpoint;
 use crate::report::MountStats;
 use crate::ringworker::{self, Ring, RingWorker};
@@ -29,11 +29,6 @@ use crate::serve::Filesystem;
 use crate::session::{self, Offer, Transfer};
 use crate::watch::Watch;
 use crate::worker::{Requests, Worker};
-
-/// Descriptors kept for inodes that are not open, at most and as a part of
-/// those that the system allows.
-const DESCRIPTORS_MAX: u64 = 4096;
-const DESCRIPTORS_PART: u64 = 4;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -88,9 +83,10 @@ impl Serving {
             let ram_bytes = config.ram_bytes;
             return Err(MountError::RamTooSmall { ram_bytes });
         }
+        limits::raise();
         let (source, target) = mountpoint::resolve(config)?;
         let cache = Cache::open(config).map_err(MountError::Store)?;
-        let inodes = open_source(&source).map_err(|error| MountError::Path {
+        let inodes = open_source(&source, config.ram_bytes).map_err(|error| MountError::Path {
             role: "SOURCE",
             path: source.clone(),
             error,
@@ -238,6 +234,7 @@ impl Serving {
                 return;
             }
             self.budget.enforce(&self.filesystem.cache);
+            self.filesystem.keep_few_inodes();
             self.learn();
             chooser.look(&self.filesystem.cache.store);
         }
@@ -348,20 +345,11 @@ fn rings(
     }
 }
 
-/// The source's root, and room for descriptors.
-fn open_source(source: &std::path::Path) -> io::Result<Inodes> {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // Where it may not be raised, it stays as it is.
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
-    let kept = allowed.map_or(DESCRIPTORS_MAX, |allowed| allowed / DESCRIPTORS_PART);
+/// The source's root, and what is kept of inodes.
+fn open_source(source: &std::path::Path, ram_bytes: u64) -> io::Result<Inodes> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(source, flags, Mode::empty())?;
-    Ok(Inodes::new(root, kept.min(DESCRIPTORS_MAX) as usize)?)
+    Ok(Inodes::new(root, limits::of_inodes(ram_bytes))?)
 }
 
 /// Two for each processor, so that one can wait for the source while another

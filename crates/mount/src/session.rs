@@ -155,6 +155,7 @@ impl Offer {
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
             | init::SETXATTR_EXT
+            | init::DIRECT_IO_ALLOW_MMAP
             | init::INIT_EXT
             | by_ring;
         let flags = wanted & self.flags;
@@ -206,7 +207,8 @@ mod tests {
         let offer = Offer::parse(1, Fields::of(&body)).expect("an offer");
         assert_eq!((offer.major, offer.minor), (7, 45));
         assert!(offer.has_rings());
-        for (rings, high) in [(false, 0u32), (true, 1 << 9)] {
+        // Mapped where reads are direct, and by ring.
+        for (rings, high) in [(false, 1u32 << 4), (true, 1 << 4 | 1 << 9)] {
             let mut answer = Answer::default();
             answer.clear();
             offer.write(Transfer::new(0, 1), rings, &mut answer);

@@ -15,7 +15,7 @@ use crate::inodes::Inode;
 use crate::rights::{Asker, SetIds};
 use crate::source;
 use crate::wire::abi::{GETATTR_HANDLE, set};
-use crate::wire::{Answer, Attributes, Fields, Header};
+use crate::wire::{Answer, Fields, Header};
 
 /// The body of SETATTR, whose `valid` says which of the others count.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,10 @@ impl Filesystem {
             }
         };
         self.note(&inode, &look);
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        answer.attr(
+            self.lifetime(&inode, LIFETIMES.attributes),
+            &self.attributes(&look),
+        );
         Ok(())
     }
 
@@ -143,7 +146,10 @@ impl Filesystem {
             attributes(&|| self.take_set_ids(asker, &inode, &changes, &place))?;
         }
         let look = source::look(&place)?;
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        answer.attr(
+            self.lifetime(&inode, LIFETIMES.attributes),
+            &self.attributes(&look),
+        );
         Ok(())
     }
 

@@ -168,6 +168,10 @@ impl Filesystem {
 
     /// Reads until the bytes are full or the file ends.
     fn read_source(&self, file: &OpenFile, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if file.live {
+            // What there is now; the next read may wait for more.
+            return rustix::io::retry_on_intr(|| rustix::io::pread(&file.fd, &mut *bytes, offset));
+        }
         let mut done = read_past_cache(file, bytes, offset)?;
         while done < bytes.len() {
             match self.read_once(&file.fd, &mut bytes[done..], offset + done as u64) {

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::names::masked;
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::cache::{Verdict, Watched};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
@@ -41,7 +41,14 @@ impl Filesystem {
         let open = || source::open_again(&place, flags_in_source(flags) - made);
         let fd = self.rights.acting_as(Asker::of(header), open)?;
         let look = source::look(&fd)?;
-        self.answer_open(inode, place, Opened::by(header, fd, flags), &look, answer);
+        let mut opened = Opened::by(header, fd, flags);
+        if FileType::from_raw_mode(look.stat.st_mode) == FileType::RegularFile {
+            let empty = look.stat.st_size == 0;
+            // Such a one is asked, not its size.
+            opened.live = self.inodes.is_live(&inode, &opened.fd)
+                || (empty && self.inodes.sizes_may_lie(&inode));
+        }
+        self.answer_open(inode, place, opened, &look, answer);
         Ok(())
     }
 
@@ -67,7 +74,7 @@ impl Filesystem {
             Errno::EXIST if !flags.contains(OFlags::EXCL) => Errno::STALE,
             error => error,
         })?;
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
     /// A file without a name in a folder (O_TMPFILE).
@@ -85,14 +92,14 @@ impl Filesystem {
         let fd = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, c".", how, permissions)
         })?;
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
-    fn answer_made(&self, opened: Opened, answer: &mut Answer) -> Done {
+    fn answer_made(&self, header: &Header, opened: Opened, answer: &mut Answer) -> Done {
         let place = source::open_again(&opened.fd, OFlags::PATH)?;
         let look = source::look(&opened.fd)?;
-        let (inode, entry) = self.enter(place, &look)?;
-        answer.entry(LIFETIMES, &entry);
+        let (inode, entry) = self.enter(header.node, place, &look)?;
+        answer.entry(&entry);
         let place = self.inodes.place(&inode)?;
         self.answer_open(inode, place, opened, &look, answer);
         Ok(())
@@ -115,17 +122,22 @@ impl Filesystem {
             }
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.notices.inode(inode.node, Outdated::Contents);
+                self.outdated(&inode, Outdated::Contents);
                 0
             }
         };
+        let elsewhere = self.inodes.is_elsewhere(&inode);
+        // What is changed on another path does not reach the kernel's pages here
+        // before it is told.
+        let keep = if elsewhere { 0 } else { keep };
+        let live = if opened.live { abi::open::DIRECT_IO } else { 0 };
         let file = OpenFile::new(inode, place, opened);
         let no_flush = if file.writable {
             0
         } else {
             abi::open::NO_FLUSH
         };
-        answer.open(self.files.add(file), keep | no_flush);
+        answer.open(self.files.add(file), keep | no_flush | live);
     }
 
     /// What an open may believe of the pages kept.
@@ -143,10 +155,12 @@ impl Filesystem {
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {
-        self.files
-            .remove(fields.u64()?)
-            .map(drop)
-            .ok_or(Errno::BADF)
+        let file = self.files.remove(fields.u64()?).ok_or(Errno::BADF)?;
+        let inode = Arc::clone(&file.inode);
+        drop(file);
+        // The inode's own descriptor was kept for it.
+        self.inodes.queue(&inode);
+        Ok(())
     }
 
     /// A descriptor was closed. Filesystems that write late (NFS) say at a close

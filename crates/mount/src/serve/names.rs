@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::cache::Touched;
 use crate::rights::Asker;
 use crate::source;
@@ -32,10 +32,10 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let open = || source::open_name(folder, name);
-        let fd = self.rights.or_as(Asker::of(header), open)?;
+        let fd = self.looking(|| self.rights.or_as(Asker::of(header), open))?;
         let look = source::look(&fd)?;
-        let (_, entry) = self.enter(fd, &look)?;
-        answer.entry(LIFETIMES, &entry);
+        let (_, entry) = self.enter(header.node, fd, &look)?;
+        answer.entry(&entry);
         Ok(())
     }
 

@@ -67,6 +67,8 @@ pub(crate) mod init {
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    /// What is opened with [`DIRECT_IO`](super::open::DIRECT_IO) may be mapped.
+    pub(crate) const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
     pub(crate) const OVER_IO_URING: u64 = 1 << 41;
 }
 
@@ -89,6 +91,7 @@ pub(crate) mod set {
 
 /// How the kernel is to treat an open file.
 pub(crate) mod open {
+    pub(crate) const DIRECT_IO: u32 = 1;
     pub(crate) const KEEP_CACHE: u32 = 1 << 1;
     pub(crate) const NO_FLUSH: u32 = 1 << 5;
 }
@@ -97,6 +100,8 @@ pub(crate) mod open {
 pub(crate) mod notice {
     pub(crate) const OUTDATED_INODE: i32 = 2;
     pub(crate) const OUTDATED_NAME: i32 = 3;
+    /// Inodes are to be forgotten if nobody uses them. Linux 6.18.
+    pub(crate) const UNUSED_INODES: i32 = 9;
     /// As the offset of what is outdated: attributes only.
     pub(crate) const NO_CONTENTS: i64 = -1;
     /// The name is to be looked up again, and what is mounted on it stays. Older

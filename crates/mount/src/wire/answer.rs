@@ -34,6 +34,7 @@ pub(crate) struct Attributes(pub(crate) Stat);
 pub(crate) struct Entry {
     /// Its number in requests; not its `st_ino`.
     pub(crate) node: u64,
+    pub(crate) lifetimes: Lifetimes,
     pub(crate) attributes: Attributes,
 }
 
@@ -85,6 +86,19 @@ impl Answer {
         notice.u32(abi::notice::ASK_AGAIN);
         notice.bytes(name.to_bytes_with_nul());
         notice.into_notice(abi::notice::OUTDATED_NAME)
+    }
+
+    /// A notice that inodes are to be forgotten if nobody uses them (`struct
+    /// fuse_notify_prune_out`).
+    pub(crate) fn unused_inodes(nodes: &[u64]) -> Vec<u8> {
+        let mut notice = Answer::default();
+        notice.clear();
+        notice.u32(nodes.len() as u32);
+        notice.zeros(12);
+        for node in nodes {
+            notice.u64(*node);
+        }
+        notice.into_notice(abi::notice::UNUSED_INODES)
     }
 
     /// The header of what answers no request has the kind in place of an error.
@@ -157,7 +171,8 @@ impl Answer {
     }
 
     /// `struct fuse_entry_out`.
-    pub(crate) fn entry(&mut self, lifetimes: Lifetimes, entry: &Entry) {
+    pub(crate) fn entry(&mut self, entry: &Entry) {
+        let lifetimes = entry.lifetimes;
         self.u64(entry.node);
         self.u64(0);
         self.u64(lifetimes.entry.as_secs());
@@ -232,10 +247,10 @@ impl DirectoryAnswer<'_> {
     }
 
     /// Adds a name; without an entry where the kernel is to look it up itself.
-    pub(crate) fn push(&mut self, name: &Name<'_>, entry: Option<(Lifetimes, &Entry)>) {
+    pub(crate) fn push(&mut self, name: &Name<'_>, entry: Option<&Entry>) {
         if self.plus {
             match entry {
-                Some((lifetimes, entry)) => self.answer.entry(lifetimes, entry),
+                Some(entry) => self.answer.entry(entry),
                 None => self.answer.zeros(ENTRY_BYTES),
             }
         }
@@ -271,15 +286,15 @@ mod tests {
         let stat = rustix::fs::stat("/dev/null").expect("a device");
         let entry = Entry {
             node: 3,
+            lifetimes: Lifetimes {
+                entry: Duration::from_millis(1500),
+                attributes: Duration::ZERO,
+            },
             attributes: Attributes(stat),
-        };
-        let lifetimes = Lifetimes {
-            entry: Duration::from_millis(1500),
-            attributes: Duration::ZERO,
         };
         let mut answer = Answer::default();
         answer.clear();
-        answer.entry(lifetimes, &entry);
+        answer.entry(&entry);
         assert_eq!(answer.len(), ENTRY_BYTES);
         assert_eq!(kernel_device(stat.st_rdev), 0x103);
     }

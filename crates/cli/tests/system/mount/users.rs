@@ -200,7 +200,9 @@ while time.monotonic() < end:
         pass
 os.waitpid(child, 0)
 assert seen['a file of his own'] and seen['EACCES'], seen
-assert not set(seen) - {'a file of his own', 'EACCES'}, seen
+# Where the name changes twice within one call, Linux gives up.
+assert seen['ESTALE'] <= seen['EACCES'] / 1000, seen
+assert not set(seen) - {'a file of his own', 'EACCES', 'ESTALE'}, seen
 ";
 
 #[test]
