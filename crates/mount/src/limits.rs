@@ -5,6 +5,7 @@
 
 use rustix::process::Resource;
 
+use crate::error::MountError;
 use crate::inodes::Limits;
 
 /// Descriptors kept for inodes that are not open, at most and as a part of
@@ -22,13 +23,21 @@ const INODES_PART: u64 = 8;
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
 
-/// Raises the limits that would reach into other people's calls, as far as that
-/// may be done: descriptors, the length of files, CPU time.
-pub(crate) fn raise() {
+/// Raises the limits that would reach into other people's calls: descriptors, as
+/// far as that may be done, and the length of files and CPU time.
+///
+/// # Errors
+/// [`MountError::Limited`] where one of the latter cannot be raised, as by root
+/// without CAP_SYS_RESOURCE.
+pub(crate) fn raise() -> Result<(), MountError> {
     zcache_sys::process::raise_own_descriptors();
-    for limit in [Resource::Fsize, Resource::Cpu] {
+    for (limit, option) in [(Resource::Fsize, "-f"), (Resource::Cpu, "-t")] {
         zcache_sys::process::raise_limit(0, limit as u32, UNLIMITED);
+        if rustix::process::getrlimit(limit).current.is_some() {
+            return Err(MountError::Limited { option });
+        }
     }
+    Ok(())
 }
 
 /// What may be kept of inodes within a budget.

@@ -17,6 +17,7 @@ use zcache_sys::process::{Signals, block_signals};
 use crate::budget::{self, Budget};
 use crate::cache::Cache;
 use crate::config::{MountConfig, RAM_BYTES_MIN, Transport};
+use crate::daemon::system_ram_bytes;
 use crate::device::Device;
 use crate::error::MountError;
 use crate::idle::Idle;
@@ -79,11 +80,8 @@ struct Serving {
 impl Serving {
     fn begin(config: &MountConfig) -> Result<Serving, MountError> {
         let system = |what| move |error| MountError::System { what, error };
-        if config.ram_bytes < RAM_BYTES_MIN {
-            let ram_bytes = config.ram_bytes;
-            return Err(MountError::RamTooSmall { ram_bytes });
-        }
-        limits::raise();
+        let threads = threads(config)?;
+        limits::raise()?;
         let (source, target) = mountpoint::resolve(config)?;
         let cache = Cache::open(config).map_err(MountError::Store)?;
         let inodes = open_source(&source, config.ram_bytes).map_err(|error| MountError::Path {
@@ -103,7 +101,6 @@ impl Serving {
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
         mountpoint::mount(&device, &source, &target, config.flags)?;
-        let threads = config.threads.unwrap_or_else(default_threads).max(1);
         let begun = Serving {
             target,
             stats: config.stats.clone(),
@@ -336,7 +333,11 @@ fn rings(
     let made = match (config.transport, offer.has_rings()) {
         (Transport::Dev, _) | (Transport::Auto, false) => return Ok(Vec::new()),
         (Transport::Uring, false) => return Err(MountError::NoRings),
-        (_, true) => ringworker::rings(device, transfer, threads),
+        (_, true) => match processors().max(threads) > Transfer::workers_max(config.ram_bytes) {
+            // Each processor has a queue, and each queue needs its room.
+            true => Err(io::ErrorKind::OutOfMemory.into()),
+            false => ringworker::rings(device, transfer, threads),
+        },
     };
     match made {
         Ok(rings) => Ok(rings),
@@ -352,10 +353,29 @@ fn open_source(source: &std::path::Path, ram_bytes: u64) -> io::Result<Inodes> {
     Ok(Inodes::new(root, limits::of_inodes(ram_bytes))?)
 }
 
-/// Two for each processor, so that one can wait for the source while another
-/// answers from RAM.
-fn default_threads() -> usize {
-    (processors() * 2).clamp(4, 16)
+/// How many requests are served at once, if the budget is one: by default two
+/// for each processor, so that one can wait for the source while another answers
+/// from RAM.
+fn threads(config: &MountConfig) -> Result<usize, MountError> {
+    let (ram_bytes, machine_bytes) = (config.ram_bytes, system_ram_bytes());
+    if ram_bytes < RAM_BYTES_MIN {
+        return Err(MountError::RamTooSmall { ram_bytes });
+    }
+    if ram_bytes > machine_bytes {
+        return Err(MountError::RamTooLarge {
+            ram_bytes,
+            machine_bytes,
+        });
+    }
+    let threads_max = Transfer::workers_max(ram_bytes);
+    match config.threads {
+        None => Ok((processors() * 2).clamp(4, 16).min(threads_max)),
+        Some(threads) if threads > threads_max => Err(MountError::TooManyThreads {
+            threads,
+            threads_max,
+        }),
+        Some(threads) => Ok(threads.max(1)),
+    }
 }
 
 fn processors() -> usize {

@@ -29,6 +29,9 @@ pub(crate) const TRANSFER_PAGES_MAX: usize = TRANSFER_BYTES_MAX / PAGE_SIZE;
 /// the least.
 const ROOMS_PART: u64 = 16;
 
+/// And this part in any case.
+const ROOMS_PART_MAX: u64 = 2;
+
 impl Transfer {
     /// What a budget allows to so many workers.
     pub(crate) fn new(ram_bytes: u64, workers: usize) -> Transfer {
@@ -38,6 +41,12 @@ impl Transfer {
             bytes /= 2;
         }
         Transfer { bytes }
+    }
+
+    /// How many workers a budget has room for, each with the least room.
+    pub(crate) fn workers_max(ram_bytes: u64) -> usize {
+        let rooms = ram_bytes / ROOMS_PART_MAX / (2 * TRANSFER_BYTES_MIN) as u64;
+        usize::try_from(rooms).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the longest read or write.

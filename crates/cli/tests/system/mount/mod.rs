@@ -9,6 +9,7 @@
 
 mod alike;
 mod beside;
+mod bounds;
 mod disk;
 mod failures;
 mod lifecycle;
