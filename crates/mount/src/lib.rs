@@ -41,6 +41,6 @@ pub use config::{Admit, MountConfig, MountFlags, RAM_BYTES_MIN, Transport};
 pub use daemon::{leave_terminal, system_ram_bytes};
 pub use error::MountError;
 pub use mount::mount;
-pub use mountpoint::unmount;
+pub use mountpoint::{mounted_flags, remount, unmount};
 pub use report::MountStats;
 pub use zcache::{Allocator, Codec, CodecChoice};

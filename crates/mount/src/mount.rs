@@ -3,9 +3,10 @@
 //! Stage: around everything. The calling thread mounts, then waits for signals,
 //! keeps the budget, and takes the mount away; workers serve meanwhile.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -61,6 +62,8 @@ pub fn mount(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), MountEr
 struct Serving {
     target: PathBuf,
     stats: Option<PathBuf>,
+    /// What the file gets, by the mask of who mounted.
+    stats_mode: u32,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
     budget: Arc<Budget>,
@@ -96,7 +99,7 @@ impl Serving {
         };
         let filesystem = Arc::new(Filesystem::new(inodes, cache, watch));
         // Files get the mode that was asked for less the asker's mask.
-        rustix::process::umask(Mode::empty());
+        let umask = rustix::process::umask(Mode::empty());
         let _ = block_signals();
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
@@ -104,6 +107,7 @@ impl Serving {
         let begun = Serving {
             target,
             stats: config.stats.clone(),
+            stats_mode: 0o666 & !umask.as_raw_mode(),
             filesystem,
             requests: Arc::default(),
             budget: Arc::new(Budget::new(config.ram_bytes)),
@@ -303,13 +307,20 @@ impl Serving {
         let stats = MountStats::gather(&self.filesystem, &self.requests, &self.budget);
         if path.as_os_str() == "-" {
             say!("{}", stats.to_json());
-        } else if let Err(error) = std::fs::write(path, stats.to_json()) {
+        } else if let Err(error) = write_file(path, self.stats_mode, &stats.to_json()) {
             say!(
                 "the statistics cannot be written to {}: {error}",
                 path.display()
             );
         }
     }
+}
+
+/// Writes a file that has this mode if it is new.
+fn write_file(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// Says what a thread failed of, and whether it did not.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
@@ -13,7 +13,7 @@ use crate::cache::Touched;
 use crate::handles::OpenFile;
 use crate::inodes::Inode;
 use crate::rights::{Asker, SetIds};
-use crate::source;
+use crate::source::{self, Look};
 use crate::wire::abi::{GETATTR_HANDLE, set};
 use crate::wire::{Answer, Fields, Header};
 
@@ -94,24 +94,50 @@ impl Filesystem {
         mut fields: Fields<'_>,
         answer: &mut Answer,
     ) -> Done {
+        let (inode, look) = self.look_at(header, &mut fields)?;
+        answer.attr(
+            self.lifetime(&inode, LIFETIMES.attributes),
+            &self.attributes(&look),
+        );
+        Ok(())
+    }
+
+    /// Looks at what GETATTR and STATX name: an open file, or the inode.
+    fn look_at(
+        &self,
+        header: &Header,
+        fields: &mut Fields<'_>,
+    ) -> Result<(Arc<Inode>, Look), Errno> {
         let flags = fields.u32()?;
         fields.skip(4)?;
         let handle = fields.u64()?;
-        let (inode, look) = match flags & GETATTR_HANDLE != 0 && self.files.get(handle).is_ok() {
-            true => {
-                let file = self.files.get(handle)?;
-                (Arc::clone(&file.inode), source::look(&file.fd)?)
-            }
-            false => {
+        let file = (flags & GETATTR_HANDLE != 0).then(|| self.files.get(handle).ok());
+        let (inode, look) = match file.flatten() {
+            Some(file) => (Arc::clone(&file.inode), source::look(&file.fd)?),
+            None => {
                 let (inode, place) = self.place(header.node)?;
                 (inode, source::look(&place)?)
             }
         };
         self.note(&inode, &look);
-        answer.attr(
-            self.lifetime(&inode, LIFETIMES.attributes),
-            &self.attributes(&look),
-        );
+        Ok((inode, look))
+    }
+
+    /// All attributes with the time of birth, for which the kernel asks when a
+    /// program does.
+    pub(super) fn get_birth(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let (inode, look) = self.look_at(header, &mut fields)?;
+        let place = self.inodes.place(&inode)?;
+        let found = rustix::fs::statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+        let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let birth = known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        let lifetime = self.lifetime(&inode, LIFETIMES.attributes);
+        answer.statx(lifetime, &self.attributes(&look), birth);
         Ok(())
     }
 

@@ -92,6 +92,7 @@ impl Filesystem {
         match header.opcode {
             opcode::LOOKUP => self.lookup(header, fields, answer),
             opcode::GETATTR => self.get_attributes(header, fields, answer),
+            opcode::STATX => self.get_birth(header, fields, answer),
             opcode::SETATTR => self.set_attributes(header, fields, answer),
             opcode::READLINK => self.read_link(header, answer),
             opcode::SYMLINK => self.make_symlink(header, fields, answer),
@@ -253,6 +254,7 @@ fn is_about_an_inode(code: u32) -> bool {
     matches!(
         code,
         opcode::GETATTR
+            | opcode::STATX
             | opcode::SETATTR
             | opcode::READLINK
             | opcode::OPEN

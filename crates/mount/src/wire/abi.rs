@@ -49,6 +49,7 @@ pub(crate) mod opcode {
     pub(crate) const LSEEK: u32 = 46;
     pub(crate) const COPY_FILE_RANGE: u32 = 47;
     pub(crate) const TMPFILE: u32 = 51;
+    pub(crate) const STATX: u32 = 52;
 }
 
 /// What both sides of a mount can do, told in INIT. The upper half is the
@@ -108,6 +109,10 @@ pub(crate) mod notice {
     /// kernels than Linux 6.2 forget the name.
     pub(crate) const ASK_AGAIN: u32 = 1;
 }
+
+/// What of a STATX is known: all that GETATTR tells, and the time of birth.
+pub(crate) const STATX_BASIC: u32 = 0x7ff;
+pub(crate) const STATX_BTIME: u32 = 0x800;
 
 /// GETATTR names an open file.
 pub(crate) const GETATTR_HANDLE: u32 = 1;

@@ -170,6 +170,46 @@ impl Answer {
         self.attributes(attributes);
     }
 
+    /// `struct fuse_statx_out`: the attributes, and the time of birth where the
+    /// filesystem tells it.
+    pub(crate) fn statx(
+        &mut self,
+        lifetime: Duration,
+        Attributes(stat): &Attributes,
+        birth: Option<(i64, u32)>,
+    ) {
+        self.u64(lifetime.as_secs());
+        self.u32(lifetime.subsec_nanos());
+        self.zeros(20);
+        let born = if birth.is_some() { abi::STATX_BTIME } else { 0 };
+        self.u32(abi::STATX_BASIC | born);
+        self.u32(stat.st_blksize as u32);
+        self.zeros(8);
+        self.u32(stat.st_nlink as u32);
+        self.u32(stat.st_uid);
+        self.u32(stat.st_gid);
+        self.u16(stat.st_mode as u16);
+        self.u16(0);
+        self.u64(stat.st_ino);
+        self.u64(stat.st_size.cast_unsigned());
+        self.u64(stat.st_blocks.cast_unsigned());
+        self.zeros(8);
+        self.time((stat.st_atime, stat.st_atime_nsec as u32));
+        self.time(birth.unwrap_or_default());
+        self.time((stat.st_ctime, stat.st_ctime_nsec as u32));
+        self.time((stat.st_mtime, stat.st_mtime_nsec as u32));
+        self.u32(rustix::fs::major(stat.st_rdev));
+        self.u32(rustix::fs::minor(stat.st_rdev));
+        self.zeros(8 + 14 * 8);
+    }
+
+    /// `struct fuse_sx_time`.
+    fn time(&mut self, (seconds, nanoseconds): (i64, u32)) {
+        self.u64(seconds.cast_unsigned());
+        self.u32(nanoseconds);
+        self.u32(0);
+    }
+
     /// `struct fuse_entry_out`.
     pub(crate) fn entry(&mut self, entry: &Entry) {
         let lifetimes = entry.lifetimes;
@@ -297,6 +337,9 @@ mod tests {
         answer.entry(&entry);
         assert_eq!(answer.len(), ENTRY_BYTES);
         assert_eq!(kernel_device(stat.st_rdev), 0x103);
+        answer.clear();
+        answer.statx(Duration::ZERO, &Attributes(stat), Some((1, 2)));
+        assert_eq!(answer.len(), 288, "struct fuse_statx_out");
     }
 
     #[test]

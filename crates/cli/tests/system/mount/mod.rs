@@ -13,6 +13,7 @@ mod bounds;
 mod disk;
 mod failures;
 mod lifecycle;
+mod manners;
 mod mounts;
 mod network;
 mod path_handles;
