@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::inodes::Inode;
+use crate::rights::Asker;
 use crate::source;
 use crate::wire::Header;
 
@@ -20,7 +21,9 @@ use crate::wire::Header;
 pub(crate) struct Opened {
     pub(crate) fd: OwnedFd,
     pub(crate) flags: OFlags,
-    opener: (u32, u32),
+    /// Its size and times say nothing of what it has.
+    pub(crate) live: bool,
+    opener: Asker,
 }
 
 impl Opened {
@@ -29,7 +32,12 @@ impl Opened {
         Opened {
             fd,
             flags,
-            opener: (header.uid, header.gid),
+            live: false,
+            opener: Asker {
+                // The thread may be another one by the time that it counts.
+                pid: 0,
+                ..Asker::of(header)
+            },
         }
     }
 }
@@ -42,8 +50,10 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
-    /// The user and group that opened it.
-    pub(crate) opener: (u32, u32),
+    /// What it has is made as it is read.
+    pub(crate) live: bool,
+    /// Who opened it.
+    pub(crate) opener: Asker,
     /// The same file for long reads past the page cache; `None` where the
     /// filesystem has no such thing.
     past_cache: OnceLock<Option<OwnedFd>>,
@@ -54,11 +64,14 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     pub(crate) fn new(inode: Arc<Inode>, place: Arc<OwnedFd>, opened: Opened) -> OpenFile {
         inode.opens.fetch_add(1, Relaxed);
+        let writable = opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        inode.writers.fetch_add(writable.into(), Relaxed);
         OpenFile {
             inode,
             fd: opened.fd,
-            direct: opened.flags.contains(OFlags::DIRECT),
-            writable: opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR),
+            direct: opened.flags.contains(OFlags::DIRECT) || opened.live,
+            live: opened.live,
+            writable,
             opener: opened.opener,
             past_cache: OnceLock::new(),
             _place: place,
@@ -75,12 +88,17 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         self.inode.opens.fetch_sub(1, Relaxed);
+        self.inode.writers.fetch_sub(self.writable.into(), Relaxed);
     }
 }
 
 /// An open folder. Its position belongs to one reader at a time.
 #[derive(Debug)]
-pub(crate) struct OpenFolder(pub(crate) Mutex<OwnedFd>);
+pub(crate) struct OpenFolder {
+    pub(crate) fd: Mutex<OwnedFd>,
+    /// Its filesystem's, of which the numbers in it are.
+    pub(crate) device: u64,
+}
 
 /// What is open, by number.
 #[derive(Debug)]

@@ -3,25 +3,27 @@
 //! Stage: around everything. The calling thread mounts, then waits for signals,
 //! keeps the budget, and takes the mount away; workers serve meanwhile.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit};
 use zcache::{Chooser, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
 use crate::budget::{self, Budget};
 use crate::cache::Cache;
 use crate::config::{MountConfig, RAM_BYTES_MIN, Transport};
+use crate::daemon::system_ram_bytes;
 use crate::device::Device;
 use crate::error::MountError;
 use crate::idle::Idle;
 use crate::inodes::Inodes;
+use crate::limits;
 use crate::mountpoint;
 use crate::report::MountStats;
 use crate::ringworker::{self, Ring, RingWorker};
@@ -29,11 +31,6 @@ use crate::serve::Filesystem;
 use crate::session::{self, Offer, Transfer};
 use crate::watch::Watch;
 use crate::worker::{Requests, Worker};
-
-/// Descriptors kept for inodes that are not open, at most and as a part of
-/// those that the system allows.
-const DESCRIPTORS_MAX: u64 = 4096;
-const DESCRIPTORS_PART: u64 = 4;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -65,6 +62,8 @@ pub fn mount(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), MountEr
 struct Serving {
     target: PathBuf,
     stats: Option<PathBuf>,
+    /// What the file gets, by the mask of who mounted.
+    stats_mode: u32,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
     budget: Arc<Budget>,
@@ -84,13 +83,11 @@ struct Serving {
 impl Serving {
     fn begin(config: &MountConfig) -> Result<Serving, MountError> {
         let system = |what| move |error| MountError::System { what, error };
-        if config.ram_bytes < RAM_BYTES_MIN {
-            let ram_bytes = config.ram_bytes;
-            return Err(MountError::RamTooSmall { ram_bytes });
-        }
+        let threads = threads(config)?;
+        limits::raise()?;
         let (source, target) = mountpoint::resolve(config)?;
         let cache = Cache::open(config).map_err(MountError::Store)?;
-        let inodes = open_source(&source).map_err(|error| MountError::Path {
+        let inodes = open_source(&source, config.ram_bytes).map_err(|error| MountError::Path {
             role: "SOURCE",
             path: source.clone(),
             error,
@@ -102,15 +99,15 @@ impl Serving {
         };
         let filesystem = Arc::new(Filesystem::new(inodes, cache, watch));
         // Files get the mode that was asked for less the asker's mask.
-        rustix::process::umask(Mode::empty());
+        let umask = rustix::process::umask(Mode::empty());
         let _ = block_signals();
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
         mountpoint::mount(&device, &source, &target, config.flags)?;
-        let threads = config.threads.unwrap_or_else(default_threads).max(1);
         let begun = Serving {
             target,
             stats: config.stats.clone(),
+            stats_mode: 0o666 & !umask.as_raw_mode(),
             filesystem,
             requests: Arc::default(),
             budget: Arc::new(Budget::new(config.ram_bytes)),
@@ -238,6 +235,7 @@ impl Serving {
                 return;
             }
             self.budget.enforce(&self.filesystem.cache);
+            self.filesystem.keep_few_inodes();
             self.learn();
             chooser.look(&self.filesystem.cache.store);
         }
@@ -309,13 +307,20 @@ impl Serving {
         let stats = MountStats::gather(&self.filesystem, &self.requests, &self.budget);
         if path.as_os_str() == "-" {
             say!("{}", stats.to_json());
-        } else if let Err(error) = std::fs::write(path, stats.to_json()) {
+        } else if let Err(error) = write_file(path, self.stats_mode, &stats.to_json()) {
             say!(
                 "the statistics cannot be written to {}: {error}",
                 path.display()
             );
         }
     }
+}
+
+/// Writes a file that has this mode if it is new.
+fn write_file(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// Says what a thread failed of, and whether it did not.
@@ -339,7 +344,11 @@ fn rings(
     let made = match (config.transport, offer.has_rings()) {
         (Transport::Dev, _) | (Transport::Auto, false) => return Ok(Vec::new()),
         (Transport::Uring, false) => return Err(MountError::NoRings),
-        (_, true) => ringworker::rings(device, transfer, threads),
+        (_, true) => match processors().max(threads) > Transfer::workers_max(config.ram_bytes) {
+            // Each processor has a queue, and each queue needs its room.
+            true => Err(io::ErrorKind::OutOfMemory.into()),
+            false => ringworker::rings(device, transfer, threads),
+        },
     };
     match made {
         Ok(rings) => Ok(rings),
@@ -348,26 +357,36 @@ fn rings(
     }
 }
 
-/// The source's root, and room for descriptors.
-fn open_source(source: &std::path::Path) -> io::Result<Inodes> {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // Where it may not be raised, it stays as it is.
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
-    let kept = allowed.map_or(DESCRIPTORS_MAX, |allowed| allowed / DESCRIPTORS_PART);
+/// The source's root, and what is kept of inodes.
+fn open_source(source: &std::path::Path, ram_bytes: u64) -> io::Result<Inodes> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(source, flags, Mode::empty())?;
-    Ok(Inodes::new(root, kept.min(DESCRIPTORS_MAX) as usize)?)
+    Ok(Inodes::new(root, limits::of_inodes(ram_bytes))?)
 }
 
-/// Two for each processor, so that one can wait for the source while another
-/// answers from RAM.
-fn default_threads() -> usize {
-    (processors() * 2).clamp(4, 16)
+/// How many requests are served at once, if the budget is one: by default two
+/// for each processor, so that one can wait for the source while another answers
+/// from RAM.
+fn threads(config: &MountConfig) -> Result<usize, MountError> {
+    let (ram_bytes, machine_bytes) = (config.ram_bytes, system_ram_bytes());
+    if ram_bytes < RAM_BYTES_MIN {
+        return Err(MountError::RamTooSmall { ram_bytes });
+    }
+    if ram_bytes > machine_bytes {
+        return Err(MountError::RamTooLarge {
+            ram_bytes,
+            machine_bytes,
+        });
+    }
+    let threads_max = Transfer::workers_max(ram_bytes);
+    match config.threads {
+        None => Ok((processors() * 2).clamp(4, 16).min(threads_max)),
+        Some(threads) if threads > threads_max => Err(MountError::TooManyThreads {
+            threads,
+            threads_max,
+        }),
+        Some(threads) => Ok(threads.max(1)),
+    }
 }
 
 fn processors() -> usize {

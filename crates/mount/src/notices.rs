@@ -33,12 +33,14 @@ pub(crate) struct Pending {
     pub(crate) names: HashSet<(u64, CString)>,
     /// More inodes than could be noted: all whose contents the kernel has.
     pub(crate) all: bool,
+    /// More inodes than are to be remembered.
+    pub(crate) too_many: bool,
     ended: bool,
 }
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.names.is_empty() && !self.all
+        self.nodes.is_empty() && self.names.is_empty() && !self.all && !self.too_many
     }
 }
 
@@ -79,6 +81,12 @@ impl Notices {
     /// Any inode may be outdated.
     pub(crate) fn all(&self) {
         self.lock().all = true;
+        self.arrived.notify_one();
+    }
+
+    /// The kernel is to forget some inodes.
+    pub(crate) fn too_many(&self) {
+        self.lock().too_many = true;
         self.arrived.notify_one();
     }
 

@@ -45,21 +45,23 @@ pub(crate) struct Ring {
 /// and `threads` in all.
 pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::Result<Vec<Ring>> {
     let (online, later) = fusering::queues()?;
-    let make = |queues: &[u16], processor| {
+    let make = |queues: &[u16], processor, resident| {
         let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
         // A write's bytes are its payload, and the kernel may ask for no less
         // than a page beside them.
-        FuseRing::new(device, queues, transfer.request_bytes()).map(|ring| Ring { ring, processor })
+        FuseRing::new(device, queues, transfer.request_bytes(), resident)
+            .map(|ring| Ring { ring, processor })
     };
     let each = threads.div_ceil(online.len()).max(1);
     let mut rings = Vec::new();
     for number in 0..each {
         for queue in &online {
-            rings.push(make(&[*queue], (number == 0).then_some(*queue))?);
+            rings.push(make(&[*queue], (number == 0).then_some(*queue), true)?);
         }
     }
     if !later.is_empty() {
-        rings.push(make(&later, None)?);
+        // Most of these processors never come.
+        rings.push(make(&later, None, false)?);
     }
     Ok(rings)
 }

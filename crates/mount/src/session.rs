@@ -29,6 +29,9 @@ pub(crate) const TRANSFER_PAGES_MAX: usize = TRANSFER_BYTES_MAX / PAGE_SIZE;
 /// the least.
 const ROOMS_PART: u64 = 16;
 
+/// And this part in any case.
+const ROOMS_PART_MAX: u64 = 2;
+
 impl Transfer {
     /// What a budget allows to so many workers.
     pub(crate) fn new(ram_bytes: u64, workers: usize) -> Transfer {
@@ -38,6 +41,12 @@ impl Transfer {
             bytes /= 2;
         }
         Transfer { bytes }
+    }
+
+    /// How many workers a budget has room for, each with the least room.
+    pub(crate) fn workers_max(ram_bytes: u64) -> usize {
+        let rooms = ram_bytes / ROOMS_PART_MAX / (2 * TRANSFER_BYTES_MIN) as u64;
+        usize::try_from(rooms).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the longest read or write.
@@ -155,6 +164,7 @@ impl Offer {
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
             | init::SETXATTR_EXT
+            | init::DIRECT_IO_ALLOW_MMAP
             | init::INIT_EXT
             | by_ring;
         let flags = wanted & self.flags;
@@ -206,7 +216,8 @@ mod tests {
         let offer = Offer::parse(1, Fields::of(&body)).expect("an offer");
         assert_eq!((offer.major, offer.minor), (7, 45));
         assert!(offer.has_rings());
-        for (rings, high) in [(false, 0u32), (true, 1 << 9)] {
+        // Mapped where reads are direct, and by ring.
+        for (rings, high) in [(false, 1u32 << 4), (true, 1 << 4 | 1 << 9)] {
             let mut answer = Answer::default();
             answer.clear();
             offer.write(Transfer::new(0, 1), rings, &mut answer);

@@ -1,5 +1,4 @@
-//! The source's files by descriptor: looks at them, opens them, and acts as the
-//! user who asked.
+//! The source's files by descriptor: looks at them and opens them.
 //!
 //! Stage: between the inode table and Linux. What it does not do: remember.
 
@@ -9,8 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// An inode's attributes, and a time at which they were not yet looked at.
 #[derive(Clone, Copy, Debug)]
@@ -45,68 +42,4 @@ pub(crate) fn open_again(fd: impl AsFd, flags: OFlags) -> Result<OwnedFd, Errno>
 pub(crate) fn open_name(folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty())
-}
-
-/// What this process may do on behalf of others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rights {
-    /// The capabilities to keep while acting as another user; `None` when this
-    /// process is not root and can only act as itself.
-    acting: Option<CapabilitySets>,
-}
-
-impl Rights {
-    pub(crate) fn of_this_process() -> Rights {
-        let root = rustix::process::geteuid().is_root();
-        let acting = rustix::thread::capabilities(None).ok().filter(|_| root);
-        // Who asks has been checked by the kernel that asks; a second check
-        // here would not know of the user's other groups.
-        let kept = CapabilitySet::DAC_OVERRIDE
-            | CapabilitySet::DAC_READ_SEARCH
-            | CapabilitySet::FOWNER
-            | CapabilitySet::FSETID
-            | CapabilitySet::MKNOD
-            | CapabilitySet::SETUID
-            | CapabilitySet::SETGID;
-        Rights {
-            acting: acting.map(|sets| CapabilitySets {
-                effective: sets.permitted & kept,
-                ..sets
-            }),
-        }
-    }
-
-    /// Runs `make` with the files that it makes belonging to that user.
-    pub(crate) fn acting_as<T>(
-        &self,
-        uid: u32,
-        gid: u32,
-        make: impl FnOnce() -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let Some(sets) = self.acting.filter(|_| (uid, gid) != (0, 0)) else {
-            return make();
-        };
-        let _back = BecomeRoot;
-        set_user(uid, gid)?;
-        rustix::thread::set_capabilities(None, sets)?;
-        make()
-    }
-}
-
-/// Only of this thread: Linux keeps users by thread.
-fn set_user(uid: u32, gid: u32) -> Result<(), Errno> {
-    rustix::thread::set_thread_res_gid(None::<Gid>, Gid::from_raw(gid), None::<Gid>)?;
-    rustix::thread::set_thread_res_uid(None::<Uid>, Uid::from_raw(uid), None::<Uid>)
-}
-
-struct BecomeRoot;
-
-impl Drop for BecomeRoot {
-    fn drop(&mut self) {
-        let user = rustix::thread::set_thread_res_uid(None::<Uid>, Uid::ROOT, None::<Uid>);
-        let group = rustix::thread::set_thread_res_gid(None::<Gid>, Gid::ROOT, None::<Gid>);
-        // A worker that stayed another user would make files of the wrong
-        // owner from now on. Root was the real user all the time.
-        assert!(user.is_ok() && group.is_ok(), "cannot be root again");
-    }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 use rustix::fs::Stat;
 use zcache::{ObjectId, PAGE_SIZE};
 
-use crate::inodes::Identity;
+use crate::identity::Identity;
 use crate::source::Look;
 
 /// Times of change are coarse: by ticks of some milliseconds on the usual
@@ -402,7 +402,7 @@ fn stripe(index: u64) -> usize {
 fn object(identity: &Identity, stamp: &Stamp, fresh: bool) -> ObjectId {
     static FRESH_ONES: AtomicU64 = AtomicU64::new(1);
     let mut hasher = DefaultHasher::new();
-    identity.name.hash(&mut hasher);
+    identity.key.name.hash(&mut hasher);
     stamp.hash(&mut hasher);
     if fresh {
         FRESH_ONES.fetch_add(1, Relaxed).hash(&mut hasher);

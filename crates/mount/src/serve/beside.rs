@@ -27,6 +27,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// those that wait, so a filesystem that is busy elsewhere costs little.
 const REST: Duration = Duration::from_millis(5);
 
+/// Inodes that one notice says to be forgotten.
+const PRUNED_AT_ONCE: usize = 512;
+
 impl Filesystem {
     /// Whether every change of a file beside us is told.
     pub(crate) fn watched(&self, inode: &Inode) -> Watched {
@@ -61,7 +64,8 @@ impl Filesystem {
     /// Drops what an event says to be outdated; whether there was any such.
     fn apply(&self, event: &Event<'_>) -> bool {
         let mut mattered = false;
-        if let Some(inode) = event.file.clone().and_then(|file| self.inodes.find(file)) {
+        let inodes = |file| self.inodes.find(file);
+        for inode in event.file.clone().map(inodes).unwrap_or_default() {
             mattered = true;
             match event.is_of_contents() {
                 true => self.changed_beside(&inode),
@@ -70,11 +74,12 @@ impl Filesystem {
         }
         if event.is_of_names()
             && let Some((folder, name)) = &event.name
-            && let Some(folder) = self.inodes.find(folder.clone())
         {
-            mattered = true;
-            self.notices.inode(folder.node, Outdated::Attributes);
-            self.notices.name(folder.node, name);
+            for folder in self.inodes.find(folder.clone()) {
+                mattered = true;
+                self.notices.inode(folder.node, Outdated::Attributes);
+                self.notices.name(folder.node, name);
+            }
         }
         mattered
     }
@@ -120,6 +125,9 @@ impl Filesystem {
     }
 
     fn tell(&self, device: &Device, pending: &Pending) {
+        if pending.too_many {
+            self.have_forgotten(device);
+        }
         // Names first: what they stand for is asked for anew.
         for (folder, name) in &pending.names {
             self.send(device, &Answer::outdated_name(*folder, name));
@@ -137,6 +145,20 @@ impl Filesystem {
             for inode in self.inodes.opened() {
                 self.tell_contents(device, &inode);
             }
+        }
+    }
+
+    /// Has the kernel forget inodes that nobody uses, for there are too many.
+    /// Those that are in use stay. Before Linux 6.18 it does so when it is short
+    /// of memory itself.
+    fn have_forgotten(&self, device: &Device) {
+        let mut nodes = self.inodes.to_forget();
+        while !nodes.is_empty() {
+            let rest = nodes.split_off(nodes.len().min(PRUNED_AT_ONCE));
+            if !self.send(device, &Answer::unused_inodes(&nodes)) {
+                return;
+            }
+            nodes = rest;
         }
     }
 

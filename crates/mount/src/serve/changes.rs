@@ -38,13 +38,18 @@ impl Filesystem {
         };
         if let Some(object) = coherence.begin_change(look().as_ref()) {
             self.cache.flush(object);
-            self.notices.inode(inode.node, Outdated::Contents);
+            self.outdated(inode, Outdated::Contents);
         }
         let result = change();
         let object = coherence.end_change(look().as_ref(), watched, touched);
         if let Some(object) = object {
             self.cache.flush_touched(object, touched);
         }
+        let what = match touched {
+            Touched::Attributes => Outdated::Attributes,
+            Touched::Pages(..) | Touched::All => Outdated::Contents,
+        };
+        self.outdated_elsewhere(inode, what);
         result
     }
 }

@@ -16,10 +16,10 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use zcache::{PAGE_SIZE, Page};
 
-use super::attributes::kill_privileges;
 use super::{Done, Filesystem};
 use crate::cache::{Touched, Version};
 use crate::handles::OpenFile;
+use crate::rights::{Asker, SetIds};
 use crate::wire::abi::{WRITE_FROM_CACHE, WRITE_KILL_PRIVILEGES};
 use crate::wire::{Answer, Fields, Header};
 
@@ -168,6 +168,10 @@ impl Filesystem {
 
     /// Reads until the bytes are full or the file ends.
     fn read_source(&self, file: &OpenFile, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if file.live {
+            // What there is now; the next read may wait for more.
+            return rustix::io::retry_on_intr(|| rustix::io::pread(&file.fd, &mut *bytes, offset));
+        }
         let mut done = read_past_cache(file, bytes, offset)?;
         while done < bytes.len() {
             match self.read_once(&file.fd, &mut bytes[done..], offset + done as u64) {
@@ -208,17 +212,16 @@ impl Filesystem {
         fields.skip(16)?;
         let bytes = fields.bytes(size as usize)?;
         // What was stored through a mapping comes from nobody in particular.
-        let (uid, gid) = match flags & WRITE_FROM_CACHE != 0 {
+        let asker = match flags & WRITE_FROM_CACHE != 0 {
             true => file.opener,
-            false => (header.uid, header.gid),
+            false => Asker::of(header),
         };
-        if flags & WRITE_KILL_PRIVILEGES != 0 {
-            kill_privileges(&file.fd)?;
-        }
+        let set_ids = SetIds::lost_if(flags & WRITE_KILL_PRIVILEGES != 0);
         let touched = Touched::range(offset, u64::from(size));
         let written = self.changing(&file.inode, &file.fd, touched, || {
-            self.rights
-                .acting_as(uid, gid, || write_all(&file.fd, bytes, offset))
+            self.rights.changing_as(asker, set_ids, &file.fd, || {
+                write_all(&file.fd, bytes, offset)
+            })
         })?;
         answer.size(written as u32);
         Ok(())
@@ -234,9 +237,11 @@ impl Filesystem {
             false => Touched::range(offset, len),
         };
         self.changing(&file.inode, &file.fd, touched, || {
-            self.rights.acting_as(header.uid, header.gid, || {
-                rustix::fs::fallocate(&file.fd, mode, offset, len)
-            })
+            let asker = Asker::of(header);
+            self.rights
+                .changing_as(asker, SetIds::Untold, &file.fd, || {
+                    rustix::fs::fallocate(&file.fd, mode, offset, len)
+                })
         })
     }
 
@@ -267,7 +272,8 @@ impl Filesystem {
         let len = len.min(COPY_BYTES_MAX);
         let touched = Touched::range(to_offset, len);
         let copied = self.changing(&to.inode, &to.fd, touched, || {
-            self.rights.acting_as(header.uid, header.gid, || {
+            let asker = Asker::of(header);
+            self.rights.changing_as(asker, SetIds::Untold, &to.fd, || {
                 let (from_at, to_at) = (Some(&mut from_offset), Some(&mut to_end));
                 rustix::fs::copy_file_range(&from.fd, from_at, &to.fd, to_at, len as usize)
             })

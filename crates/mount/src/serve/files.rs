@@ -3,19 +3,19 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::kill_privileges;
 use super::names::masked;
-use super::{Done, Filesystem, LIFETIMES};
-use crate::cache::{Touched, Verdict, Watched};
+use super::{Done, Filesystem};
+use crate::cache::{Verdict, Watched};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
 use crate::notices::Outdated;
+use crate::rights::Asker;
 use crate::source::{self, Look};
 use crate::watch::Taken;
-use crate::wire::abi::{self, FSYNC_DATA_ONLY, OPEN_KILL_PRIVILEGES};
+use crate::wire::abi::{self, FSYNC_DATA_ONLY};
 use crate::wire::{Answer, Fields, Header};
 
 /// What a file is opened with in the source. The kernel has placed appended
@@ -38,9 +38,17 @@ impl Filesystem {
         let flags = OFlags::from_bits_retain(fields.u32()?);
         let (inode, place) = self.place(header.node)?;
         let made = OFlags::CREATE | OFlags::EXCL;
-        let fd = source::open_again(&place, flags_in_source(flags) - made)?;
+        let open = || source::open_again(&place, flags_in_source(flags) - made);
+        let fd = self.rights.acting_as(Asker::of(header), open)?;
         let look = source::look(&fd)?;
-        self.answer_open(inode, place, Opened::by(header, fd, flags), &look, answer);
+        let mut opened = Opened::by(header, fd, flags);
+        if FileType::from_raw_mode(look.stat.st_mode) == FileType::RegularFile {
+            let empty = look.stat.st_size == 0;
+            // Such a one is asked, not its size.
+            opened.live = self.inodes.is_live(&inode, &opened.fd)
+                || (empty && self.inodes.sizes_may_lie(&inode));
+        }
+        self.answer_open(inode, place, opened, &look, answer);
         Ok(())
     }
 
@@ -51,19 +59,22 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let (flags, mode) = (OFlags::from_bits_retain(fields.u32()?), fields.u32()?);
-        let (umask, open_flags) = (fields.u32()?, fields.u32()?);
+        let umask = fields.u32()?;
+        fields.skip(4)?;
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
-        // Not through a link that somebody made meanwhile.
-        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
+        // What somebody else made meanwhile is not opened here, by our rights:
+        // the kernel looks it up and checks those of who asks.
+        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let made = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, name, how, permissions)
+        });
+        let fd = made.map_err(|error| match error {
+            Errno::EXIST if !flags.contains(OFlags::EXCL) => Errno::STALE,
+            error => error,
         })?;
-        if flags.contains(OFlags::TRUNC) && open_flags & OPEN_KILL_PRIVILEGES != 0 {
-            kill_privileges(&fd)?;
-        }
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
     /// A file without a name in a folder (O_TMPFILE).
@@ -78,21 +89,17 @@ impl Filesystem {
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
         let how = flags_in_source(flags) | OFlags::TMPFILE;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
+        let fd = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, c".", how, permissions)
         })?;
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
-    fn answer_made(&self, opened: Opened, answer: &mut Answer) -> Done {
+    fn answer_made(&self, header: &Header, opened: Opened, answer: &mut Answer) -> Done {
         let place = source::open_again(&opened.fd, OFlags::PATH)?;
         let look = source::look(&opened.fd)?;
-        let (inode, entry) = self.enter(place, &look)?;
-        answer.entry(LIFETIMES, &entry);
-        // The file may have been there before.
-        if opened.flags.contains(OFlags::TRUNC) {
-            self.changing(&inode, &opened.fd, Touched::All, || Ok(()))?;
-        }
+        let (inode, entry) = self.enter(header.node, place, &look)?;
+        answer.entry(&entry);
         let place = self.inodes.place(&inode)?;
         self.answer_open(inode, place, opened, &look, answer);
         Ok(())
@@ -115,17 +122,22 @@ impl Filesystem {
             }
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.notices.inode(inode.node, Outdated::Contents);
+                self.outdated(&inode, Outdated::Contents);
                 0
             }
         };
+        let elsewhere = self.inodes.is_elsewhere(&inode);
+        // What is changed on another path does not reach the kernel's pages here
+        // before it is told.
+        let keep = if elsewhere { 0 } else { keep };
+        let live = if opened.live { abi::open::DIRECT_IO } else { 0 };
         let file = OpenFile::new(inode, place, opened);
         let no_flush = if file.writable {
             0
         } else {
             abi::open::NO_FLUSH
         };
-        answer.open(self.files.add(file), keep | no_flush);
+        answer.open(self.files.add(file), keep | no_flush | live);
     }
 
     /// What an open may believe of the pages kept.
@@ -143,10 +155,12 @@ impl Filesystem {
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {
-        self.files
-            .remove(fields.u64()?)
-            .map(drop)
-            .ok_or(Errno::BADF)
+        let file = self.files.remove(fields.u64()?).ok_or(Errno::BADF)?;
+        let inode = Arc::clone(&file.inode);
+        drop(file);
+        // The inode's own descriptor was kept for it.
+        self.inodes.queue(&inode);
+        Ok(())
     }
 
     /// A descriptor was closed. Filesystems that write late (NFS) say at a close

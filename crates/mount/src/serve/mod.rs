@@ -28,7 +28,8 @@ use crate::cache::{Cache, Verdict};
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
 use crate::notices::{Notices, Outdated};
-use crate::source::{Look, Rights};
+use crate::rights::Rights;
+use crate::source::Look;
 use crate::watch::Watch;
 use crate::wire::abi::opcode;
 use crate::wire::{Answer, Attributes, Entry, Fields, Header, Lifetimes};
@@ -39,6 +40,10 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
     entry: Duration::from_secs(1),
     attributes: Duration::from_secs(1),
 };
+
+/// How often, and after what time each, a look-up asks again for a descriptor.
+const LOOKS_MAX: usize = 20;
+const LOOK_PERIOD: Duration = Duration::from_millis(25);
 
 /// See the module's description.
 #[derive(Debug)]
@@ -74,9 +79,20 @@ impl Filesystem {
     /// Carries a request out and writes what it is answered. READ and the
     /// requests without an answer do not come here.
     pub(crate) fn serve(&self, header: &Header, fields: Fields<'_>, answer: &mut Answer) -> Done {
+        let done = self.carry_out(header, fields, answer);
+        match done {
+            // The kernel has found this inode by a name: it looks again what that
+            // stands for now.
+            Err(Errno::NOENT) if is_about_an_inode(header.opcode) => Err(Errno::STALE),
+            done => done,
+        }
+    }
+
+    fn carry_out(&self, header: &Header, fields: Fields<'_>, answer: &mut Answer) -> Done {
         match header.opcode {
             opcode::LOOKUP => self.lookup(header, fields, answer),
             opcode::GETATTR => self.get_attributes(header, fields, answer),
+            opcode::STATX => self.get_birth(header, fields, answer),
             opcode::SETATTR => self.set_attributes(header, fields, answer),
             opcode::READLINK => self.read_link(header, answer),
             opcode::SYMLINK => self.make_symlink(header, fields, answer),
@@ -103,8 +119,8 @@ impl Filesystem {
             opcode::LISTXATTR => self.list_extended(header, fields, answer),
             opcode::REMOVEXATTR => self.remove_extended(header, fields),
             opcode::OPENDIR => self.open_folder(header, answer),
-            opcode::READDIR => self.read_folder(fields, answer, false),
-            opcode::READDIRPLUS => self.read_folder(fields, answer, true),
+            opcode::READDIR => self.read_folder(header, fields, answer, false),
+            opcode::READDIRPLUS => self.read_folder(header, fields, answer, true),
             opcode::RELEASEDIR => self.release_folder(fields),
             opcode::FSYNCDIR => self.sync_folder(fields),
             opcode::IOCTL => Err(Errno::NOTTY),
@@ -138,6 +154,29 @@ impl Filesystem {
         }
     }
 
+    /// Opens something by name. At the limit of descriptors others make room for
+    /// it: a look-up that fails would be a file that is not there.
+    fn looking<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        for _ in 0..LOOKS_MAX {
+            match open() {
+                Err(Errno::MFILE | Errno::NFILE) => {
+                    self.inodes.close_all_places();
+                    self.notices.too_many();
+                    std::thread::sleep(LOOK_PERIOD);
+                }
+                result => return result,
+            }
+        }
+        open()
+    }
+
+    /// Has the kernel asked to forget inodes where there are too many.
+    pub(crate) fn keep_few_inodes(&self) {
+        if self.inodes.are_too_many() {
+            self.notices.too_many();
+        }
+    }
+
     /// The inode of a request and a descriptor of it.
     fn place(&self, node: u64) -> Result<(Arc<Inode>, Arc<OwnedFd>), Errno> {
         let inode = self.inodes.get(node)?;
@@ -145,15 +184,52 @@ impl Filesystem {
         Ok((inode, place))
     }
 
-    /// Tells the kernel of an inode, which counts as its having looked it up.
-    fn enter(&self, fd: OwnedFd, look: &Look) -> Result<(Arc<Inode>, Entry), Errno> {
+    /// Tells the kernel of an inode that a name in a folder stands for, which
+    /// counts as its having looked it up.
+    fn enter(&self, folder: u64, fd: OwnedFd, look: &Look) -> Result<(Arc<Inode>, Entry), Errno> {
         let inode = self.inodes.enter(fd, look)?;
         self.note(&inode, look);
         let entry = Entry {
             node: inode.node,
-            attributes: Attributes(look.stat),
+            lifetimes: Lifetimes {
+                entry: self.lifetime(&*self.inodes.get(folder)?, LIFETIMES.entry),
+                attributes: self.lifetime(&inode, LIFETIMES.attributes),
+            },
+            attributes: self.attributes(look),
         };
+        if entry.lifetimes.attributes.is_zero() {
+            self.outdated_elsewhere(&inode, Outdated::Attributes);
+        }
         Ok((inode, entry))
+    }
+
+    /// How long attributes of an inode may be believed, or names in it: what other
+    /// paths (of bind mounts) change as well, not at all.
+    fn lifetime(&self, inode: &Inode, usual: Duration) -> Duration {
+        match self.inodes.is_elsewhere(inode) {
+            true => Duration::ZERO,
+            false => usual,
+        }
+    }
+
+    /// Attributes as they are shown.
+    fn attributes(&self, look: &Look) -> Attributes {
+        let mut stat = look.stat;
+        stat.st_ino = self.inodes.numbers.shown(stat.st_dev, stat.st_ino);
+        Attributes(stat)
+    }
+
+    /// The kernel has something of a file that is outdated, on whichever path.
+    fn outdated(&self, inode: &Inode, what: Outdated) {
+        self.notices.inode(inode.node, what);
+        self.outdated_elsewhere(inode, what);
+    }
+
+    /// The same on all other paths (of bind mounts) than that of this inode.
+    fn outdated_elsewhere(&self, inode: &Inode, what: Outdated) {
+        for other in self.inodes.others_of_file(inode) {
+            self.notices.inode(other.node, what);
+        }
     }
 
     /// Drops the pages of a file that was changed beside us.
@@ -166,8 +242,27 @@ impl Filesystem {
             Verdict::Doubtful(object) => self.cache.flush(object),
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.notices.inode(inode.node, Outdated::Contents);
+                self.outdated(inode, Outdated::Contents);
             }
         }
     }
+}
+
+/// Whether a request names nothing but an inode that the kernel has found
+/// before, so that it cannot be absent but only gone.
+fn is_about_an_inode(code: u32) -> bool {
+    matches!(
+        code,
+        opcode::GETATTR
+            | opcode::STATX
+            | opcode::SETATTR
+            | opcode::READLINK
+            | opcode::OPEN
+            | opcode::OPENDIR
+            | opcode::STATFS
+            | opcode::GETXATTR
+            | opcode::SETXATTR
+            | opcode::LISTXATTR
+            | opcode::REMOVEXATTR
+    )
 }

@@ -9,13 +9,19 @@
 
 mod alike;
 mod beside;
+mod bounds;
 mod disk;
 mod failures;
 mod lifecycle;
+mod manners;
+mod mounts;
 mod network;
+mod path_handles;
 mod posix;
 mod programs;
 mod rights;
+mod set_ids;
 mod sides;
 mod support;
+mod users;
 mod watch;
