@@ -14,8 +14,9 @@
 //! made under either.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -24,7 +25,7 @@ use rustix::io::Errno;
 use zcache_sys::fanotify;
 use zcache_sys::filehandle::FileHandle;
 
-use crate::cache::Coherence;
+use crate::cache::{Coherence, Writers};
 use crate::source::{self, Look};
 use crate::wire::abi::ROOT;
 
@@ -59,6 +60,12 @@ pub(crate) struct Inode {
     pub(crate) kind: FileType,
     /// Open files of it; while there are any, its descriptor stays.
     pub(crate) opens: AtomicU32,
+    /// Those of them that can write.
+    pub(crate) writers: AtomicU32,
+    /// Those that can write by a mapping, too.
+    pub(crate) mappers: AtomicU32,
+    /// The size that the kernel believes.
+    pub(crate) told_size: AtomicU64,
     place: Mutex<Option<Arc<OwnedFd>>>,
     coherence: OnceLock<Box<Coherence>>,
 }
@@ -79,6 +86,16 @@ impl Inode {
     /// The same if the file was ever opened.
     pub(crate) fn coherence_if_any(&self) -> Option<&Coherence> {
         self.coherence.get().map(|coherence| &**coherence)
+    }
+
+    /// We have made the file so long, if it was shorter, and the kernel knows.
+    pub(crate) fn grew_to(&self, size: u64) {
+        self.told_size.fetch_max(size, Relaxed);
+    }
+
+    /// Whether it is longer than the kernel believes.
+    pub(crate) fn grew_beside(&self, look: &Look) -> bool {
+        look.stat.st_size.cast_unsigned() > self.told_size.load(Relaxed)
     }
 }
 
@@ -106,6 +123,10 @@ pub(crate) struct Inodes {
     /// A descriptor of the source's filesystem, if handles can be opened.
     mount: Option<OwnedFd>,
     device: u64,
+    /// See [`source::tells_writers`], of the source's own filesystem.
+    tells_writers: bool,
+    /// The device of our own mount, once there is one.
+    own_device: OnceLock<u64>,
 }
 
 impl Inodes {
@@ -123,11 +144,27 @@ impl Inodes {
             descriptors_max,
             mount: usable.then_some(mount),
             device: look.stat.st_dev,
+            tells_writers: source::tells_writers(&root),
+            own_device: OnceLock::new(),
         };
         // Without a name in the queue the root's descriptor is never closed.
         let identity = inodes.identify(&root, &look.stat)?;
         inodes.insert(identity, &look.stat, root);
         Ok(inodes)
+    }
+
+    /// Says which device the mount is that is served.
+    pub(crate) fn mounted_as(&self, minor: u32) {
+        let _ = self.own_device.set(rustix::fs::makedev(0, minor));
+    }
+
+    /// Opens the name in a folder for nothing but its identity.
+    ///
+    /// # Errors
+    /// ELOOP where our own mount shows up: we would ask ourselves.
+    pub(crate) fn open_name(&self, folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+        let own = self.own_device.get().copied();
+        source::open_name(folder, name, own.unwrap_or(u64::MAX))
     }
 
     /// Whether files are found again without keeping them open.
@@ -174,6 +211,32 @@ impl Inodes {
         }
     }
 
+    /// Whether the filesystem of an inode tells who can write a file.
+    pub(crate) fn tells_writers(&self, inode: &Inode, fd: impl AsFd) -> bool {
+        match inode.identity.device == self.device {
+            true => self.tells_writers,
+            false => source::tells_writers(fd),
+        }
+    }
+
+    /// Whether anybody but us has a file open for writing; `fd` was opened just
+    /// now, perhaps so that it can write itself.
+    pub(crate) fn writers_beside(&self, inode: &Inode, fd: &OwnedFd, writes: bool) -> Writers {
+        if !self.tells_writers(inode, fd) {
+            return Writers::Nobody;
+        }
+        if writes {
+            return Writers::Unknown;
+        }
+        match zcache_sys::lease::is_open_for_writing(fd.as_fd()) {
+            Ok(false) => Writers::Nobody,
+            Ok(true) if inode.writers.load(Relaxed) == 0 => Writers::Somebody,
+            Ok(true) => Writers::Unknown,
+            // Without leases nobody can be found out.
+            Err(_) => Writers::Nobody,
+        }
+    }
+
     /// Counts one more time that the kernel is told of what `fd` stands for.
     pub(crate) fn enter(&self, fd: OwnedFd, look: &Look) -> Result<Arc<Inode>, Errno> {
         let identity = self.identify(&fd, &look.stat)?;
@@ -205,6 +268,9 @@ impl Inodes {
             identity: identity.clone(),
             kind: FileType::from_raw_mode(stat.st_mode),
             opens: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
+            mappers: AtomicU32::new(0),
+            told_size: AtomicU64::new(0),
             place: Mutex::new(Some(Arc::new(fd))),
             coherence: OnceLock::new(),
         });

@@ -2,11 +2,12 @@
 //!
 //! Stage: before the first request and after the last.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags as KernelFlags, UnmountFlags};
 
@@ -14,6 +15,10 @@ use crate::config::{MountConfig, MountFlags};
 use crate::device::Device;
 use crate::error::MountError;
 use crate::session::Transfer;
+
+/// An extended attribute of the root that is asked for to see whether anybody
+/// answers: nobody has it, and the source is not asked.
+pub(crate) const ALIVE: &CStr = c"trusted.zcache.alive";
 
 /// The type in the kernel's list.
 const TYPE: &str = "fuse.zcache";
@@ -93,38 +98,64 @@ const READ_AHEAD_TRANSFERS: usize = 2;
 
 /// Lets the kernel read as far ahead as requests can be answered at once. The
 /// limit for a new mount is 128 KiB, and where it stays so, sweeps are slower.
-pub(crate) fn widen_readahead(target: &Path, transfer: Transfer) -> io::Result<()> {
-    let mounts = std::fs::read("/proc/self/mountinfo")?;
-    let mut lines = mounts.split(|byte| *byte == b'\n');
-    let ours = lines.rfind(|line| parse(line).is_some_and(|(at, _)| at == target));
-    let device = ours.and_then(|line| line.split(|byte| *byte == b' ').nth(2));
-    let Some(device) = device else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let device = String::from_utf8_lossy(device);
-    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+pub(crate) fn widen_readahead(device: u32, transfer: Transfer) -> io::Result<()> {
+    let path = format!("/sys/class/bdi/0:{device}/read_ahead_kb");
     let kib = (READ_AHEAD_TRANSFERS * transfer.bytes()) >> 10;
     std::fs::write(path, kib.to_string())
 }
 
-/// What is mounted at a path, if anything: the topmost, for mounts can hide
-/// each other.
-pub(crate) fn kind_at(target: &Path) -> io::Result<Option<String>> {
-    let mounts = std::fs::read("/proc/self/mountinfo")?;
-    let lines = mounts.split(|byte| *byte == b'\n');
-    Ok(lines
-        .filter_map(parse)
-        .rfind(|(at, _)| at == target)
-        .map(|(_, kind)| kind))
+/// A line of the kernel's list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Listed {
+    /// Major and minor.
+    device: (u32, u32),
+    at: PathBuf,
+    kind: String,
 }
 
-/// Where a line's mount is and its type.
-fn parse(line: &[u8]) -> Option<(PathBuf, String)> {
+/// All mounts, in the order in which they were made: a later one hides an earlier
+/// one at the same place.
+fn list() -> io::Result<Vec<Listed>> {
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    let lines = mounts.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(parse).collect())
+}
+
+/// The minor number of what is mounted there, whose major number is 0. By it the
+/// kernel also names the connection.
+pub(crate) fn device_at(target: &Path) -> io::Result<u32> {
+    let found = list()?.into_iter().rfind(|one| one.at == target);
+    match found.map(|one| one.device) {
+        Some((0, minor)) => Ok(minor),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Whether what has this device number shows up within a folder.
+pub(crate) fn is_within(device: u32, folder: &Path) -> io::Result<bool> {
+    let all = list()?;
+    let mut ours = all.iter().filter(|one| one.device == (0, device));
+    Ok(ours.any(|one| one.at.starts_with(folder)))
+}
+
+/// What is mounted at a path, if anything.
+pub(crate) fn kind_at(target: &Path) -> io::Result<Option<String>> {
+    let found = list()?.into_iter().rfind(|one| one.at == target);
+    Ok(found.map(|one| one.kind))
+}
+
+fn parse(line: &[u8]) -> Option<Listed> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let target = unescape(fields.nth(4)?);
+    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let at = unescape(fields.nth(1)?);
     // Optional fields end with a dash.
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some((target, String::from_utf8_lossy(kind).into_owned()))
+    Some(Listed {
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        at,
+        kind: String::from_utf8_lossy(kind).into_owned(),
+    })
 }
 
 /// Blanks and the like are written in octal.
@@ -150,8 +181,15 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(path))
 }
 
+/// How long zcache may take to answer before it counts as dead.
+const ANSWER_BOUND: Duration = Duration::from_secs(10);
+
+/// How long those who were waiting may take to go once they have an error.
+const LEAVE_BOUND: Duration = Duration::from_secs(3);
+
 /// Takes a mount of zcache's away; `lazy` hides it at once and ends it when
-/// nobody uses it any more.
+/// nobody uses it any more. Where zcache does not answer any more, whoever waits
+/// for it gets an error.
 ///
 /// # Errors
 /// [`MountError::NotMounted`], [`MountError::Busy`], or what the system says.
@@ -164,7 +202,35 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
     if found.as_deref() != Some(TYPE) {
         return Err(MountError::NotMounted { target, found });
     }
-    detach(&target, lazy)
+    if answers(&target) {
+        return detach(&target, lazy);
+    }
+    // Aborts the connection, and then takes away what is not in use.
+    let flags = UnmountFlags::FORCE | UnmountFlags::NOFOLLOW;
+    if rustix::mount::unmount(&target, flags).is_ok() {
+        return Ok(());
+    }
+    let end = Instant::now() + LEAVE_BOUND;
+    loop {
+        match detach(&target, lazy) {
+            Err(MountError::Busy { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether who serves a mount answers, or is known to be gone.
+fn answers(target: &Path) -> bool {
+    let (said, answer) = std::sync::mpsc::channel();
+    let target = target.to_owned();
+    let asking = std::thread::Builder::new().spawn(move || {
+        // It is not there, which is an answer.
+        let _ = rustix::fs::lgetxattr(&target, ALIVE, &mut [0u8; 1]);
+        let _ = said.send(());
+    });
+    asking.is_err() || answer.recv_timeout(ANSWER_BOUND).is_ok()
 }
 
 /// Takes away what is mounted there.
@@ -211,9 +277,10 @@ mod tests {
     #[test]
     fn a_line_of_the_list_is_read() {
         let line = b"36 35 98:0 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.zcache /src rw";
-        let (target, kind) = parse(line).expect("a line");
-        assert_eq!(target, Path::new("/mnt/a b"));
-        assert_eq!(kind, "fuse.zcache");
+        let listed = parse(line).expect("a line");
+        assert_eq!(listed.at, Path::new("/mnt/a b"));
+        assert_eq!(listed.kind, "fuse.zcache");
+        assert_eq!(listed.device, (98, 0));
         assert_eq!(parse(b""), None);
         assert_eq!(unescape(b"end\\"), Path::new("end\\"));
     }

@@ -113,7 +113,8 @@ impl std::fmt::Debug for FuseRing {
 
 impl FuseRing {
     /// A ring with one entry for each of `queues`, with payloads of so many
-    /// bytes, for the mount that `device` serves. It is not registered yet.
+    /// bytes, in memory from the start or not, for the mount that `device` serves.
+    /// It is not registered yet.
     ///
     /// # Errors
     /// What `io_uring_setup` says: ENOSYS or EPERM where rings are missing or
@@ -121,17 +122,22 @@ impl FuseRing {
     ///
     /// # Panics
     /// When `queues` is empty.
-    pub fn new(device: OwnedFd, queues: &[u16], payload_bytes: usize) -> io::Result<FuseRing> {
+    pub fn new(
+        device: OwnedFd,
+        queues: &[u16],
+        payload_bytes: usize,
+        at_once: bool,
+    ) -> io::Result<FuseRing> {
         assert!(!queues.is_empty(), "a ring has an entry");
         let ring = IoUring::builder()
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(queues.len() as u32)?;
-        let entries = queues.iter().map(|queue| Entry::new(*queue, payload_bytes));
+        let entry = |queue: &u16| Entry::new(*queue, payload_bytes, at_once);
         Ok(FuseRing {
             ring,
-            entries: entries.collect(),
+            entries: queues.iter().map(entry).collect(),
             device,
         })
     }
@@ -265,9 +271,13 @@ impl FuseRing {
 }
 
 impl Entry {
-    fn new(queue: u16, payload_bytes: usize) -> Entry {
-        // In memory from the start, where its owner counts it.
-        let room = vec![u8::MAX; payload_bytes + ALIGNMENT];
+    fn new(queue: u16, payload_bytes: usize, at_once: bool) -> Entry {
+        let len = payload_bytes + ALIGNMENT;
+        // Zeros are in memory only once written.
+        let room = match at_once {
+            true => vec![u8::MAX; len],
+            false => vec![0; len],
+        };
         let start = room.as_ptr().align_offset(ALIGNMENT);
         let header = Box::new(EntryHeader {
             in_out: [0; 128],
@@ -337,7 +347,7 @@ mod tests {
     #[test]
     fn a_file_of_another_kind_takes_no_ring() {
         let device = std::fs::File::open("/proc/self/exe").expect("a file");
-        let mut ring = FuseRing::new(device.into(), &[0], 8192).expect("a ring");
+        let mut ring = FuseRing::new(device.into(), &[0], 8192, true).expect("a ring");
         assert!(ring.register().is_err());
     }
 }

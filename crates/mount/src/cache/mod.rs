@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use zcache::{Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
 
-pub(crate) use coherence::{Coherence, Touched, Verdict, Version, Watched};
+pub(crate) use coherence::{Coherence, Occasion, Touched, Verdict, Version, Watched, Writers};
 use ghosts::Ghosts;
 
 use crate::config::{Admit, MountConfig};
@@ -168,7 +168,7 @@ impl Cache {
             }
         };
         let mut kept = false;
-        let unchanged = coherence.if_unchanged(version, index, || {
+        let unchanged = coherence.if_unchanged(version, index, len < PAGE_SIZE, || {
             kept = self.store.put(&key(pool, version, index), page).is_ok();
         });
         let count = match (unchanged, kept) {

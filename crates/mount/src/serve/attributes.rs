@@ -7,7 +7,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, Timespec, Timest
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::holes::lifetimes;
+use super::{Done, Filesystem};
 use crate::cache::Touched;
 use crate::handles::OpenFile;
 use crate::inodes::Inode;
@@ -103,11 +104,14 @@ impl Filesystem {
             }
             false => {
                 let (inode, place) = self.place(header.node)?;
-                (inode, source::look(&place)?)
+                // Reads name an open file, stat(2) does not.
+                let look = self.look_written(&inode, &place)?;
+                (inode, look)
             }
         };
         self.note(&inode, &look);
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        let lifetime = lifetimes(&inode, &look.stat).attributes;
+        answer.attr(lifetime, &Attributes(look.stat));
         Ok(())
     }
 
@@ -133,7 +137,8 @@ impl Filesystem {
             })?;
         }
         let look = source::look(&place)?;
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        let lifetime = lifetimes(&inode, &look.stat).attributes;
+        answer.attr(lifetime, &Attributes(look.stat));
         Ok(())
     }
 

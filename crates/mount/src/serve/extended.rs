@@ -1,10 +1,12 @@
 //! Extended attributes, access lists among them.
 
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 
 use super::attributes::take_from_mode;
 use super::{Done, Filesystem};
 use crate::cache::Touched;
+use crate::mountpoint::ALIVE;
 use crate::source;
 use crate::wire::abi::SETXATTR_KILL_SGID;
 use crate::wire::{Answer, Fields, Header};
@@ -44,6 +46,9 @@ impl Filesystem {
         let size = fields.u32()? as usize;
         fields.skip(4)?;
         let name = fields.name()?;
+        if name == ALIVE {
+            return Err(Errno::NODATA);
+        }
         let (_, place) = self.place(header.node)?;
         let path = source::path_of(&place);
         if size == 0 {

@@ -7,10 +7,11 @@ use std::sync::{MutexGuard, PoisonError};
 use rustix::fs::{FileType, OFlags, RawDir, RawDirEntry, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::holes::lifetimes;
+use super::{Done, Filesystem};
 use crate::handles::OpenFolder;
 use crate::source;
-use crate::wire::{Answer, DirectoryAnswer, Fields, Header, Name};
+use crate::wire::{Answer, DirectoryAnswer, Entry, Fields, Header, Lifetimes, Name};
 
 /// Bytes of names that are asked of the source at once.
 const NAMES_BYTES: usize = 8 << 10;
@@ -63,17 +64,21 @@ impl Filesystem {
             let known = (plus && !matches!(name.name, b"." | b".."))
                 .then(|| self.known(fd.as_fd(), &found))
                 .flatten();
-            directory.push(&name, known.as_ref().map(|entry| (LIFETIMES, entry)));
+            directory.push(
+                &name,
+                known.as_ref().map(|(lifetimes, entry)| (*lifetimes, entry)),
+            );
         }
         Ok(())
     }
 
     /// The inode behind a name; `None` when it is gone by now or cannot be
     /// looked at, which the kernel finds out by looking it up.
-    fn known(&self, folder: BorrowedFd<'_>, found: &RawDirEntry<'_>) -> Option<crate::wire::Entry> {
-        let fd = source::open_name(folder, found.file_name()).ok()?;
+    fn known(&self, folder: BorrowedFd<'_>, found: &RawDirEntry<'_>) -> Option<(Lifetimes, Entry)> {
+        let fd = self.inodes.open_name(folder, found.file_name()).ok()?;
         let look = source::look(&fd).ok()?;
-        self.enter(fd, &look).ok().map(|(_, entry)| entry)
+        let (inode, entry) = self.enter(fd, &look).ok()?;
+        Some((lifetimes(&inode, &look.stat), entry))
     }
 }
 

@@ -15,19 +15,21 @@ mod data;
 mod extended;
 mod files;
 mod folders;
+mod holes;
 mod names;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::cache::{Cache, Verdict};
+use crate::cache::{Cache, Occasion, Verdict, Watched};
+use crate::device::Device;
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
-use crate::notices::{Notices, Outdated};
+use crate::notices::Notices;
 use crate::source::{Look, Rights};
 use crate::watch::Watch;
 use crate::wire::abi::opcode;
@@ -50,6 +52,8 @@ pub(crate) struct Filesystem {
     /// Where the source's filesystem can be watched.
     pub(crate) watch: Option<Watch>,
     pub(crate) notices: Notices,
+    /// Where the kernel is told what it did not ask for, once there is a mount.
+    pub(crate) kernel: OnceLock<Device>,
     rights: Rights,
     /// The source's filesystem reads without leaving pages in the page cache.
     reads_uncached: AtomicBool,
@@ -66,6 +70,7 @@ impl Filesystem {
             cache,
             watch,
             notices: Notices::default(),
+            kernel: OnceLock::new(),
             rights: Rights::of_this_process(),
             reads_uncached: AtomicBool::new(true),
         }
@@ -161,12 +166,20 @@ impl Filesystem {
         let Some(coherence) = inode.coherence_if_any() else {
             return;
         };
-        match coherence.compare(&inode.identity, look, self.watched(inode), false) {
+        let watched = self.watched_until(inode, look);
+        if watched == Watched::No && inode.grew_beside(look) {
+            // Our own writes hide the time of others' but not this.
+            if let Some(object) = coherence.changed_beside() {
+                self.cache.flush(object);
+            }
+            self.notices.contents_later(inode.node);
+        }
+        match coherence.compare(&inode.identity, look, watched, Occasion::Other) {
             Verdict::Right | Verdict::KernelBehind | Verdict::Unknown => {}
             Verdict::Doubtful(object) => self.cache.flush(object),
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.notices.inode(inode.node, Outdated::Contents);
+                self.notices.contents_later(inode.node);
             }
         }
     }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::holes::lifetimes;
+use super::{Done, Filesystem};
 use crate::cache::Touched;
 use crate::source;
 use crate::wire::{Answer, Fields, Header};
@@ -24,10 +25,10 @@ impl Filesystem {
 
     /// Answers with the inode that a name stands for.
     fn answer_name(&self, folder: BorrowedFd<'_>, name: &CStr, answer: &mut Answer) -> Done {
-        let fd = source::open_name(folder, name)?;
+        let fd = self.inodes.open_name(folder, name)?;
         let look = source::look(&fd)?;
-        let (_, entry) = self.enter(fd, &look)?;
-        answer.entry(LIFETIMES, &entry);
+        let (inode, entry) = self.enter(fd, &look)?;
+        answer.entry(lifetimes(&inode, &look.stat), &entry);
         Ok(())
     }
 

@@ -103,8 +103,6 @@ pub(crate) mod notice {
 
 /// GETATTR names an open file.
 pub(crate) const GETATTR_HANDLE: u32 = 1;
-/// OPEN and CREATE: a truncation is to take set-user-id bits away.
-pub(crate) const OPEN_KILL_PRIVILEGES: u32 = 1;
 /// WRITE comes from the page cache: who stored the bytes is not known.
 pub(crate) const WRITE_FROM_CACHE: u32 = 1;
 /// WRITE is to take set-user-id bits away.
