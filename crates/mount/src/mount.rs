@@ -269,7 +269,9 @@ impl Serving {
         let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
         self.help("watch", move || filesystem.keep_watching(&gone))?;
         let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
-        self.help("look", move || filesystem.keep_looking(&gone))?;
+        // Nobody waits for it: the source may not answer.
+        let look = thread::Builder::new().name("zcache-look".to_owned());
+        look.spawn(move || filesystem.keep_looking(&gone))?;
         let percent = config.cold_cpu_percent;
         if percent == 0 {
             return Ok(());

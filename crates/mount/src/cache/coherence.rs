@@ -20,7 +20,7 @@
 //! after its bytes. Asynchronous writes (libaio), long ones and stores through
 //! mappings have not. So an open asks whether anybody beside us has the file open
 //! for writing. If so, and no watch told of what was changed so far, a *silent*
-//! change may be under way, and the next open begins anew.
+//! change may be under way: nothing is kept, and the next open begins anew.
 //!
 //! The kernel's own page cache is *behind* from when a change beside us was
 //! noticed until it has been told of it; no open may keep it meanwhile.
@@ -333,6 +333,11 @@ impl Coherence {
         state.is_trusted(&Stamp::of(&look.stat), watched)
     }
 
+    /// Whether a change of ours is being made.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.read().changing > 0
+    }
+
     /// Whether the file has been changed since it was looked at last, unless what
     /// a watch told explains it.
     pub(crate) fn differs(&self, look: &Look) -> bool {
@@ -382,7 +387,8 @@ impl Coherence {
     ) -> bool {
         let state = self.read();
         let stripe = stripe(u64::from(index));
-        let unchanged = state.version.whole == since.whole
+        let unchanged = !state.silent
+            && state.version.whole == since.whole
             && state.version.stripes[stripe] == since.stripes[stripe]
             && !(cut_off && state.version.last != since.last);
         if unchanged {
@@ -481,4 +487,56 @@ fn object(identity: &Identity, stamp: &Stamp, doubtful: bool) -> ObjectId {
         DOUBTFUL_ONES.fetch_add(1, Relaxed).hash(&mut hasher);
     }
     ObjectId([identity.device, identity.number, hasher.finish()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unchanged(coherence: &Coherence, since: &Version, index: u32, cut_off: bool) -> bool {
+        coherence.if_unchanged(since, index, cut_off, || ())
+    }
+
+    #[test]
+    fn a_last_page_is_not_kept_when_something_was_written_behind_it() {
+        let coherence = Coherence::default();
+        let since = coherence.version();
+        assert!(unchanged(&coherence, &since, 0, true));
+        coherence.begin_change(None);
+        coherence.end_change(None, Watched::No, Touched::Pages(40, 41));
+        assert!(unchanged(&coherence, &since, 0, false), "it is whole");
+        assert!(!unchanged(&coherence, &since, 0, true));
+        assert!(!unchanged(&coherence, &since, 40, false));
+        assert!(unchanged(&coherence, &coherence.version(), 0, true));
+    }
+
+    #[test]
+    fn nothing_is_believed_while_somebody_may_write_silently() {
+        let identity = Identity {
+            device: 1,
+            number: 2,
+            name: std::sync::Arc::new(crate::inodes::Lasting::Birth(1, 2, 3, 4)),
+        };
+        let look = crate::source::look(std::fs::File::open("/proc/self/exe").expect("a file"));
+        let look = look.expect("attributes");
+        let coherence = Coherence::default();
+        let open = |watched, writers| {
+            coherence.compare(&identity, &look, watched, Occasion::Open(writers));
+            coherence.is_trusted(&look, watched)
+        };
+        // Met for the first time while somebody has it open for writing.
+        assert!(!open(Watched::Yes, Writers::Somebody));
+        let since = coherence.version();
+        assert!(!unchanged(&coherence, &since, 0, false));
+        assert!(!open(Watched::Yes, Writers::Unknown));
+        assert!(open(Watched::Yes, Writers::Nobody));
+        // What changes from here on has a later time, or a watch tells of it.
+        assert!(open(Watched::Yes, Writers::Somebody));
+        coherence.changed_beside();
+        assert!(open(Watched::Yes, Writers::Somebody));
+        // Without a watch nobody tells.
+        coherence.changed_beside();
+        assert!(!open(Watched::No, Writers::Somebody));
+        assert!(open(Watched::No, Writers::Nobody));
+    }
 }

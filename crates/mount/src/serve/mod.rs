@@ -167,7 +167,7 @@ impl Filesystem {
             return;
         };
         let watched = self.watched_until(inode, look);
-        if watched == Watched::No && inode.grew_beside(look) {
+        if watched == Watched::No && inode.grew_beside(look) && !coherence.is_changing() {
             // Our own writes hide the time of others' but not this.
             if let Some(object) = coherence.changed_beside() {
                 self.cache.flush(object);

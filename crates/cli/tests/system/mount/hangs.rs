@@ -3,6 +3,7 @@
 use super::disk::SmallDisk;
 use super::support::{Mounted, python};
 use crate::support::{TempDir, eventually, tool, zcache};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -68,6 +69,18 @@ fn a_name_that_becomes_a_fifo_stops_nobody() {
     python(FIFOS, &[path(&mounted.target()), path(&mounted.source())]);
 }
 
+/// Forty threads that each write to a file of their own.
+const WRITERS: &str = "
+import os, sys, threading
+files = [os.open(f'{sys.argv[1]}/w{number}', os.O_WRONLY) for number in range(40)]
+threads = [threading.Thread(target=os.write, args=(fd, b'more')) for fd in files]
+for thread in threads:
+    thread.start()
+print('begun', flush=True)
+for thread in threads:
+    thread.join()
+";
+
 #[test]
 fn who_waits_for_a_frozen_source_holds_up_nobody_else() {
     let files = TempDir::new("frozen");
@@ -80,10 +93,9 @@ fn who_waits_for_a_frozen_source_holds_up_nobody_else() {
     let target = mounted.target();
     std::fs::read(target.join("f")).expect("read");
     freeze(&mounted.source(), "-f");
-    let script = "import sys\nopen(sys.argv[1], 'ab').write(b'more')";
-    let writers: Vec<Child> = (0..40)
-        .map(|number| start(script, &[path(&target.join(format!("w{number}")))]))
-        .collect();
+    let mut writers = start(WRITERS, &[path(&target)]);
+    let mut lines = BufReader::new(writers.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("they run").expect("a line"), "begun");
     std::thread::sleep(Duration::from_secs(1));
     let bounded = |words: &[&str]| {
         let mut command = Command::new("timeout");
@@ -104,9 +116,7 @@ fn who_waits_for_a_frozen_source_holds_up_nobody_else() {
         ]),
     ];
     freeze(&mounted.source(), "-u");
-    for mut writer in writers {
-        assert!(writer.wait().expect("it ends").success());
-    }
+    assert!(writers.wait().expect("they end").success());
     for output in outputs {
         assert!(output.status.success(), "{output:?}");
     }
