@@ -104,6 +104,19 @@ pub(crate) struct Umount {
     target: PathBuf,
 }
 
+/// The command of [`Guard`].
+pub(crate) const GUARD: &str = "guard-of-mount";
+
+/// What `zcache mount` starts beside itself.
+#[derive(Args)]
+pub(crate) struct Guard;
+
+impl Guard {
+    pub(crate) fn run(&self) {
+        zcache_mount::guard();
+    }
+}
+
 impl Umount {
     /// Unmounts.
     ///
@@ -222,6 +235,7 @@ impl Mount {
                 .parse()
                 .map_err(|error| format!("--transport: {error}"))?,
             threads: self.threads,
+            guard: vec!["/proc/self/exe".into(), GUARD.into()],
         })
     }
 }

@@ -15,9 +15,10 @@
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::CStr;
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 use zcache_sys::fanotify;
 use zcache_sys::filehandle::{FileHandle, MountId};
 
-use crate::cache::Coherence;
+use crate::cache::{Coherence, Writers};
 use crate::identity::{self, Identity, Key, Lasting, Numbers};
 use crate::source::{self, Look};
 use crate::wire::abi::ROOT;
@@ -55,8 +56,12 @@ pub(crate) struct Inode {
     pub(crate) kind: FileType,
     /// Open files of it; while there are any, its descriptor stays.
     pub(crate) opens: AtomicU32,
-    /// Of these, the ones that may be written.
+    /// Those of them that can write.
     pub(crate) writers: AtomicU32,
+    /// Those that can write by a mapping, too.
+    pub(crate) mappers: AtomicU32,
+    /// The size that the kernel believes.
+    pub(crate) told_size: AtomicU64,
     /// Waits among those whose descriptor may be closed.
     queued: AtomicBool,
     /// Times that the kernel was told of it and has not forgotten it. Goes down
@@ -75,6 +80,16 @@ impl Inode {
     /// The same if the file was ever opened.
     pub(crate) fn coherence_if_any(&self) -> Option<&Coherence> {
         self.coherence.get().map(|coherence| &**coherence)
+    }
+
+    /// We have made the file so long, if it was shorter, and the kernel knows.
+    pub(crate) fn grew_to(&self, size: u64) {
+        self.told_size.fetch_max(size, Relaxed);
+    }
+
+    /// Whether it is longer than the kernel believes.
+    pub(crate) fn grew_beside(&self, look: &Look) -> bool {
+        look.stat.st_size.cast_unsigned() > self.told_size.load(Relaxed)
     }
 }
 
@@ -191,6 +206,10 @@ pub(crate) struct Inodes {
     /// It is one whose files are what their size says.
     local: bool,
     pub(crate) numbers: Numbers,
+    /// See [`source::tells_writers`], of the source's own filesystem.
+    tells_writers: bool,
+    /// The device of our own mount, once there is one.
+    own_device: OnceLock<u64>,
 }
 
 impl Inodes {
@@ -216,12 +235,28 @@ impl Inodes {
             device: look.stat.st_dev,
             live: identity::is_live(&root),
             local: is_told_of_everything(&mount).unwrap_or(false),
+            tells_writers: source::tells_writers(&root),
+            own_device: OnceLock::new(),
             numbers: Numbers::new(look.stat.st_dev),
             mount: usable.then_some(mount),
         };
         // Without a name in the queue the root's descriptor is never closed.
         inodes.insert(identity, &look.stat, root);
         Ok(inodes)
+    }
+
+    /// Says which device the mount is that is served.
+    pub(crate) fn mounted_as(&self, minor: u32) {
+        let _ = self.own_device.set(rustix::fs::makedev(0, minor));
+    }
+
+    /// Opens the name in a folder for nothing but its identity.
+    ///
+    /// # Errors
+    /// ELOOP where our own mount shows up: we would ask ourselves.
+    pub(crate) fn open_name(&self, folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+        let own = self.own_device.get().copied();
+        source::open_name(folder, name, own.unwrap_or(u64::MAX))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -293,6 +328,38 @@ impl Inodes {
         inode.identity.device != self.device || !self.local
     }
 
+    /// Whether the filesystem of an inode tells who can write a file.
+    pub(crate) fn tells_writers(&self, inode: &Inode, fd: impl AsFd) -> bool {
+        match inode.identity.device == self.device {
+            true => self.tells_writers,
+            false => source::tells_writers(fd),
+        }
+    }
+
+    /// Whether anybody but us has a file open for writing; `fd` was opened just
+    /// now, perhaps so that it can write itself.
+    pub(crate) fn writers_beside(&self, inode: &Inode, fd: &OwnedFd, writes: bool) -> Writers {
+        if !self.tells_writers(inode, fd) {
+            return Writers::Nobody;
+        }
+        if writes {
+            return Writers::Unknown;
+        }
+        match zcache_sys::lease::is_open_for_writing(fd.as_fd()) {
+            Ok(false) => Writers::Nobody,
+            Ok(true) if self.are_no_writers(inode) => Writers::Somebody,
+            Ok(true) => Writers::Unknown,
+            // Without leases nobody can be found out.
+            Err(_) => Writers::Nobody,
+        }
+    }
+
+    /// Whether nobody can write a file through us, on whichever path.
+    fn are_no_writers(&self, inode: &Inode) -> bool {
+        let none = |inode: &Inode| inode.writers.load(Relaxed) == 0;
+        none(inode) && self.others_of_file(inode).iter().all(|other| none(other))
+    }
+
     /// Counts one more time that the kernel is told of what `fd` stands for.
     pub(crate) fn enter(&self, fd: OwnedFd, look: &Look) -> Result<Arc<Inode>, Errno> {
         let by_handle = self.mount.is_some() && look.stat.st_dev == self.device;
@@ -339,6 +406,8 @@ impl Inodes {
             kind: FileType::from_raw_mode(stat.st_mode),
             opens: AtomicU32::new(0),
             writers: AtomicU32::new(0),
+            mappers: AtomicU32::new(0),
+            told_size: AtomicU64::new(0),
             queued: AtomicBool::new(false),
             lookups: AtomicU64::new(1),
             place: Mutex::new(Some(Arc::new(fd))),

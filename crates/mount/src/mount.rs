@@ -3,6 +3,7 @@
 //! Stage: around everything. The calling thread mounts, then waits for signals,
 //! keeps the budget, and takes the mount away; workers serve meanwhile.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,9 +19,11 @@ use zcache_sys::process::{Signals, block_signals};
 use crate::budget::{self, Budget};
 use crate::cache::Cache;
 use crate::config::{MountConfig, RAM_BYTES_MIN, Transport};
+use crate::crew::Crew;
 use crate::daemon::system_ram_bytes;
 use crate::device::Device;
 use crate::error::MountError;
+use crate::guard::Guard;
 use crate::idle::Idle;
 use crate::inodes::Inodes;
 use crate::limits;
@@ -72,12 +75,19 @@ struct Serving {
     transfer: Transfer,
     signals: Signals,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Those who read from `/dev/fuse`.
+    crew: Arc<Crew>,
+    /// Those of each of the kernel's queues, if requests come by io_uring.
+    ring_crews: BTreeMap<u16, Crew>,
     /// Threads that serve nobody: they end when the mount is `gone`.
     helpers: Vec<JoinHandle<()>>,
     gone: Arc<AtomicBool>,
     /// Workers whose rings the kernel has; with one missing, its queue may have
     /// nobody.
     ring_workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Of the device that the mount is to the kernel.
+    number: u32,
+    _guard: Option<Guard>,
 }
 
 impl Serving {
@@ -104,6 +114,14 @@ impl Serving {
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
         mountpoint::mount(&device, &source, &target, config.flags)?;
+        let number = match number_of(&source, &target) {
+            Ok(number) => number,
+            Err(error) => {
+                let _ = mountpoint::detach(&target, true);
+                return Err(error);
+            }
+        };
+        filesystem.inodes.mounted_as(number);
         let begun = Serving {
             target,
             stats: config.stats.clone(),
@@ -116,9 +134,14 @@ impl Serving {
             transfer: Transfer::new(config.ram_bytes, threads.max(processors())),
             signals,
             workers: Vec::new(),
+            crew: Arc::new(Crew::new(threads, config.ram_bytes)),
+            ring_crews: BTreeMap::new(),
             helpers: Vec::new(),
             gone: Arc::default(),
             ring_workers: Vec::new(),
+            number,
+            // Where there can be none, it is needed in the rarest cases only.
+            _guard: Guard::start(&config.guard, number).ok(),
         };
         begun.start(device, config)
     }
@@ -128,7 +151,7 @@ impl Serving {
         match self.answer_and_serve(device, config) {
             Ok(()) => {
                 // Slower sweeps are no reason not to mount.
-                let _ = mountpoint::widen_readahead(&self.target, self.transfer);
+                let _ = mountpoint::widen_readahead(self.number, self.transfer);
                 self.budget.enforce(&self.filesystem.cache);
                 Ok(self)
             }
@@ -142,12 +165,15 @@ impl Serving {
     fn answer_and_serve(&mut self, device: Device, config: &MountConfig) -> Result<(), MountError> {
         let offer = session::greet(&device)?;
         let rings = rings(&device, &offer, config, self.transfer, self.threads)?;
-        offer.accept(&device, self.transfer, !rings.is_empty())?;
+        let watched = self.filesystem.watch.is_some();
+        offer.accept(&device, self.transfer, !rings.is_empty(), watched)?;
         let by_ring = !rings.is_empty();
         let failed = |error| MountError::System {
             what: "the threads that serve the mount",
             error,
         };
+        let spare = device.another().map_err(failed)?;
+        self.filesystem.kernel.get_or_init(|| spare);
         let threads = match self.start_rings(rings).map_err(failed)? {
             // What does not come by ring is little.
             None if by_ring => 1,
@@ -157,15 +183,31 @@ impl Serving {
             // The kernel has gone back to the device.
             _ => self.threads,
         };
-        self.start_helpers(&device, config).map_err(failed)?;
+        self.crew = Arc::new(Crew::new(threads, config.ram_bytes));
+        self.start_helpers(config).map_err(failed)?;
         self.start_workers(device, threads).map_err(failed)
     }
 
     /// Starts a thread for each ring, and gives a refusal of the kernel's.
     fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
+        let queues = rings.iter().filter_map(|ring| ring.queue);
+        let queues: std::collections::BTreeSet<u16> = queues.collect();
+        let each = ringworker::each(self.threads, queues.len());
+        let crew = || Crew::new(each, self.budget.ram_bytes());
+        self.ring_crews = queues.into_iter().map(|queue| (queue, crew())).collect();
+        self.start_more_rings(rings)
+    }
+
+    fn start_more_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
         let (registered, answers) = std::sync::mpsc::channel();
-        for (number, ring) in rings.into_iter().enumerate() {
-            let worker = RingWorker::new(ring, &self.filesystem, &self.requests, self.transfer);
+        // Processors that may still come share a worker that nobody looks after.
+        let later = Crew::new(1, 0);
+        for ring in rings {
+            let crew = ring.queue.and_then(|queue| self.ring_crews.get(&queue));
+            let crew = crew.unwrap_or(&later);
+            let worker =
+                RingWorker::new(ring, &self.filesystem, &self.requests, self.transfer, crew);
+            let number = self.ring_workers.len();
             self.ring_workers
                 .push(worker.start(number, registered.clone())?);
         }
@@ -173,25 +215,60 @@ impl Serving {
         Ok(answers.iter().find_map(Result::err))
     }
 
+    /// Has as many workers more as are held up.
+    fn replace_held_up(&mut self) {
+        for worker in self.workers.extract_if(.., |one| one.is_finished()) {
+            tell(worker);
+        }
+        for _ in 0..self.crew.wanted() {
+            let more = self.filesystem.kernel.get().map(Device::another);
+            let Some(Ok(device)) = more else { break };
+            let worker = self.worker(device, true);
+            match worker.start(self.workers.len()) {
+                Ok(thread) => self.workers.push(thread),
+                Err(_) => break,
+            }
+        }
+        let mut rings = Vec::new();
+        for (queue, crew) in &self.ring_crews {
+            let device = self.filesystem.kernel.get();
+            let make = |_| ringworker::extra_ring(device?, *queue, self.transfer).ok();
+            rings.extend((0..crew.wanted()).filter_map(make));
+        }
+        // Where the kernel takes no more, there are as many as there can be.
+        let _ = self.start_more_rings(rings);
+    }
+
     fn start_workers(&mut self, device: Device, threads: usize) -> io::Result<()> {
         for number in 1..threads {
-            let worker = self.worker(device.another()?);
+            let worker = self.worker(device.another()?, false);
             self.workers.push(worker.start(number)?);
         }
-        let worker = self.worker(device);
+        let worker = self.worker(device, false);
         self.workers.push(worker.start(0)?);
         Ok(())
     }
 
-    fn worker(&self, device: Device) -> Worker {
-        Worker::new(device, &self.filesystem, &self.requests, self.transfer)
+    fn worker(&self, device: Device, extra: bool) -> Worker {
+        Worker::new(
+            device,
+            &self.filesystem,
+            &self.requests,
+            self.transfer,
+            &self.crew,
+            extra,
+        )
     }
 
-    fn start_helpers(&mut self, device: &Device, config: &MountConfig) -> io::Result<()> {
-        let (device, filesystem) = (device.another()?, Arc::clone(&self.filesystem));
-        self.help("tell", move || filesystem.keep_telling(&device))?;
+    fn start_helpers(&mut self, config: &MountConfig) -> io::Result<()> {
+        let filesystem = Arc::clone(&self.filesystem);
+        self.help("tell", move || filesystem.keep_telling())?;
         let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
         self.help("watch", move || filesystem.keep_watching(&gone))?;
+        let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
+        // Nobody waits for it: the source may not answer.
+        let look = thread::Builder::new().name("zcache-look".to_owned());
+        look.spawn(move || filesystem.keep_looking(&gone))?;
         let percent = config.cold_cpu_percent;
         if percent == 0 {
             return Ok(());
@@ -234,6 +311,7 @@ impl Serving {
                 self.write_stats();
                 return;
             }
+            self.replace_held_up();
             self.budget.enforce(&self.filesystem.cache);
             self.filesystem.keep_few_inodes();
             self.learn();
@@ -357,8 +435,25 @@ fn rings(
     }
 }
 
+/// The number of the mount that was just made, if it does not show up within its
+/// source.
+fn number_of(source: &Path, target: &Path) -> Result<u32, MountError> {
+    let unknown = |error| MountError::System {
+        what: "/proc/self/mountinfo",
+        error,
+    };
+    let number = mountpoint::device_at(target).map_err(unknown)?;
+    match mountpoint::is_within(number, source).map_err(unknown)? {
+        false => Ok(number),
+        true => Err(MountError::Inside {
+            source: source.to_owned(),
+            target: target.to_owned(),
+        }),
+    }
+}
+
 /// The source's root, and what is kept of inodes.
-fn open_source(source: &std::path::Path, ram_bytes: u64) -> io::Result<Inodes> {
+fn open_source(source: &Path, ram_bytes: u64) -> io::Result<Inodes> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(source, flags, Mode::empty())?;
     Ok(Inodes::new(root, limits::of_inodes(ram_bytes))?)

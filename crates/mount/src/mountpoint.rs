@@ -2,7 +2,7 @@
 //!
 //! Stage: before the first request and after the last.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,6 +16,10 @@ use crate::config::{MountConfig, MountFlags};
 use crate::device::Device;
 use crate::error::MountError;
 use crate::session::Transfer;
+
+/// An extended attribute of the root that is asked for to see whether anybody
+/// answers: nobody has it, and the source is not asked.
+pub(crate) const ALIVE: &CStr = c"trusted.zcache.alive";
 
 /// The type in the kernel's list.
 const TYPE: &str = "fuse.zcache";
@@ -95,10 +99,8 @@ const READ_AHEAD_TRANSFERS: usize = 2;
 
 /// Lets the kernel read as far ahead as requests can be answered at once. The
 /// limit for a new mount is 128 KiB, and where it stays so, sweeps are slower.
-pub(crate) fn widen_readahead(target: &Path, transfer: Transfer) -> io::Result<()> {
-    let ours = listed_at(target)?.ok_or(io::ErrorKind::NotFound)?;
-    let device = ours.device;
-    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+pub(crate) fn widen_readahead(device: u32, transfer: Transfer) -> io::Result<()> {
+    let path = format!("/sys/class/bdi/0:{device}/read_ahead_kb");
     let kib = (READ_AHEAD_TRANSFERS * transfer.bytes()) >> 10;
     std::fs::write(path, kib.to_string())
 }
@@ -106,8 +108,8 @@ pub(crate) fn widen_readahead(target: &Path, transfer: Transfer) -> io::Result<(
 /// A mount in the kernel's list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Listed {
-    /// Its device, as `major:minor`.
-    device: String,
+    /// Major and minor.
+    device: (u32, u32),
     at: PathBuf,
     options: String,
     kind: String,
@@ -123,6 +125,22 @@ fn listed() -> io::Result<Vec<Listed>> {
 /// What is mounted at a path, if anything.
 fn listed_at(target: &Path) -> io::Result<Option<Listed>> {
     Ok(listed()?.into_iter().rfind(|mount| mount.at == target))
+}
+
+/// The minor number of what is mounted there, whose major number is 0. By it the
+/// kernel also names the connection.
+pub(crate) fn device_at(target: &Path) -> io::Result<u32> {
+    match listed_at(target)?.map(|found| found.device) {
+        Some((0, minor)) => Ok(minor),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Whether what has this device number shows up within a folder.
+pub(crate) fn is_within(device: u32, folder: &Path) -> io::Result<bool> {
+    let all = listed()?;
+    let mut ours = all.iter().filter(|one| one.device == (0, device));
+    Ok(ours.any(|one| one.at.starts_with(folder)))
 }
 
 /// A mount of ours.
@@ -144,13 +162,14 @@ fn ours_at(target: &Path) -> Result<Listed, MountError> {
 fn parse(line: &[u8]) -> Option<Listed> {
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = text(fields.nth(2)?);
+    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
     let at = unescape(fields.nth(1)?);
     let options = text(fields.next()?);
     // Optional fields end with a dash.
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
     Some(Listed {
-        device,
+        device: (major.parse().ok()?, minor.parse().ok()?),
         at,
         options,
         kind: text(kind),
@@ -216,21 +235,31 @@ pub fn remount(target: &Path, flags: MountFlags) -> Result<(), MountError> {
 /// How long an unmount waits at most for the process that served the mount.
 const END_BOUND: Duration = Duration::from_secs(10);
 
+/// How long zcache may take to answer before it counts as dead.
+const ANSWER_BOUND: Duration = Duration::from_secs(10);
+
+/// How long those who were waiting may take to go once they have an error.
+const LEAVE_BOUND: Duration = Duration::from_secs(3);
+
 /// Takes a mount of zcache's away; `lazy` hides it at once and ends it when
 /// nobody uses it any more. Otherwise this waits until the process that served
 /// it has ended, and so let go of the source, unless it serves somebody still
-/// (by a mount of the same in another place).
+/// (by a mount of the same in another place). Where zcache does not answer any
+/// more, whoever waits for it gets an error, and nobody waits for its end.
 ///
 /// # Errors
 /// [`MountError::NotMounted`], [`MountError::Busy`], or what the system says.
 pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
     let target = absolute(target);
     let ours = ours_at(&target)?;
+    if !answers(&target) {
+        return abort(&target, lazy);
+    }
     // Afterwards the device's number may be another mount's.
     let stays = lazy || is_also_elsewhere(&ours).unwrap_or(true);
     let servers = match stays {
         true => Vec::new(),
-        false => servers_of(&ours.device),
+        false => servers_of(ours.device),
     };
     detach(&target, lazy)?;
     let end = Instant::now() + END_BOUND;
@@ -240,6 +269,23 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
         let _ = zcache_sys::fd::wait_readable(server.as_fd(), left);
     }
     Ok(())
+}
+
+/// Aborts the connection of a mount, and takes away what is not in use.
+fn abort(target: &Path, lazy: bool) -> Result<(), MountError> {
+    let flags = UnmountFlags::FORCE | UnmountFlags::NOFOLLOW;
+    if rustix::mount::unmount(target, flags).is_ok() {
+        return Ok(());
+    }
+    let end = Instant::now() + LEAVE_BOUND;
+    loop {
+        match detach(target, lazy) {
+            Err(MountError::Busy { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Whether a mount is there a second time, as by a bind mount of it.
@@ -252,8 +298,7 @@ fn is_also_elsewhere(mount: &Listed) -> io::Result<bool> {
 /// The process that serves a mount, by what the kernel says of descriptors of
 /// `/dev/fuse` (Linux 6.17). One whose mount had the same number before, and which
 /// is about to end, cannot be told from it.
-fn servers_of(device: &str) -> Vec<PidFd> {
-    let connection = device.strip_prefix("0:").unwrap_or(device);
+fn servers_of((_, connection): (u32, u32)) -> Vec<PidFd> {
     let line = format!("fuse_connection:\t{connection}");
     let serves = |pid: &i32| {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo"));
@@ -272,6 +317,18 @@ fn servers_of(device: &str) -> Vec<PidFd> {
 fn is_zcache(pid: i32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.contains("zcache")
+}
+
+/// Whether who serves a mount answers, or is known to be gone.
+fn answers(target: &Path) -> bool {
+    let (said, answer) = std::sync::mpsc::channel();
+    let target = target.to_owned();
+    let asking = std::thread::Builder::new().spawn(move || {
+        // It is not there, which is an answer.
+        let _ = rustix::fs::lgetxattr(&target, ALIVE, &mut [0u8; 1]);
+        let _ = said.send(());
+    });
+    asking.is_err() || answer.recv_timeout(ANSWER_BOUND).is_ok()
 }
 
 /// Takes away what is mounted there.
@@ -321,7 +378,7 @@ mod tests {
         let found = parse(line).expect("a line");
         assert_eq!(found.at, Path::new("/mnt/a b"));
         assert_eq!(found.kind, "fuse.zcache");
-        assert_eq!((&*found.device, &*found.options), ("98:0", "rw,noatime"));
+        assert_eq!((found.device, &*found.options), ((98, 0), "rw,noatime"));
         assert_eq!(parse(b""), None);
         assert_eq!(unescape(b"end\\"), Path::new("end\\"));
     }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 /// An inode's attributes, and a time at which they were not yet looked at.
@@ -38,8 +38,48 @@ pub(crate) fn open_again(fd: impl AsFd, flags: OFlags) -> Result<OwnedFd, Errno>
     rustix::fs::open(path_of(fd), flags, Mode::empty())
 }
 
-/// Opens the name in a folder for nothing but its identity.
-pub(crate) fn open_name(folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+/// Opens the name in a folder for nothing but its identity, unless that is on the
+/// device `except`, of which nothing is asked.
+///
+/// # Errors
+/// ELOOP where it is; what openat(2) says.
+pub(crate) fn open_name(
+    folder: BorrowedFd<'_>,
+    name: &CStr,
+    except: u64,
+) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
+    let within = ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(folder, name, flags, Mode::empty(), within) {
+        // Something is mounted there, or this is before Linux 5.6.
+        Err(Errno::XDEV | Errno::NOSYS) => {}
+        opened => return opened,
+    }
+    let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(&fd, c"", known, StatxFlags::empty())?;
+    let device = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
+    match device == except {
+        true => Err(Errno::LOOP),
+        false => Ok(fd),
+    }
+}
+
+/// FUSE, NFS, CIFS, SMB 2, 9P, Ceph and AFS, by their numbers in statfs(2).
+const REMOTE_FILESYSTEMS: [u64; 7] = [
+    0x6573_5546,
+    0x6969,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x0102_1997,
+    0x00c3_6400,
+    0x5346_414f,
+];
+
+/// Whether leases tell who can write a file. A remote one is changed at its
+/// server, which sets its time when the bytes arrive; and a lease is refused
+/// there for other reasons.
+pub(crate) fn tells_writers(fd: impl AsFd) -> bool {
+    let kind = rustix::fs::fstatfs(fd).map(|stat| stat.f_type as u64);
+    kind.is_ok_and(|kind| !REMOTE_FILESYSTEMS.contains(&kind))
 }

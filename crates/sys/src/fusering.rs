@@ -136,10 +136,9 @@ impl FuseRing {
             .setup_defer_taskrun()
             .build(queues.len() as u32)?;
         let entry = |queue: &u16| Entry::new(*queue, payload_bytes, resident);
-        let entries = queues.iter().map(entry);
         Ok(FuseRing {
             ring,
-            entries: entries.collect(),
+            entries: queues.iter().map(entry).collect(),
             device,
         })
     }

@@ -21,7 +21,7 @@ use zcache::{
     Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, SHARDS_MAX, Store, StoreConfig,
 };
 
-pub(crate) use coherence::{Coherence, Touched, Verdict, Version, Watched};
+pub(crate) use coherence::{Coherence, Occasion, Touched, Verdict, Version, Watched, Writers};
 use ghosts::Ghosts;
 
 use crate::config::{Admit, MountConfig};
@@ -180,7 +180,7 @@ impl Cache {
             }
         };
         let mut kept = false;
-        let unchanged = coherence.if_unchanged(version, index, || {
+        let unchanged = coherence.if_unchanged(version, index, len < PAGE_SIZE, || {
             kept = self.store.put(&key(pool, version, index), page).is_ok();
         });
         let count = match (unchanged, kept) {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, StatxFlags, Time
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::cache::Touched;
 use crate::handles::OpenFile;
 use crate::inodes::Inode;
@@ -95,10 +95,8 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let (inode, look) = self.look_at(header, &mut fields)?;
-        answer.attr(
-            self.lifetime(&inode, LIFETIMES.attributes),
-            &self.attributes(&look),
-        );
+        let lifetime = self.told(&inode, &look.stat);
+        answer.attr(lifetime, &self.attributes(&look));
         Ok(())
     }
 
@@ -116,7 +114,9 @@ impl Filesystem {
             Some(file) => (Arc::clone(&file.inode), source::look(&file.fd)?),
             None => {
                 let (inode, place) = self.place(header.node)?;
-                (inode, source::look(&place)?)
+                // Reads name an open file, stat(2) does not.
+                let look = self.look_written(&inode, &place)?;
+                (inode, look)
             }
         };
         self.note(&inode, &look);
@@ -136,7 +136,7 @@ impl Filesystem {
         let found = rustix::fs::statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
         let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
         let birth = known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
-        let lifetime = self.lifetime(&inode, LIFETIMES.attributes);
+        let lifetime = self.told(&inode, &look.stat);
         answer.statx(lifetime, &self.attributes(&look), birth);
         Ok(())
     }
@@ -172,10 +172,8 @@ impl Filesystem {
             attributes(&|| self.take_set_ids(asker, &inode, &changes, &place))?;
         }
         let look = source::look(&place)?;
-        answer.attr(
-            self.lifetime(&inode, LIFETIMES.attributes),
-            &self.attributes(&look),
-        );
+        let lifetime = self.told(&inode, &look.stat);
+        answer.attr(lifetime, &self.attributes(&look));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::attributes::take_from_mode;
 use super::{Done, Filesystem};
 use crate::cache::Touched;
+use crate::mountpoint::ALIVE;
 use crate::rights::Asker;
 use crate::source;
 use crate::wire::abi::SETXATTR_KILL_SGID;
@@ -51,6 +52,9 @@ impl Filesystem {
         let size = fields.u32()? as usize;
         fields.skip(4)?;
         let name = fields.name()?;
+        if name == ALIVE {
+            return Err(Errno::NODATA);
+        }
         let (_, place) = self.place(header.node)?;
         let path = source::path_of(&place);
         let asker = Asker::of(header);

@@ -8,20 +8,19 @@ use rustix::io::Errno;
 
 use super::names::masked;
 use super::{Done, Filesystem};
-use crate::cache::{Verdict, Watched};
+use crate::cache::{Occasion, Verdict, Watched, Writers};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
-use crate::notices::Outdated;
 use crate::rights::Asker;
-use crate::source::{self, Look};
+use crate::source;
 use crate::watch::Taken;
 use crate::wire::abi::{self, FSYNC_DATA_ONLY};
 use crate::wire::{Answer, Fields, Header};
 
-/// What a file is opened with in the source. The kernel has placed appended
-/// bytes itself, and its page cache may hand us pages of a file that somebody
-/// opened for appending, so the source must not append again; and O_DIRECT is
-/// between the program and the kernel, not between us and the source.
+/// What a file is opened with in the source. The kernel's page cache may hand us
+/// pages of a file by a descriptor that somebody opened for appending, and those
+/// have a place, so the source must not append by itself; and O_DIRECT is between
+/// the program and the kernel, not between us and the source.
 fn flags_in_source(flags: OFlags) -> OFlags {
     let not_ours = OFlags::APPEND | OFlags::DIRECT | OFlags::NOFOLLOW;
     (flags - not_ours) | OFlags::CLOEXEC
@@ -37,19 +36,57 @@ impl Filesystem {
         // The kernel cuts a file off by itself, after it has opened it.
         let flags = OFlags::from_bits_retain(fields.u32()?);
         let (inode, place) = self.place(header.node)?;
-        let made = OFlags::CREATE | OFlags::EXCL;
-        let open = || source::open_again(&place, flags_in_source(flags) - made);
-        let fd = self.rights.acting_as(Asker::of(header), open)?;
-        let look = source::look(&fd)?;
-        let mut opened = Opened::by(header, fd, flags);
-        if FileType::from_raw_mode(look.stat.st_mode) == FileType::RegularFile {
-            let empty = look.stat.st_size == 0;
-            // Such a one is asked, not its size.
-            opened.live = self.inodes.is_live(&inode, &opened.fd)
-                || (empty && self.inodes.sizes_may_lie(&inode));
-        }
-        self.answer_open(inode, place, opened, &look, answer);
+        let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        // Our own descriptor would hide who else can write.
+        let reader = (writes && self.inodes.tells_writers(&inode, &place))
+            .then(|| source::open_again(&place, OFlags::RDONLY | OFlags::NONBLOCK).ok())
+            .flatten();
+        let before = match &reader {
+            Some(reader) => Some(self.verdict(&inode, reader, false)?),
+            None => None,
+        };
+        let mut opened = self.open_in_source(header, &place, flags)?;
+        opened.live = self.is_live(&inode, &opened.fd)?;
+        let verdict = match before {
+            Some(verdict) => verdict,
+            None => self.verdict(&inode, &opened.fd, writes)?,
+        };
+        self.answer_open(inode, place, opened, verdict, answer);
         Ok(())
+    }
+
+    /// Opens what `place` stands for. A file that may only be appended to (chattr
+    /// +a) is opened for nothing else.
+    fn open_in_source(
+        &self,
+        header: &Header,
+        place: &OwnedFd,
+        flags: OFlags,
+    ) -> Result<Opened, Errno> {
+        let made = OFlags::CREATE | OFlags::EXCL;
+        let how = flags_in_source(flags) - made;
+        let open = |how| {
+            let asker = Asker::of(header);
+            self.rights
+                .acting_as(asker, || source::open_again(place, how))
+        };
+        let appends = || open(how | OFlags::APPEND).map(|fd| (fd, true));
+        let (fd, appends) = match open(how) {
+            Err(Errno::PERM) if flags.contains(OFlags::APPEND) => appends()?,
+            opened => (opened?, false),
+        };
+        let mut opened = Opened::by(header, fd, flags);
+        opened.appends = appends;
+        Ok(opened)
+    }
+
+    /// Whether a file that was just opened is to be asked itself, not its size.
+    fn is_live(&self, inode: &Inode, fd: &OwnedFd) -> Result<bool, Errno> {
+        let stat = source::look(fd)?.stat;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let empty = stat.st_size == 0;
+        let lies = || empty && self.inodes.sizes_may_lie(inode);
+        Ok(is_file && (self.inodes.is_live(inode, fd) || lies()))
     }
 
     pub(super) fn create(
@@ -64,13 +101,15 @@ impl Filesystem {
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
-        // What somebody else made meanwhile is not opened here, by our rights:
-        // the kernel looks it up and checks those of who asks.
-        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        // What somebody else made meanwhile is not opened here, by our rights: the
+        // kernel looks it up and checks those of who asks. And it may be a fifo, at
+        // which an open waits.
+        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::EXCL;
         let made = self.rights.acting_as(Asker::of(header), || {
-            rustix::fs::openat(&folder, name, how, permissions)
+            rustix::fs::openat(&folder, name, how - OFlags::TRUNC, permissions)
         });
         let fd = made.map_err(|error| match error {
+            // Linux looks again, once.
             Errno::EXIST if !flags.contains(OFlags::EXCL) => Errno::STALE,
             error => error,
         })?;
@@ -101,7 +140,8 @@ impl Filesystem {
         let (inode, entry) = self.enter(header.node, place, &look)?;
         answer.entry(&entry);
         let place = self.inodes.place(&inode)?;
-        self.answer_open(inode, place, opened, &look, answer);
+        let verdict = self.verdict(&inode, &opened.fd, true)?;
+        self.answer_open(inode, place, opened, verdict, answer);
         Ok(())
     }
 
@@ -110,10 +150,10 @@ impl Filesystem {
         inode: Arc<Inode>,
         place: Arc<OwnedFd>,
         opened: Opened,
-        look: &Look,
+        verdict: Verdict,
         answer: &mut Answer,
     ) {
-        let keep = match self.verdict(&inode, look) {
+        let keep = match verdict {
             Verdict::Right => abi::open::KEEP_CACHE,
             Verdict::KernelBehind | Verdict::Unknown => 0,
             Verdict::Doubtful(object) => {
@@ -122,7 +162,7 @@ impl Filesystem {
             }
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.outdated(&inode, Outdated::Contents);
+                self.outdated_by_answer(&inode);
                 0
             }
         };
@@ -140,18 +180,26 @@ impl Filesystem {
         answer.open(self.files.add(file), keep | no_flush | live);
     }
 
-    /// What an open may believe of the pages kept.
-    fn verdict(&self, inode: &Inode, look: &Look) -> Verdict {
+    /// What an open may believe of the pages kept; `fd` was opened by it, and
+    /// perhaps so that it can write.
+    fn verdict(&self, inode: &Inode, fd: &OwnedFd, writes: bool) -> Result<Verdict, Errno> {
+        let look = source::look(fd)?;
         let coherence = inode.coherence();
         let mut watched = self.watched(inode);
-        if watched == Watched::Yes && !coherence.is_known_by_stamp() {
+        let doubtful = coherence.differs(&look) || !coherence.is_known_by_stamp();
+        if watched == Watched::Yes && doubtful {
             // Whoever changed it before this open has been told of by now.
             match self.catch_up() {
                 Taken::All { .. } => {}
                 Taken::NotAll | Taken::Lost => watched = Watched::No,
             }
         }
-        coherence.compare(&inode.identity, look, watched, true)
+        let writers = match coherence.is_trusted(&look, watched) {
+            true => Writers::Unknown,
+            false => self.inodes.writers_beside(inode, fd, writes),
+        };
+        let occasion = Occasion::Open(writers);
+        Ok(coherence.compare(&inode.identity, &look, watched, occasion))
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {

@@ -11,7 +11,7 @@ use super::{Done, Filesystem};
 use crate::handles::OpenFolder;
 use crate::rights::Asker;
 use crate::source;
-use crate::wire::{Answer, DirectoryAnswer, Fields, Header, Name};
+use crate::wire::{Answer, DirectoryAnswer, Entry, Fields, Header, Name};
 
 /// Bytes of names that are asked of the source at once.
 const NAMES_BYTES: usize = 8 << 10;
@@ -113,8 +113,8 @@ impl Filesystem {
         node: u64,
         folder: BorrowedFd<'_>,
         found: &RawDirEntry<'_>,
-    ) -> Option<crate::wire::Entry> {
-        let open = || source::open_name(folder, found.file_name());
+    ) -> Option<Entry> {
+        let open = || self.inodes.open_name(folder, found.file_name());
         let fd = match asker {
             Some(asker) => self.rights.or_as(asker, open),
             None => open(),

@@ -15,16 +15,18 @@ mod data;
 mod extended;
 mod files;
 mod folders;
+mod holes;
 mod names;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::cache::{Cache, Verdict};
+use crate::cache::{Cache, Occasion, Verdict, Watched};
+use crate::device::Device;
 use crate::handles::{Handles, OpenFile, OpenFolder};
 use crate::inodes::{Inode, Inodes};
 use crate::notices::{Notices, Outdated};
@@ -42,8 +44,8 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
 };
 
 /// How often, and after what time each, a look-up asks again for a descriptor.
-const LOOKS_MAX: usize = 20;
-const LOOK_PERIOD: Duration = Duration::from_millis(25);
+const TRIES_MAX: usize = 20;
+const TRY_PERIOD: Duration = Duration::from_millis(25);
 
 /// See the module's description.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Filesystem {
     /// Where the source's filesystem can be watched.
     pub(crate) watch: Option<Watch>,
     pub(crate) notices: Notices,
+    /// Where the kernel is told what it did not ask for, once there is a mount.
+    pub(crate) kernel: OnceLock<Device>,
     rights: Rights,
     /// The source's filesystem reads without leaving pages in the page cache.
     reads_uncached: AtomicBool,
@@ -71,6 +75,7 @@ impl Filesystem {
             cache,
             watch,
             notices: Notices::default(),
+            kernel: OnceLock::new(),
             rights: Rights::of_this_process(),
             reads_uncached: AtomicBool::new(true),
         }
@@ -157,12 +162,12 @@ impl Filesystem {
     /// Opens something by name. At the limit of descriptors others make room for
     /// it: a look-up that fails would be a file that is not there.
     fn looking<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..TRIES_MAX {
             match open() {
                 Err(Errno::MFILE | Errno::NFILE) => {
                     self.inodes.close_all_places();
                     self.notices.too_many();
-                    std::thread::sleep(LOOK_PERIOD);
+                    std::thread::sleep(TRY_PERIOD);
                 }
                 result => return result,
             }
@@ -193,7 +198,7 @@ impl Filesystem {
             node: inode.node,
             lifetimes: Lifetimes {
                 entry: self.lifetime(&*self.inodes.get(folder)?, LIFETIMES.entry),
-                attributes: self.lifetime(&inode, LIFETIMES.attributes),
+                attributes: self.told(&inode, &look.stat),
             },
             attributes: self.attributes(look),
         };
@@ -219,10 +224,11 @@ impl Filesystem {
         Attributes(stat)
     }
 
-    /// The kernel has something of a file that is outdated, on whichever path.
-    fn outdated(&self, inode: &Inode, what: Outdated) {
-        self.notices.inode(inode.node, what);
-        self.outdated_elsewhere(inode, what);
+    /// The kernel has outdated contents of a file, on whichever path. An answer
+    /// about this inode is about to be sent.
+    fn outdated_by_answer(&self, inode: &Inode) {
+        self.notices.contents_later(inode.node);
+        self.outdated_elsewhere(inode, Outdated::Contents);
     }
 
     /// The same on all other paths (of bind mounts) than that of this inode.
@@ -237,12 +243,20 @@ impl Filesystem {
         let Some(coherence) = inode.coherence_if_any() else {
             return;
         };
-        match coherence.compare(&inode.identity, look, self.watched(inode), false) {
+        let watched = self.watched_until(inode, look);
+        if watched == Watched::No && inode.grew_beside(look) && !coherence.is_changing() {
+            // Our own writes hide the time of others' but not this.
+            if let Some(object) = coherence.changed_beside() {
+                self.cache.flush(object);
+            }
+            self.outdated_by_answer(inode);
+        }
+        match coherence.compare(&inode.identity, look, watched, Occasion::Other) {
             Verdict::Right | Verdict::KernelBehind | Verdict::Unknown => {}
             Verdict::Doubtful(object) => self.cache.flush(object),
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.outdated(inode, Outdated::Contents);
+                self.outdated_by_answer(inode);
             }
         }
     }

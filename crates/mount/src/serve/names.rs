@@ -31,7 +31,7 @@ impl Filesystem {
         name: &CStr,
         answer: &mut Answer,
     ) -> Done {
-        let open = || source::open_name(folder, name);
+        let open = || self.inodes.open_name(folder, name);
         let fd = self.looking(|| self.rights.or_as(Asker::of(header), open))?;
         let look = source::look(&fd)?;
         let (_, entry) = self.enter(header.node, fd, &look)?;

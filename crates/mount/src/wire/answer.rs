@@ -68,12 +68,17 @@ impl Answer {
     /// A notice that an inode's attributes and its contents from an offset on
     /// are outdated (`struct fuse_notify_inval_inode_out`).
     pub(crate) fn outdated_inode(node: u64, offset: i64) -> Vec<u8> {
+        // To the end.
+        Answer::outdated_range(node, offset, 0)
+    }
+
+    /// The same of so many bytes.
+    pub(crate) fn outdated_range(node: u64, offset: i64, len: i64) -> Vec<u8> {
         let mut notice = Answer::default();
         notice.clear();
         notice.u64(node);
         notice.u64(offset.cast_unsigned());
-        // To the end.
-        notice.u64(0);
+        notice.u64(len.cast_unsigned());
         notice.into_notice(abi::notice::OUTDATED_INODE)
     }
 
