@@ -66,6 +66,8 @@ impl Known {
 pub(crate) struct Crew {
     /// How many were asked for.
     asked: usize,
+    /// How many more there are to be for each that is held up.
+    per_held_up: usize,
     ram_bytes: u64,
     known: Mutex<Vec<Known>>,
     /// Extra workers that are not needed.
@@ -73,9 +75,10 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    pub(crate) fn new(asked: usize, ram_bytes: u64) -> Crew {
+    pub(crate) fn new(asked: usize, per_held_up: usize, ram_bytes: u64) -> Crew {
         Crew {
             asked,
+            per_held_up,
             ram_bytes,
             known: Mutex::default(),
             surplus: AtomicUsize::new(0),
@@ -114,7 +117,7 @@ impl Crew {
                 held_bytes += one.post.bytes.load(Relaxed) as u64;
             }
         }
-        let enough = self.asked + held.min(EXTRAS_MAX);
+        let enough = self.asked + (held * self.per_held_up).min(EXTRAS_MAX);
         self.surplus
             .store(known.len().saturating_sub(enough), Relaxed);
         match held_bytes > self.ram_bytes / HELD_PART {
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn who_is_held_up_is_replaced_until_it_is_not() {
-        let crew = Crew::new(2, 1 << 20);
+        let crew = Crew::new(2, 1, 1 << 20);
         let posts = [crew.join(false), crew.join(false)];
         assert_eq!(crew.wanted(), 0);
         posts[0].begin(100);
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_that_is_gone_is_replaced() {
-        let crew = Crew::new(2, 1 << 20);
+        let crew = Crew::new(2, 1, 1 << 20);
         let posts = [crew.join(false), crew.join(false)];
         assert_eq!(crew.wanted(), 0);
         drop(posts);

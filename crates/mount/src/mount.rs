@@ -134,7 +134,7 @@ impl Serving {
             transfer: Transfer::new(config.ram_bytes, threads.max(processors())),
             signals,
             workers: Vec::new(),
-            crew: Arc::new(Crew::new(threads, config.ram_bytes)),
+            crew: Arc::new(Crew::new(threads, 1, config.ram_bytes)),
             ring_crews: BTreeMap::new(),
             helpers: Vec::new(),
             gone: Arc::default(),
@@ -183,7 +183,7 @@ impl Serving {
             // The kernel has gone back to the device.
             _ => self.threads,
         };
-        self.crew = Arc::new(Crew::new(threads, config.ram_bytes));
+        self.crew = Arc::new(Crew::new(threads, 1, config.ram_bytes));
         self.start_helpers(config).map_err(failed)?;
         self.start_workers(device, threads).map_err(failed)
     }
@@ -192,8 +192,8 @@ impl Serving {
     fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
         let queues = rings.iter().filter_map(|ring| ring.queue);
         let queues: std::collections::BTreeSet<u16> = queues.collect();
-        let each = ringworker::each(self.threads, queues.len());
-        let crew = || Crew::new(each, self.budget.ram_bytes());
+        let each = ringworker::each(self.threads, queues.len()) + ringworker::spare(queues.len());
+        let crew = || Crew::new(each, ringworker::PER_HELD_UP, self.budget.ram_bytes());
         self.ring_crews = queues.into_iter().map(|queue| (queue, crew())).collect();
         self.start_more_rings(rings)
     }
@@ -201,7 +201,7 @@ impl Serving {
     fn start_more_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
         let (registered, answers) = std::sync::mpsc::channel();
         // Processors that may still come share a worker that nobody looks after.
-        let later = Crew::new(1, 0);
+        let later = Crew::new(1, 0, 0);
         for ring in rings {
             let crew = ring.queue.and_then(|queue| self.ring_crews.get(&queue));
             let crew = crew.unwrap_or(&later);

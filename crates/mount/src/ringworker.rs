@@ -35,6 +35,13 @@ use crate::worker::Requests;
 /// Where an administrator allows rings to FUSE.
 pub(crate) const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 
+/// Rings beyond those that are asked for, of all queues.
+const SPARES: usize = 32;
+
+/// New rings for each that is held up: what waits in a queue comes to them only
+/// behind what comes later.
+pub(crate) const PER_HELD_UP: usize = 4;
+
 /// A ring of the mount, before its thread runs.
 pub(crate) struct Ring {
     ring: FuseRing,
@@ -50,9 +57,14 @@ pub(crate) struct Ring {
 /// and `threads` in all.
 pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::Result<Vec<Ring>> {
     let (online, later) = fusering::queues()?;
-    let each = each(threads, online.len());
     let mut rings = Vec::new();
-    for number in 0..each {
+    // First, for the kernel takes the ring that came last.
+    for queue in &online {
+        for _ in 0..spare(online.len()) {
+            rings.push(extra_ring(device, *queue, transfer)?);
+        }
+    }
+    for number in 0..each(threads, online.len()) {
         for queue in &online {
             rings.push(Ring {
                 ring: fuse_ring(device, &[*queue], transfer, true)?,
@@ -77,6 +89,12 @@ pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::
 /// Rings of each queue of a processor that is there, of which there are so many.
 pub(crate) fn each(threads: usize, queues: usize) -> usize {
     threads.div_ceil(queues.max(1)).max(1)
+}
+
+/// Rings of each queue that are there for when the others are held up: the kernel
+/// hands what waits in a queue to a ring that answered, not to one that is new.
+pub(crate) fn spare(queues: usize) -> usize {
+    (SPARES / queues.max(1)).max(2)
 }
 
 /// One more ring for a queue.

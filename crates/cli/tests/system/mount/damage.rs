@@ -24,16 +24,17 @@ for number in range(PAGES):
 memory = open(f'/proc/{server}/mem', 'r+b', buffering=0)
 
 def resident():
-    # The store has its frames in long ranges; the rooms and stacks of threads are shorter.
+    # The store has its frames in long ranges; the rooms of threads are shorter, and their stacks hardly used.
     found = []
     pagemap = open(f'/proc/{server}/pagemap', 'rb', buffering=0)
     for line in open(f'/proc/{server}/maps'):
         fields = line.split()
         first, end = (int(part, 16) for part in fields[0].split('-'))
-        if fields[1] == 'rw-p' and len(fields) == 5 and end - first > 3 << 20:
+        if fields[1] == 'rw-p' and len(fields) == 5 and end - first > 5 << 18:
             pagemap.seek(first // PAGE * 8)
             entries = array.array('Q', pagemap.read((end - first) // PAGE * 8))
-            found += [first + number * PAGE for number, entry in enumerate(entries) if entry >> 63]
+            there = [first + number * PAGE for number, entry in enumerate(entries) if entry >> 63]
+            found += there if len(there) > 300 else []
     return found
 
 places = resident()
