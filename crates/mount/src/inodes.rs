@@ -206,7 +206,7 @@ pub(crate) struct Inodes {
     /// It is one whose files are what their size says.
     local: bool,
     pub(crate) numbers: Numbers,
-    /// See [`source::tells_writers`], of the source's own filesystem.
+    /// Whether the source's own filesystem tells who can write a file.
     tells_writers: bool,
     /// The device of our own mount, once there is one.
     own_device: OnceLock<u64>,
@@ -235,7 +235,7 @@ impl Inodes {
             device: look.stat.st_dev,
             live: identity::is_live(&root),
             local: is_told_of_everything(&mount).unwrap_or(false),
-            tells_writers: source::tells_writers(&root),
+            tells_writers: source::tells_writers(&root) && !identity::is_live(&root),
             own_device: OnceLock::new(),
             numbers: Numbers::new(look.stat.st_dev),
             mount: usable.then_some(mount),
@@ -328,11 +328,12 @@ impl Inodes {
         inode.identity.device != self.device || !self.local
     }
 
-    /// Whether the filesystem of an inode tells who can write a file.
+    /// Whether the filesystem of an inode tells who can write a file. To open one
+    /// that is made as it is read may do something, and nothing of it is kept.
     pub(crate) fn tells_writers(&self, inode: &Inode, fd: impl AsFd) -> bool {
         match inode.identity.device == self.device {
             true => self.tells_writers,
-            false => source::tells_writers(fd),
+            false => source::tells_writers(&fd) && !identity::is_live(fd),
         }
     }
 

@@ -111,12 +111,12 @@ fn fuse_ring(
     device: &Device,
     queues: &[u16],
     transfer: Transfer,
-    at_once: bool,
+    resident: bool,
 ) -> io::Result<FuseRing> {
     let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
     // A write's bytes are its payload, and the kernel may ask for no less than a
     // page beside them.
-    FuseRing::new(device, queues, transfer.request_bytes(), at_once)
+    FuseRing::new(device, queues, transfer.request_bytes(), resident)
 }
 
 /// One thread's part of serving a mount.

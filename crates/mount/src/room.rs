@@ -19,9 +19,9 @@ pub(crate) struct Room {
 
 impl Room {
     /// Room for so many pages, in memory from the start or not.
-    pub(crate) fn new(pages: usize, at_once: bool) -> Room {
+    pub(crate) fn new(pages: usize, resident: bool) -> Room {
         // One more than asked for, so that so many begin at an aligned address.
-        let bytes = bytes((pages + 1) * PAGE_SIZE, at_once);
+        let bytes = bytes((pages + 1) * PAGE_SIZE, resident);
         let start = bytes.as_ptr().align_offset(PAGE_SIZE);
         assert!(start < PAGE_SIZE, "bytes can be aligned to a page");
         Room { bytes, start }
@@ -46,8 +46,8 @@ impl DerefMut for Room {
 
 /// So many bytes, in memory from the start or not. Zeros are there only once
 /// written.
-pub(crate) fn bytes(len: usize, at_once: bool) -> Vec<u8> {
-    match at_once {
+pub(crate) fn bytes(len: usize, resident: bool) -> Vec<u8> {
+    match resident {
         true => vec![u8::MAX; len],
         false => vec![0; len],
     }
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn pages_are_aligned_and_as_many_as_asked_for() {
-        for (pages, at_once) in [(1, true), (2, false), (64, true)] {
-            let mut room = Room::new(pages, at_once);
+        for (pages, resident) in [(1, true), (2, false), (64, true)] {
+            let mut room = Room::new(pages, resident);
             assert_eq!(room.len(), pages);
             assert!(room.as_ptr().cast::<u8>().align_offset(PAGE_SIZE) == 0);
             room[pages - 1].fill(7);
