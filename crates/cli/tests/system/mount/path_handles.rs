@@ -52,7 +52,7 @@ fn directories(files: &TempDir) -> (PathBuf, PathBuf) {
 /// What is replaced on the server: links by links, files by folders, folders by files, files by files, the latter while they are opened.
 const REPLACED: &str = "
 import os, shutil, sys, threading, time
-real, outer = sys.argv[1:]
+real, outer, beside = sys.argv[1:]
 os.chdir(real)
 os.symlink('first', 'link'), os.mkdir('folder')
 for name in ('thing', 'file'):
@@ -64,11 +64,11 @@ def seen():
 assert seen() == ('first', False, True), seen()
 with open('thing') as f:
     assert f.read() == 'old thing'
-def put(name, text):
+def put(name, text, where=real):
     # Under a name of its own first, so that the name is never absent.
-    with open(f'{real}/.new', 'w') as f:
+    with open(f'{where}/.new', 'w') as f:
         f.write(text)
-    os.rename(f'{real}/.new', f'{real}/{name}')
+    os.rename(f'{where}/.new', f'{where}/{name}')
 # The same length: neither size nor type tells.
 os.symlink('other', f'{real}/.link'), os.rename(f'{real}/.link', f'{real}/link')
 os.unlink(f'{real}/thing'), os.mkdir(f'{real}/thing'), os.rmdir(f'{real}/folder')
@@ -86,7 +86,8 @@ def replace():
     number = 0
     while time.monotonic() < stop:
         number += 1
-        put('file', f'new {number}')
+        # On the server, and beside the mount on the source.
+        put('file', f'new {number}', (real, beside)[number % 2])
         time.sleep(0.02)
 replacing = threading.Thread(target=replace)
 replacing.start()
@@ -106,7 +107,7 @@ fn what_is_replaced_on_the_server_is_seen() {
     let _shown = by_sshfs(&files);
     let real = files.file("real");
     let mounted = Mounted::over(files, &["--ram", "32M"]);
-    let paths = [real, mounted.target()];
+    let paths = [real, mounted.target(), mounted.source()];
     let paths = paths.each_ref().map(|path| path.to_str().expect("a path"));
     python(REPLACED, &paths);
 }
