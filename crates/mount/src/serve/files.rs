@@ -65,10 +65,10 @@ impl Filesystem {
     ) -> Result<Opened, Errno> {
         let made = OFlags::CREATE | OFlags::EXCL;
         let how = flags_in_source(flags) - made;
+        let asker = Asker::of(header);
         let open = |how| {
-            let asker = Asker::of(header);
-            self.rights
-                .acting_as(asker, || source::open_again(place, how))
+            let open = || source::open_again(place, how);
+            self.with_room(|| self.rights.acting_as(asker, open))
         };
         let appends = || open(how | OFlags::APPEND).map(|fd| (fd, true));
         let (fd, appends) = match open(how) {

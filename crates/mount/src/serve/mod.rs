@@ -43,7 +43,7 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
     attributes: Duration::from_secs(1),
 };
 
-/// How often, and after what time each, a look-up asks again for a descriptor.
+/// How often, and after what time each, a descriptor is asked for again.
 const TRIES_MAX: usize = 20;
 const TRY_PERIOD: Duration = Duration::from_millis(25);
 
@@ -159,9 +159,10 @@ impl Filesystem {
         }
     }
 
-    /// Opens something by name. At the limit of descriptors others make room for
-    /// it: a look-up that fails would be a file that is not there.
-    fn looking<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    /// Opens something. At the limit of descriptors inodes make room for it: a
+    /// look-up that fails would be a file that is not there, and an open would have
+    /// less room than there is.
+    fn with_room<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         for _ in 0..TRIES_MAX {
             match open() {
                 Err(Errno::MFILE | Errno::NFILE) => {

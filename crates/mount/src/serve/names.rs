@@ -32,7 +32,7 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let open = || self.inodes.open_name(folder, name);
-        let fd = self.looking(|| self.rights.or_as(Asker::of(header), open))?;
+        let fd = self.with_room(|| self.rights.or_as(Asker::of(header), open))?;
         let look = source::look(&fd)?;
         let (_, entry) = self.enter(header.node, fd, &look)?;
         answer.entry(&entry);
