@@ -190,6 +190,10 @@ impl Serving {
 
     /// Starts a thread for each ring, and gives a refusal of the kernel's.
     fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
+        let spares = rings.iter().filter(|ring| ring.extra).count();
+        // What a read brings, and what is kept of it.
+        self.budget
+            .expect_spares((spares * 2 * self.transfer.bytes()) as u64);
         let queues = rings.iter().filter_map(|ring| ring.queue);
         let queues: std::collections::BTreeSet<u16> = queues.collect();
         let each = ringworker::each(self.threads, queues.len()) + ringworker::spare(queues.len());

@@ -50,7 +50,7 @@ pub(crate) struct Ring {
     /// The queue of a processor that is there.
     pub(crate) queue: Option<u16>,
     /// Beyond those that the mount needs.
-    extra: bool,
+    pub(crate) extra: bool,
 }
 
 /// The rings that a mount needs: at least one for each of the kernel's queues,
