@@ -29,6 +29,8 @@ enum Command {
     Measure(measure::Measure),
     Mount(mount::Mount),
     Umount(mount::Umount),
+    #[command(hide = true, name = mount::GUARD)]
+    Guard(mount::Guard),
 }
 
 /// Whether dictionaries are trained.
@@ -154,6 +156,10 @@ fn main() -> ExitCode {
         Command::Measure(measure) => ended(measure.run()),
         Command::Mount(mount) => ended(mount.run()),
         Command::Umount(umount) => ended(umount.run()),
+        Command::Guard(guard) => {
+            guard.run();
+            ExitCode::SUCCESS
+        }
     }
 }
 

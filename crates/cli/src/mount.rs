@@ -104,6 +104,19 @@ pub(crate) struct Umount {
     target: PathBuf,
 }
 
+/// The command of [`Guard`].
+pub(crate) const GUARD: &str = "guard-of-mount";
+
+/// What `zcache mount` starts beside itself.
+#[derive(Args)]
+pub(crate) struct Guard;
+
+impl Guard {
+    pub(crate) fn run(&self) {
+        zcache_mount::guard();
+    }
+}
+
 impl Umount {
     /// Unmounts.
     ///
@@ -121,6 +134,9 @@ impl Mount {
     /// # Errors
     /// What to tell the user.
     pub(crate) fn run(mut self) -> Result<(), String> {
+        if self.options.iter().any(|option| option == "remount") {
+            return self.remount();
+        }
         let flags = self.take_options()?;
         let foreground = self.foreground;
         let config = self.config(flags)?;
@@ -130,25 +146,34 @@ impl Mount {
         }
     }
 
+    /// Changes how the kernel treats a mount that is there; what is not said stays
+    /// as it is. mount(8) adds the options that it has found in its lists, which
+    /// say nothing new.
+    fn remount(&mut self) -> Result<(), String> {
+        let told = |error: zcache_mount::MountError| error.to_string();
+        let mut flags = zcache_mount::mounted_flags(&self.target).map_err(told)?;
+        flags.read_only |= self.read_only;
+        for option in &self.options {
+            set_flag(&mut flags, option);
+        }
+        zcache_mount::remount(&self.target, flags).map_err(told)
+    }
+
     /// Reads what `-o` says into the options proper.
     fn take_options(&mut self) -> Result<MountFlags, String> {
-        let mut flags = MountFlags::default();
+        let mut flags = MountFlags {
+            read_only: self.read_only,
+            ..MountFlags::default()
+        };
         for option in std::mem::take(&mut self.options) {
             let (name, value) = match option.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (option.as_str(), None),
             };
+            if set_flag(&mut flags, &option) {
+                continue;
+            }
             match (name, value) {
-                ("ro", None) => self.read_only = true,
-                ("rw", None) => self.read_only = false,
-                ("suid", None) => flags.suid = true,
-                ("nosuid", None) => flags.suid = false,
-                ("dev", None) => flags.devices = true,
-                ("nodev", None) => flags.devices = false,
-                ("exec", None) => flags.exec = true,
-                ("noexec", None) => flags.exec = false,
-                ("atime", None) => flags.access_times = true,
-                ("noatime", None) => flags.access_times = false,
                 ("nowatch", None) => self.no_watch = true,
                 ("ram", Some(value)) => self.ram = Some(size::parse(value)?),
                 ("admit", Some(value)) => self.admit = value.to_owned(),
@@ -177,7 +202,6 @@ impl Mount {
                 }
             }
         }
-        flags.read_only = self.read_only;
         Ok(flags)
     }
 
@@ -211,8 +235,27 @@ impl Mount {
                 .parse()
                 .map_err(|error| format!("--transport: {error}"))?,
             threads: self.threads,
+            guard: vec!["/proc/self/exe".into(), GUARD.into()],
         })
     }
+}
+
+/// Sets the flag that an option of mount(8) names; whether it names one.
+fn set_flag(flags: &mut MountFlags, option: &str) -> bool {
+    match option {
+        "ro" => flags.read_only = true,
+        "rw" => flags.read_only = false,
+        "suid" => flags.suid = true,
+        "nosuid" => flags.suid = false,
+        "dev" => flags.devices = true,
+        "nodev" => flags.devices = false,
+        "exec" => flags.exec = true,
+        "noexec" => flags.exec = false,
+        "atime" => flags.access_times = true,
+        "noatime" => flags.access_times = false,
+        _ => return false,
+    }
+    true
 }
 
 fn percent(value: &str) -> Result<u32, String> {
@@ -249,12 +292,18 @@ fn serve_in_background(config: &MountConfig) -> Result<(), String> {
     }
 }
 
-/// mount(8) calls /sbin/mount.zcache for the type zcache, in its own way: source,
-/// target, switches, and options behind `-o`. A link of that name to this
-/// program makes it the helper.
+/// mount(8) calls /sbin/mount.zcache for the type zcache, and for a remount
+/// /sbin/mount.fuse.zcache, in its own way: source, target, switches, and options
+/// behind `-o`. A link of such a name to this program makes it the helper. Without
+/// the latter, /sbin/mount.fuse of package fuse3 calls this program by its own
+/// name in the same way, and adds `dev` and `suid` by itself: these are not taken
+/// from there.
 pub(crate) fn as_helper(arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().map(|name| Path::new(name).file_name());
-    if name.flatten() != Some("mount.zcache".as_ref()) {
+    let name = name.flatten().unwrap_or_default().to_os_string();
+    let is_helper = name == "mount.zcache" || name == "mount.fuse.zcache";
+    let begins = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"/");
+    if !is_helper && !arguments.get(1).is_some_and(begins) {
         return arguments;
     }
     let mut translated: Vec<OsString> = vec!["zcache".into(), "mount".into()];
@@ -265,6 +314,11 @@ pub(crate) fn as_helper(arguments: Vec<OsString>) -> Vec<OsString> {
             Some("-v" | "-s" | "-n") => {}
             // The type, which the name says already.
             Some("-t") => drop(rest.next()),
+            Some(options) if !is_helper && options.contains(',') => {
+                let asked = options.split(',');
+                let asked = asked.filter(|option| !matches!(*option, "dev" | "suid"));
+                translated.push(asked.collect::<Vec<_>>().join(",").into());
+            }
             _ => translated.push(argument),
         }
     }
@@ -284,6 +338,15 @@ mod tests {
         let said = ["/sbin/mount.zcache", "/a", "/b", "-n", "-o", "rw,ram=64M"];
         let wanted = ["zcache", "mount", "/a", "/b", "-o", "rw,ram=64M"];
         assert_eq!(helper(&said), wanted.map(OsString::from));
+        for name in ["/sbin/mount.fuse.zcache", "zcache"] {
+            let added = match name {
+                "zcache" => "remount,ro,dev,suid",
+                _ => "remount,ro",
+            };
+            let said = [name, "/a", "/b", "-o", added];
+            let wanted = ["zcache", "mount", "/a", "/b", "-o", "remount,ro"];
+            assert_eq!(helper(&said), wanted.map(OsString::from));
+        }
         let plain = ["zcache", "mount", "-n"];
         assert_eq!(helper(&plain), plain.map(OsString::from));
     }

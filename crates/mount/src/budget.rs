@@ -14,8 +14,13 @@ use crate::cache::Cache;
 /// How often the process's memory is measured.
 pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 
-/// What the process may gain between two measurements. It is left free.
+/// What the process may gain between two measurements, beside the rooms of spare
+/// threads. It is left free.
 const MARGIN_BYTES: u64 = 1 << 20;
+
+/// The part of the budget that is left free for the rooms of spare threads, at
+/// most: they are seldom used all at once.
+const SPARE_PART: u64 = 8;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct Budget {
     peak_bytes: AtomicU64,
     /// What somebody is about to take and the process does not have yet.
     wanted_bytes: AtomicU64,
+    /// What is left free.
+    margin_bytes: AtomicU64,
 }
 
 impl Budget {
@@ -34,6 +41,7 @@ impl Budget {
             used_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
             wanted_bytes: AtomicU64::new(0),
+            margin_bytes: AtomicU64::new(MARGIN_BYTES),
         }
     }
 
@@ -47,6 +55,12 @@ impl Budget {
 
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes.load(Relaxed)
+    }
+
+    /// Leaves room for spare threads, which touch so many bytes once they are needed.
+    pub(crate) fn expect_spares(&self, bytes: u64) {
+        let room = bytes.min(self.ram_bytes / SPARE_PART);
+        self.margin_bytes.store(MARGIN_BYTES + room, Relaxed);
     }
 
     /// Does what takes so many bytes, once there is room for them.
@@ -72,7 +86,7 @@ impl Budget {
         let wanted = self.wanted_bytes.load(Relaxed);
         let limit = self
             .ram_bytes
-            .saturating_sub(others + wanted + MARGIN_BYTES);
+            .saturating_sub(others + wanted + self.margin_bytes.load(Relaxed));
         cache.store.set_pool_bytes_max(limit);
         let excess = (in_store - cache.store.overhead_bytes()).saturating_sub(limit);
         if excess > 0 {

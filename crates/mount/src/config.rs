@@ -1,5 +1,6 @@
 //! What a mount is asked to do.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -141,6 +142,8 @@ pub struct MountConfig {
     pub transport: Transport,
     /// How many requests are served at once; `None` chooses by the processors.
     pub threads: Option<usize>,
+    /// The command that runs [`guard`](crate::guard()); empty for none.
+    pub guard: Vec<OsString>,
 }
 
 /// The least budget that a mount can work in.

@@ -15,6 +15,25 @@ pub enum MountError {
         /// What was given.
         ram_bytes: u64,
     },
+    /// The budget is more than the machine has.
+    RamTooLarge {
+        /// What was given.
+        ram_bytes: u64,
+        /// What there is.
+        machine_bytes: u64,
+    },
+    /// The budget has no room for so many requests at once.
+    TooManyThreads {
+        /// What was given.
+        threads: usize,
+        /// How many there is room for.
+        threads_max: usize,
+    },
+    /// A limit of whoever mounts would bind all who use the mount.
+    Limited {
+        /// What ulimit(1) calls it.
+        option: &'static str,
+    },
     /// Source or target cannot be used.
     Path {
         /// "SOURCE" or "TARGET".
@@ -111,6 +130,28 @@ impl fmt::Display for MountError {
                 "--ram {} KiB is too little to work in; give at least {} MiB",
                 ram_bytes >> 10,
                 crate::RAM_BYTES_MIN >> 20
+            ),
+            MountError::RamTooLarge {
+                ram_bytes,
+                machine_bytes,
+            } => write!(
+                f,
+                "--ram {} MiB is more than this machine has ({} MiB)",
+                ram_bytes >> 20,
+                machine_bytes >> 20
+            ),
+            MountError::Limited { option } => write!(
+                f,
+                "ulimit {option} is set and cannot be raised here; it would end what others do on \
+                 the mount, so mount where it is unlimited"
+            ),
+            MountError::TooManyThreads {
+                threads,
+                threads_max,
+            } => write!(
+                f,
+                "--ram has room for the requests of {threads_max} threads and not of {threads}; \
+                 give more, or fewer --threads"
             ),
             MountError::Path { role, path, error } => {
                 write!(f, "{role} {}: {error}", path.display())

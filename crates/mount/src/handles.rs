@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::inodes::Inode;
+use crate::rights::Asker;
 use crate::source;
 use crate::wire::Header;
 
@@ -20,7 +21,11 @@ use crate::wire::Header;
 pub(crate) struct Opened {
     pub(crate) fd: OwnedFd,
     pub(crate) flags: OFlags,
-    opener: (u32, u32),
+    /// Its size and times say nothing of what it has.
+    pub(crate) live: bool,
+    /// In the source, too, it can do nothing but append.
+    pub(crate) appends: bool,
+    opener: Asker,
 }
 
 impl Opened {
@@ -29,7 +34,13 @@ impl Opened {
         Opened {
             fd,
             flags,
-            opener: (header.uid, header.gid),
+            live: false,
+            appends: false,
+            opener: Asker {
+                // The thread may be another one by the time that it counts.
+                pid: 0,
+                ..Asker::of(header)
+            },
         }
     }
 }
@@ -42,23 +53,62 @@ pub(crate) struct OpenFile {
     /// Opened with O_DIRECT: no page of it is looked for or kept.
     pub(crate) direct: bool,
     pub(crate) writable: bool,
-    /// The user and group that opened it.
-    pub(crate) opener: (u32, u32),
+    /// What it has is made as it is read.
+    pub(crate) live: bool,
+    /// See [`Opened::appends`].
+    pub(crate) appends: bool,
+    /// Who opened it.
+    pub(crate) opener: Asker,
     /// The same file for long reads past the page cache; `None` where the
     /// filesystem has no such thing.
     past_cache: OnceLock<Option<OwnedFd>>,
     /// Keeps the inode's descriptor: an unlinked file is not found by its handle.
     _place: Arc<OwnedFd>,
+    /// Dropped after `fd`.
+    _counted: Counted,
+}
+
+/// An open file in the counts of its inode.
+#[derive(Debug)]
+struct Counted {
+    inode: Arc<Inode>,
+    writes: bool,
+    maps: bool,
+}
+
+impl Counted {
+    fn new(inode: &Arc<Inode>, flags: OFlags) -> Counted {
+        let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let maps = flags.contains(OFlags::RDWR);
+        inode.opens.fetch_add(1, Relaxed);
+        inode.writers.fetch_add(writes.into(), Relaxed);
+        inode.mappers.fetch_add(maps.into(), Relaxed);
+        Counted {
+            inode: Arc::clone(inode),
+            writes,
+            maps,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.inode.opens.fetch_sub(1, Relaxed);
+        self.inode.writers.fetch_sub(self.writes.into(), Relaxed);
+        self.inode.mappers.fetch_sub(self.maps.into(), Relaxed);
+    }
 }
 
 impl OpenFile {
     pub(crate) fn new(inode: Arc<Inode>, place: Arc<OwnedFd>, opened: Opened) -> OpenFile {
-        inode.opens.fetch_add(1, Relaxed);
         OpenFile {
+            _counted: Counted::new(&inode, opened.flags),
             inode,
             fd: opened.fd,
-            direct: opened.flags.contains(OFlags::DIRECT),
+            direct: opened.flags.contains(OFlags::DIRECT) || opened.live,
+            live: opened.live,
             writable: opened.flags.intersects(OFlags::WRONLY | OFlags::RDWR),
+            appends: opened.appends,
             opener: opened.opener,
             past_cache: OnceLock::new(),
             _place: place,
@@ -72,15 +122,13 @@ impl OpenFile {
     }
 }
 
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        self.inode.opens.fetch_sub(1, Relaxed);
-    }
-}
-
 /// An open folder. Its position belongs to one reader at a time.
 #[derive(Debug)]
-pub(crate) struct OpenFolder(pub(crate) Mutex<OwnedFd>);
+pub(crate) struct OpenFolder {
+    pub(crate) fd: Mutex<OwnedFd>,
+    /// Its filesystem's, of which the numbers in it are.
+    pub(crate) device: u64,
+}
 
 /// What is open, by number.
 #[derive(Debug)]
@@ -111,6 +159,19 @@ impl<T> Handles<T> {
     pub(crate) fn get(&self, number: u64) -> Result<Arc<T>, Errno> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.get(&number).cloned().ok_or(Errno::BADF)
+    }
+
+    /// Those of the next higher numbers, in their order.
+    pub(crate) fn after(&self, number: u64, count_max: usize) -> Vec<(u64, Arc<T>)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let later = open.iter().filter(|(other, _)| **other > number);
+        let mut later: Vec<_> = later
+            .map(|(other, one)| (*other, Arc::clone(one)))
+            .collect();
+        drop(open);
+        later.sort_unstable_by_key(|(other, _)| *other);
+        later.truncate(count_max);
+        later
     }
 
     pub(crate) fn remove(&self, number: u64) -> Option<Arc<T>> {

@@ -3,25 +3,30 @@
 //! Stage: around everything. The calling thread mounts, then waits for signals,
 //! keeps the budget, and takes the mount away; workers serve meanwhile.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit};
 use zcache::{Chooser, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
 use crate::budget::{self, Budget};
 use crate::cache::Cache;
 use crate::config::{MountConfig, RAM_BYTES_MIN, Transport};
+use crate::crew::Crew;
+use crate::daemon::system_ram_bytes;
 use crate::device::Device;
 use crate::error::MountError;
+use crate::guard::Guard;
 use crate::idle::Idle;
 use crate::inodes::Inodes;
+use crate::limits;
 use crate::mountpoint;
 use crate::report::MountStats;
 use crate::ringworker::{self, Ring, RingWorker};
@@ -29,11 +34,6 @@ use crate::serve::Filesystem;
 use crate::session::{self, Offer, Transfer};
 use crate::watch::Watch;
 use crate::worker::{Requests, Worker};
-
-/// Descriptors kept for inodes that are not open, at most and as a part of
-/// those that the system allows.
-const DESCRIPTORS_MAX: u64 = 4096;
-const DESCRIPTORS_PART: u64 = 4;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -65,6 +65,8 @@ pub fn mount(config: &MountConfig, mounted: impl FnOnce()) -> Result<(), MountEr
 struct Serving {
     target: PathBuf,
     stats: Option<PathBuf>,
+    /// What the file gets, by the mask of who mounted.
+    stats_mode: u32,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
     budget: Arc<Budget>,
@@ -73,24 +75,29 @@ struct Serving {
     transfer: Transfer,
     signals: Signals,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Those who read from `/dev/fuse`.
+    crew: Arc<Crew>,
+    /// Those of each of the kernel's queues, if requests come by io_uring.
+    ring_crews: BTreeMap<u16, Crew>,
     /// Threads that serve nobody: they end when the mount is `gone`.
     helpers: Vec<JoinHandle<()>>,
     gone: Arc<AtomicBool>,
     /// Workers whose rings the kernel has; with one missing, its queue may have
     /// nobody.
     ring_workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Of the device that the mount is to the kernel.
+    number: u32,
+    _guard: Option<Guard>,
 }
 
 impl Serving {
     fn begin(config: &MountConfig) -> Result<Serving, MountError> {
         let system = |what| move |error| MountError::System { what, error };
-        if config.ram_bytes < RAM_BYTES_MIN {
-            let ram_bytes = config.ram_bytes;
-            return Err(MountError::RamTooSmall { ram_bytes });
-        }
+        let threads = threads(config)?;
+        limits::raise()?;
         let (source, target) = mountpoint::resolve(config)?;
         let cache = Cache::open(config).map_err(MountError::Store)?;
-        let inodes = open_source(&source).map_err(|error| MountError::Path {
+        let inodes = open_source(&source, config.ram_bytes).map_err(|error| MountError::Path {
             role: "SOURCE",
             path: source.clone(),
             error,
@@ -102,15 +109,23 @@ impl Serving {
         };
         let filesystem = Arc::new(Filesystem::new(inodes, cache, watch));
         // Files get the mode that was asked for less the asker's mask.
-        rustix::process::umask(Mode::empty());
+        let umask = rustix::process::umask(Mode::empty());
         let _ = block_signals();
         let signals = Signals::new().map_err(system("signals"))?;
         let device = Device::open().map_err(MountError::Device)?;
         mountpoint::mount(&device, &source, &target, config.flags)?;
-        let threads = config.threads.unwrap_or_else(default_threads).max(1);
+        let number = match number_of(&source, &target) {
+            Ok(number) => number,
+            Err(error) => {
+                let _ = mountpoint::detach(&target, true);
+                return Err(error);
+            }
+        };
+        filesystem.inodes.mounted_as(number);
         let begun = Serving {
             target,
             stats: config.stats.clone(),
+            stats_mode: 0o666 & !umask.as_raw_mode(),
             filesystem,
             requests: Arc::default(),
             budget: Arc::new(Budget::new(config.ram_bytes)),
@@ -119,9 +134,14 @@ impl Serving {
             transfer: Transfer::new(config.ram_bytes, threads.max(processors())),
             signals,
             workers: Vec::new(),
+            crew: Arc::new(Crew::new(threads, 1, config.ram_bytes)),
+            ring_crews: BTreeMap::new(),
             helpers: Vec::new(),
             gone: Arc::default(),
             ring_workers: Vec::new(),
+            number,
+            // Where there can be none, it is needed in the rarest cases only.
+            _guard: Guard::start(&config.guard, number).ok(),
         };
         begun.start(device, config)
     }
@@ -131,7 +151,7 @@ impl Serving {
         match self.answer_and_serve(device, config) {
             Ok(()) => {
                 // Slower sweeps are no reason not to mount.
-                let _ = mountpoint::widen_readahead(&self.target, self.transfer);
+                let _ = mountpoint::widen_readahead(self.number, self.transfer);
                 self.budget.enforce(&self.filesystem.cache);
                 Ok(self)
             }
@@ -145,12 +165,15 @@ impl Serving {
     fn answer_and_serve(&mut self, device: Device, config: &MountConfig) -> Result<(), MountError> {
         let offer = session::greet(&device)?;
         let rings = rings(&device, &offer, config, self.transfer, self.threads)?;
-        offer.accept(&device, self.transfer, !rings.is_empty())?;
+        let watched = self.filesystem.watch.is_some();
+        offer.accept(&device, self.transfer, !rings.is_empty(), watched)?;
         let by_ring = !rings.is_empty();
         let failed = |error| MountError::System {
             what: "the threads that serve the mount",
             error,
         };
+        let spare = device.another().map_err(failed)?;
+        self.filesystem.kernel.get_or_init(|| spare);
         let threads = match self.start_rings(rings).map_err(failed)? {
             // What does not come by ring is little.
             None if by_ring => 1,
@@ -160,15 +183,35 @@ impl Serving {
             // The kernel has gone back to the device.
             _ => self.threads,
         };
-        self.start_helpers(&device, config).map_err(failed)?;
+        self.crew = Arc::new(Crew::new(threads, 1, config.ram_bytes));
+        self.start_helpers(config).map_err(failed)?;
         self.start_workers(device, threads).map_err(failed)
     }
 
     /// Starts a thread for each ring, and gives a refusal of the kernel's.
     fn start_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
+        let spares = rings.iter().filter(|ring| ring.extra).count();
+        // What a read brings, and what is kept of it.
+        self.budget
+            .expect_spares((spares * 2 * self.transfer.bytes()) as u64);
+        let queues = rings.iter().filter_map(|ring| ring.queue);
+        let queues: std::collections::BTreeSet<u16> = queues.collect();
+        let each = ringworker::each(self.threads, queues.len()) + ringworker::spare(queues.len());
+        let crew = || Crew::new(each, ringworker::PER_HELD_UP, self.budget.ram_bytes());
+        self.ring_crews = queues.into_iter().map(|queue| (queue, crew())).collect();
+        self.start_more_rings(rings)
+    }
+
+    fn start_more_rings(&mut self, rings: Vec<Ring>) -> io::Result<Option<io::Error>> {
         let (registered, answers) = std::sync::mpsc::channel();
-        for (number, ring) in rings.into_iter().enumerate() {
-            let worker = RingWorker::new(ring, &self.filesystem, &self.requests, self.transfer);
+        // Processors that may still come share a worker that nobody looks after.
+        let later = Crew::new(1, 0, 0);
+        for ring in rings {
+            let crew = ring.queue.and_then(|queue| self.ring_crews.get(&queue));
+            let crew = crew.unwrap_or(&later);
+            let worker =
+                RingWorker::new(ring, &self.filesystem, &self.requests, self.transfer, crew);
+            let number = self.ring_workers.len();
             self.ring_workers
                 .push(worker.start(number, registered.clone())?);
         }
@@ -176,25 +219,60 @@ impl Serving {
         Ok(answers.iter().find_map(Result::err))
     }
 
+    /// Has as many workers more as are held up.
+    fn replace_held_up(&mut self) {
+        for worker in self.workers.extract_if(.., |one| one.is_finished()) {
+            tell(worker);
+        }
+        for _ in 0..self.crew.wanted() {
+            let more = self.filesystem.kernel.get().map(Device::another);
+            let Some(Ok(device)) = more else { break };
+            let worker = self.worker(device, true);
+            match worker.start(self.workers.len()) {
+                Ok(thread) => self.workers.push(thread),
+                Err(_) => break,
+            }
+        }
+        let mut rings = Vec::new();
+        for (queue, crew) in &self.ring_crews {
+            let device = self.filesystem.kernel.get();
+            let make = |_| ringworker::extra_ring(device?, *queue, self.transfer).ok();
+            rings.extend((0..crew.wanted()).filter_map(make));
+        }
+        // Where the kernel takes no more, there are as many as there can be.
+        let _ = self.start_more_rings(rings);
+    }
+
     fn start_workers(&mut self, device: Device, threads: usize) -> io::Result<()> {
         for number in 1..threads {
-            let worker = self.worker(device.another()?);
+            let worker = self.worker(device.another()?, false);
             self.workers.push(worker.start(number)?);
         }
-        let worker = self.worker(device);
+        let worker = self.worker(device, false);
         self.workers.push(worker.start(0)?);
         Ok(())
     }
 
-    fn worker(&self, device: Device) -> Worker {
-        Worker::new(device, &self.filesystem, &self.requests, self.transfer)
+    fn worker(&self, device: Device, extra: bool) -> Worker {
+        Worker::new(
+            device,
+            &self.filesystem,
+            &self.requests,
+            self.transfer,
+            &self.crew,
+            extra,
+        )
     }
 
-    fn start_helpers(&mut self, device: &Device, config: &MountConfig) -> io::Result<()> {
-        let (device, filesystem) = (device.another()?, Arc::clone(&self.filesystem));
-        self.help("tell", move || filesystem.keep_telling(&device))?;
+    fn start_helpers(&mut self, config: &MountConfig) -> io::Result<()> {
+        let filesystem = Arc::clone(&self.filesystem);
+        self.help("tell", move || filesystem.keep_telling())?;
         let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
         self.help("watch", move || filesystem.keep_watching(&gone))?;
+        let (filesystem, gone) = (Arc::clone(&self.filesystem), Arc::clone(&self.gone));
+        // Nobody waits for it: the source may not answer.
+        let look = thread::Builder::new().name("zcache-look".to_owned());
+        look.spawn(move || filesystem.keep_looking(&gone))?;
         let percent = config.cold_cpu_percent;
         if percent == 0 {
             return Ok(());
@@ -237,7 +315,9 @@ impl Serving {
                 self.write_stats();
                 return;
             }
+            self.replace_held_up();
             self.budget.enforce(&self.filesystem.cache);
+            self.filesystem.keep_few_inodes();
             self.learn();
             chooser.look(&self.filesystem.cache.store);
         }
@@ -309,13 +389,20 @@ impl Serving {
         let stats = MountStats::gather(&self.filesystem, &self.requests, &self.budget);
         if path.as_os_str() == "-" {
             say!("{}", stats.to_json());
-        } else if let Err(error) = std::fs::write(path, stats.to_json()) {
+        } else if let Err(error) = write_file(path, self.stats_mode, &stats.to_json()) {
             say!(
                 "the statistics cannot be written to {}: {error}",
                 path.display()
             );
         }
     }
+}
+
+/// Writes a file that has this mode if it is new.
+fn write_file(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// Says what a thread failed of, and whether it did not.
@@ -339,7 +426,11 @@ fn rings(
     let made = match (config.transport, offer.has_rings()) {
         (Transport::Dev, _) | (Transport::Auto, false) => return Ok(Vec::new()),
         (Transport::Uring, false) => return Err(MountError::NoRings),
-        (_, true) => ringworker::rings(device, transfer, threads),
+        (_, true) => match processors().max(threads) > Transfer::workers_max(config.ram_bytes) {
+            // Each processor has a queue, and each queue needs its room.
+            true => Err(io::ErrorKind::OutOfMemory.into()),
+            false => ringworker::rings(device, transfer, threads),
+        },
     };
     match made {
         Ok(rings) => Ok(rings),
@@ -348,26 +439,53 @@ fn rings(
     }
 }
 
-/// The source's root, and room for descriptors.
-fn open_source(source: &std::path::Path) -> io::Result<Inodes> {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
+/// The number of the mount that was just made, if it does not show up within its
+/// source.
+fn number_of(source: &Path, target: &Path) -> Result<u32, MountError> {
+    let unknown = |error| MountError::System {
+        what: "/proc/self/mountinfo",
+        error,
     };
-    // Where it may not be raised, it stays as it is.
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
-    let kept = allowed.map_or(DESCRIPTORS_MAX, |allowed| allowed / DESCRIPTORS_PART);
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(source, flags, Mode::empty())?;
-    Ok(Inodes::new(root, kept.min(DESCRIPTORS_MAX) as usize)?)
+    let number = mountpoint::device_at(target).map_err(unknown)?;
+    match mountpoint::is_within(number, source).map_err(unknown)? {
+        false => Ok(number),
+        true => Err(MountError::Inside {
+            source: source.to_owned(),
+            target: target.to_owned(),
+        }),
+    }
 }
 
-/// Two for each processor, so that one can wait for the source while another
-/// answers from RAM.
-fn default_threads() -> usize {
-    (processors() * 2).clamp(4, 16)
+/// The source's root, and what is kept of inodes.
+fn open_source(source: &Path, ram_bytes: u64) -> io::Result<Inodes> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(source, flags, Mode::empty())?;
+    Ok(Inodes::new(root, limits::of_inodes(ram_bytes))?)
+}
+
+/// How many requests are served at once, if the budget is one: by default two
+/// for each processor, so that one can wait for the source while another answers
+/// from RAM.
+fn threads(config: &MountConfig) -> Result<usize, MountError> {
+    let (ram_bytes, machine_bytes) = (config.ram_bytes, system_ram_bytes());
+    if ram_bytes < RAM_BYTES_MIN {
+        return Err(MountError::RamTooSmall { ram_bytes });
+    }
+    if ram_bytes > machine_bytes {
+        return Err(MountError::RamTooLarge {
+            ram_bytes,
+            machine_bytes,
+        });
+    }
+    let threads_max = Transfer::workers_max(ram_bytes);
+    match config.threads {
+        None => Ok((processors() * 2).clamp(4, 16).min(threads_max)),
+        Some(threads) if threads > threads_max => Err(MountError::TooManyThreads {
+            threads,
+            threads_max,
+        }),
+        Some(threads) => Ok(threads.max(1)),
+    }
 }
 
 fn processors() -> usize {

@@ -23,6 +23,7 @@ use zcache::PAGE_SIZE;
 use zcache_sys::fusering::{self, EntryId, FuseRing, Next};
 use zcache_sys::process;
 
+use crate::crew::{Crew, Post};
 use crate::device::Device;
 use crate::room::Room;
 use crate::serve::Filesystem;
@@ -34,34 +35,88 @@ use crate::worker::Requests;
 /// Where an administrator allows rings to FUSE.
 pub(crate) const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 
+/// Rings beyond those that are asked for, of all queues.
+const SPARES: usize = 32;
+
+/// New rings for each that is held up: what waits in a queue comes to them only
+/// behind what comes later.
+pub(crate) const PER_HELD_UP: usize = 4;
+
 /// A ring of the mount, before its thread runs.
 pub(crate) struct Ring {
     ring: FuseRing,
     /// The processor that its thread stays on.
     processor: Option<u16>,
+    /// The queue of a processor that is there.
+    pub(crate) queue: Option<u16>,
+    /// Beyond those that the mount needs.
+    pub(crate) extra: bool,
 }
 
 /// The rings that a mount needs: at least one for each of the kernel's queues,
 /// and `threads` in all.
 pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::Result<Vec<Ring>> {
     let (online, later) = fusering::queues()?;
-    let make = |queues: &[u16], processor| {
-        let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
-        // A write's bytes are its payload, and the kernel may ask for no less
-        // than a page beside them.
-        FuseRing::new(device, queues, transfer.request_bytes()).map(|ring| Ring { ring, processor })
-    };
-    let each = threads.div_ceil(online.len()).max(1);
     let mut rings = Vec::new();
-    for number in 0..each {
+    // First, for the kernel takes the ring that came last.
+    for queue in &online {
+        for _ in 0..spare(online.len()) {
+            rings.push(extra_ring(device, *queue, transfer)?);
+        }
+    }
+    for number in 0..each(threads, online.len()) {
         for queue in &online {
-            rings.push(make(&[*queue], (number == 0).then_some(*queue))?);
+            rings.push(Ring {
+                ring: fuse_ring(device, &[*queue], transfer, true)?,
+                processor: (number == 0).then_some(*queue),
+                queue: Some(*queue),
+                extra: false,
+            });
         }
     }
     if !later.is_empty() {
-        rings.push(make(&later, None)?);
+        // Most of these processors never come.
+        rings.push(Ring {
+            ring: fuse_ring(device, &later, transfer, false)?,
+            processor: None,
+            queue: None,
+            extra: false,
+        });
     }
     Ok(rings)
+}
+
+/// Rings of each queue of a processor that is there, of which there are so many.
+pub(crate) fn each(threads: usize, queues: usize) -> usize {
+    threads.div_ceil(queues.max(1)).max(1)
+}
+
+/// Rings of each queue that are there for when the others are held up: the kernel
+/// hands what waits in a queue to a ring that answered, not to one that is new.
+pub(crate) fn spare(queues: usize) -> usize {
+    (SPARES / queues.max(1)).max(2)
+}
+
+/// One more ring for a queue.
+pub(crate) fn extra_ring(device: &Device, queue: u16, transfer: Transfer) -> io::Result<Ring> {
+    Ok(Ring {
+        ring: fuse_ring(device, &[queue], transfer, false)?,
+        processor: None,
+        queue: Some(queue),
+        extra: true,
+    })
+}
+
+fn fuse_ring(
+    device: &Device,
+    queues: &[u16],
+    transfer: Transfer,
+    resident: bool,
+) -> io::Result<FuseRing> {
+    let device: OwnedFd = device.as_file().as_fd().try_clone_to_owned()?;
+    // A write's bytes are its payload, and the kernel may ask for no less than a
+    // page beside them.
+    FuseRing::new(device, queues, transfer.request_bytes(), resident)
 }
 
 /// One thread's part of serving a mount.
@@ -69,6 +124,7 @@ pub(crate) struct RingWorker {
     ring: Ring,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
+    post: Arc<Post>,
     answer: Answer,
     lens: Vec<Option<usize>>,
     /// Pages that are to be kept once their answer is sent.
@@ -81,14 +137,18 @@ impl RingWorker {
         filesystem: &Arc<Filesystem>,
         requests: &Arc<Requests>,
         transfer: Transfer,
+        crew: &Crew,
     ) -> RingWorker {
+        let extra = ring.extra;
         RingWorker {
             ring,
             filesystem: Arc::clone(filesystem),
             requests: Arc::clone(requests),
+            // The kernel keeps what it knows of a ring, so none is taken away.
+            post: crew.join(false),
             answer: Answer::default(),
             lens: vec![None; transfer.pages()],
-            kept: Room::new(transfer.pages()),
+            kept: Room::new(transfer.pages(), !extra),
         }
     }
 
@@ -121,7 +181,12 @@ impl RingWorker {
     fn run(&mut self) -> io::Result<()> {
         loop {
             match self.ring.ring.next()? {
-                Next::Request(entry) => self.serve(entry)?,
+                Next::Request(entry) => {
+                    let bytes = self.ring.ring.arrival(entry).payload_bytes;
+                    self.post.begin(bytes);
+                    self.serve(entry)?;
+                    self.post.end();
+                }
                 Next::Unmounted => return Ok(()),
             }
         }
@@ -135,6 +200,7 @@ impl RingWorker {
             answer,
             lens,
             kept,
+            ..
         } = self;
         let arrival = ring.arrival(entry);
         let rest = &arrival.payload[..arrival.payload_bytes];

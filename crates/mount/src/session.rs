@@ -29,6 +29,9 @@ pub(crate) const TRANSFER_PAGES_MAX: usize = TRANSFER_BYTES_MAX / PAGE_SIZE;
 /// the least.
 const ROOMS_PART: u64 = 16;
 
+/// And this part in any case.
+const ROOMS_PART_MAX: u64 = 2;
+
 impl Transfer {
     /// What a budget allows to so many workers.
     pub(crate) fn new(ram_bytes: u64, workers: usize) -> Transfer {
@@ -38,6 +41,12 @@ impl Transfer {
             bytes /= 2;
         }
         Transfer { bytes }
+    }
+
+    /// How many workers a budget has room for, each with the least room.
+    pub(crate) fn workers_max(ram_bytes: u64) -> usize {
+        let rooms = ram_bytes / ROOMS_PART_MAX / (2 * TRANSFER_BYTES_MIN) as u64;
+        usize::try_from(rooms).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the longest read or write.
@@ -123,16 +132,19 @@ impl Offer {
     }
 
     /// Answers. With `rings` all requests wait from then on until each of the
-    /// mount's queues has an entry, or one was refused.
+    /// mount's queues has an entry, or one was refused. Where the source is
+    /// `watched`, the kernel is told when its pages are outdated, and does not
+    /// conclude it from times, which our own writes change as well.
     pub(crate) fn accept(
         &self,
         device: &Device,
         transfer: Transfer,
         rings: bool,
+        watched: bool,
     ) -> Result<(), MountError> {
         let mut answer = Answer::default();
         answer.clear();
-        self.write(transfer, rings, &mut answer);
+        self.write(transfer, rings, watched, &mut answer);
         let bytes = answer.finish(self.unique, 0, 0);
         device.answer(bytes, &[]).map_err(failed)
     }
@@ -141,12 +153,12 @@ impl Offer {
     /// that what a write has returned is the source's already; and without
     /// truncation by OPEN, which would be done before the kernel refuses it for
     /// a program that is being executed.
-    fn write(&self, transfer: Transfer, rings: bool, answer: &mut Answer) {
+    fn write(&self, transfer: Transfer, rings: bool, watched: bool, answer: &mut Answer) {
         let by_ring = if rings { init::OVER_IO_URING } else { 0 };
+        let by_times = if watched { 0 } else { init::AUTO_INVAL_DATA };
         let wanted = init::ASYNC_READ
             | init::BIG_WRITES
             | init::DONT_MASK
-            | init::AUTO_INVAL_DATA
             | init::DO_READDIRPLUS
             | init::READDIRPLUS_AUTO
             | init::PARALLEL_DIROPS
@@ -155,8 +167,10 @@ impl Offer {
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
             | init::SETXATTR_EXT
+            | init::DIRECT_IO_ALLOW_MMAP
             | init::INIT_EXT
-            | by_ring;
+            | by_ring
+            | by_times;
         let flags = wanted & self.flags;
         answer.u32(abi::MAJOR);
         answer.u32(abi::MINOR);
@@ -206,10 +220,11 @@ mod tests {
         let offer = Offer::parse(1, Fields::of(&body)).expect("an offer");
         assert_eq!((offer.major, offer.minor), (7, 45));
         assert!(offer.has_rings());
-        for (rings, high) in [(false, 0u32), (true, 1 << 9)] {
+        // Mapped where reads are direct, and by ring.
+        for (rings, high) in [(false, 1u32 << 4), (true, 1 << 4 | 1 << 9)] {
             let mut answer = Answer::default();
             answer.clear();
-            offer.write(Transfer::new(0, 1), rings, &mut answer);
+            offer.write(Transfer::new(0, 1), rings, false, &mut answer);
             assert_eq!(answer.len(), 64, "struct fuse_init_out");
             assert_eq!(answer.body()[12..16], flags.to_ne_bytes());
             assert_eq!(answer.body()[32..36], high.to_ne_bytes());

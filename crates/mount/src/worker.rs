@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use crate::crew::{Crew, Post};
 use crate::device::{Device, Received};
-use crate::room::{Room, resident};
+use crate::room::{self, Room};
 use crate::serve::Filesystem;
 use crate::session::Transfer;
 use crate::wire::abi::opcode;
@@ -63,6 +64,8 @@ pub(crate) struct Worker {
     device: Device,
     filesystem: Arc<Filesystem>,
     requests: Arc<Requests>,
+    crew: Arc<Crew>,
+    post: Arc<Post>,
     request: Vec<u8>,
     answer: Answer,
     /// Room for the longest read.
@@ -72,19 +75,24 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// One of those that were asked for, or an `extra` one.
     pub(crate) fn new(
         device: Device,
         filesystem: &Arc<Filesystem>,
         requests: &Arc<Requests>,
         transfer: Transfer,
+        crew: &Arc<Crew>,
+        extra: bool,
     ) -> Worker {
         Worker {
             device,
             filesystem: Arc::clone(filesystem),
             requests: Arc::clone(requests),
-            request: resident(transfer.request_bytes()),
+            crew: Arc::clone(crew),
+            post: crew.join(extra),
+            request: room::bytes(transfer.request_bytes(), !extra),
             answer: Answer::default(),
-            pages: Room::new(transfer.pages()),
+            pages: Room::new(transfer.pages(), !extra),
             lens: vec![None; transfer.pages()],
         }
     }
@@ -94,11 +102,18 @@ impl Worker {
         thread::Builder::new().name(name).spawn(move || self.run())
     }
 
-    /// Serves until the mount is gone.
+    /// Serves until the mount is gone or others suffice.
     fn run(&mut self) -> io::Result<()> {
         loop {
             match self.device.receive(&mut self.request)? {
-                Received::Request(len) => self.serve(len)?,
+                Received::Request(len) => {
+                    self.post.begin(len);
+                    self.serve(len)?;
+                    self.post.end();
+                    if self.crew.may_leave(&self.post) {
+                        return Ok(());
+                    }
+                }
                 Received::Nothing => {}
                 Received::Unmounted => return Ok(()),
             }
@@ -114,6 +129,7 @@ impl Worker {
             answer,
             pages,
             lens,
+            ..
         } = self;
         let Ok((header, fields)) = Header::parse(&request[..len]) else {
             return Err(io::ErrorKind::InvalidData.into());

@@ -17,12 +17,47 @@ struct Raw {
     bytes: [u8; BYTES_MAX],
 }
 
+/// Handles of the usual filesystems have no more bytes and are kept in place.
+const SHORT_BYTES: usize = 22;
+
 /// The handle of an inode within its filesystem.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct FileHandle {
     kind: i32,
-    bytes: Box<[u8]>,
+    bytes: Bytes,
 }
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Bytes {
+    /// As many of them as the first says; the others are zero.
+    Short(u8, [u8; SHORT_BYTES]),
+    Long(Box<[u8]>),
+}
+
+impl Bytes {
+    fn of(bytes: &[u8]) -> Bytes {
+        let mut short = [0; SHORT_BYTES];
+        match short.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Bytes::Short(bytes.len() as u8, short)
+            }
+            None => Bytes::Long(bytes.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// A mount of a filesystem, as long as it is there or something of it is open
+/// (`mnt_id` of `statx(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MountId(pub u32);
 
 impl FileHandle {
     /// The handle of what `fd` (`O_PATH` suffices) stands for.
@@ -30,6 +65,14 @@ impl FileHandle {
     /// # Errors
     /// EOPNOTSUPP where the filesystem has none.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+        FileHandle::with_mount(fd).map(|(handle, _)| handle)
+    }
+
+    /// The same, and the mount that `fd` is of.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_mount(fd: BorrowedFd<'_>) -> io::Result<(FileHandle, MountId)> {
         let mut raw = Raw {
             handle_bytes: BYTES_MAX as u32,
             handle_type: 0,
@@ -49,17 +92,16 @@ impl FileHandle {
             )
         };
         check(result)?;
-        Ok(FileHandle {
-            kind: raw.handle_type,
-            bytes: raw.bytes[..raw.handle_bytes as usize].into(),
-        })
+        let handle =
+            FileHandle::from_parts(raw.handle_type, &raw.bytes[..raw.handle_bytes as usize]);
+        Ok((handle, MountId(mount_id.cast_unsigned())))
     }
 
     /// A handle that the kernel has told elsewhere.
     pub(crate) fn from_parts(kind: i32, bytes: &[u8]) -> FileHandle {
         FileHandle {
             kind,
-            bytes: bytes.into(),
+            bytes: Bytes::of(bytes),
         }
     }
 
@@ -71,11 +113,12 @@ impl FileHandle {
     /// what open(2) says.
     pub fn open(&self, mount: BorrowedFd<'_>, flags: i32) -> io::Result<OwnedFd> {
         let mut raw = Raw {
-            handle_bytes: self.bytes.len() as u32,
+            handle_bytes: self.bytes.as_slice().len() as u32,
             handle_type: self.kind,
             bytes: [0; BYTES_MAX],
         };
-        raw.bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+        let bytes = self.bytes.as_slice();
+        raw.bytes[..bytes.len()].copy_from_slice(bytes);
         // SAFETY: the handle has as many bytes as it says and lives across the
         // call, which takes only integers beside it.
         let fd = unsafe {
@@ -87,12 +130,6 @@ impl FileHandle {
             )
         };
         Ok(adopt(check(fd)? as RawFd))
-    }
-
-    /// Bytes of heap that it takes.
-    #[must_use]
-    pub fn heap_bytes(&self) -> usize {
-        self.bytes.len()
     }
 }
 

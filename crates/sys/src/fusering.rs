@@ -114,6 +114,8 @@ impl std::fmt::Debug for FuseRing {
 impl FuseRing {
     /// A ring with one entry for each of `queues`, with payloads of so many
     /// bytes, for the mount that `device` serves. It is not registered yet.
+    /// `resident` payloads are in memory from the start, where their owner counts
+    /// them; others come with their first request.
     ///
     /// # Errors
     /// What `io_uring_setup` says: ENOSYS or EPERM where rings are missing or
@@ -121,17 +123,22 @@ impl FuseRing {
     ///
     /// # Panics
     /// When `queues` is empty.
-    pub fn new(device: OwnedFd, queues: &[u16], payload_bytes: usize) -> io::Result<FuseRing> {
+    pub fn new(
+        device: OwnedFd,
+        queues: &[u16],
+        payload_bytes: usize,
+        resident: bool,
+    ) -> io::Result<FuseRing> {
         assert!(!queues.is_empty(), "a ring has an entry");
         let ring = IoUring::builder()
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(queues.len() as u32)?;
-        let entries = queues.iter().map(|queue| Entry::new(*queue, payload_bytes));
+        let entry = |queue: &u16| Entry::new(*queue, payload_bytes, resident);
         Ok(FuseRing {
             ring,
-            entries: entries.collect(),
+            entries: queues.iter().map(entry).collect(),
             device,
         })
     }
@@ -265,9 +272,10 @@ impl FuseRing {
 }
 
 impl Entry {
-    fn new(queue: u16, payload_bytes: usize) -> Entry {
-        // In memory from the start, where its owner counts it.
-        let room = vec![u8::MAX; payload_bytes + ALIGNMENT];
+    fn new(queue: u16, payload_bytes: usize, resident: bool) -> Entry {
+        // Zeros would be there only once written.
+        let fill = if resident { u8::MAX } else { 0 };
+        let room = vec![fill; payload_bytes + ALIGNMENT];
         let start = room.as_ptr().align_offset(ALIGNMENT);
         let header = Box::new(EntryHeader {
             in_out: [0; 128],
@@ -337,7 +345,7 @@ mod tests {
     #[test]
     fn a_file_of_another_kind_takes_no_ring() {
         let device = std::fs::File::open("/proc/self/exe").expect("a file");
-        let mut ring = FuseRing::new(device.into(), &[0], 8192).expect("a ring");
+        let mut ring = FuseRing::new(device.into(), &[0], 8192, true).expect("a ring");
         assert!(ring.register().is_err());
     }
 }

@@ -17,6 +17,7 @@ pub mod fork;
 pub mod fuse;
 pub mod fusering;
 pub mod heap;
+pub mod lease;
 pub mod memory;
 pub mod pagemap;
 pub mod process;

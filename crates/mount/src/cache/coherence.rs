@@ -16,12 +16,19 @@
 //!   before it was taken, another change might carry the same time. The next
 //!   open begins anew.
 //!
+//! All this takes for granted that a change has a time, or an event, that comes
+//! after its bytes. Asynchronous writes (libaio), long ones and stores through
+//! mappings have not. So an open asks whether anybody beside us has the file open
+//! for writing. If so, and no watch told of what was changed so far, a *silent*
+//! change may be under way: nothing is kept, and the next open begins anew.
+//!
 //! The kernel's own page cache is *behind* from when a change beside us was
 //! noticed until it has been told of it; no open may keep it meanwhile.
 //!
 //! A page that was read while its bytes were being changed is not kept: every
 //! change counts up a number that a read notes before and compares after. Numbers
-//! are by stripe of 16 pages, modulo 16.
+//! are by stripe of 16 pages, modulo 16. A file's last page has one of its own,
+//! which all changes count up: whatever is written behind it makes it longer.
 //!
 //! The lock is held for writing only to count up, and for reading while a page
 //! is put into the store; never across a call into the source.
@@ -34,7 +41,7 @@ use std::time::Duration;
 use rustix::fs::Stat;
 use zcache::{ObjectId, PAGE_SIZE};
 
-use crate::inodes::Identity;
+use crate::identity::Identity;
 use crate::source::Look;
 
 /// Times of change are coarse: by ticks of some milliseconds on the usual
@@ -61,6 +68,25 @@ struct Stamp {
 pub(crate) enum Watched {
     Yes,
     No,
+}
+
+/// Whether anybody beside us has a file open for writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writers {
+    /// Nobody, or nobody that could be found out.
+    Nobody,
+    Somebody,
+    /// Our own descriptors hide it.
+    Unknown,
+}
+
+/// Why a file is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Occasion {
+    /// It is opened, and begins anew where nothing can be promised.
+    Open(Writers),
+    /// Any other look: it begins anew only where something certainly changed.
+    Other,
 }
 
 impl Stamp {
@@ -93,6 +119,8 @@ struct State {
     fresh: bool,
     /// Changed through us since the file was opened last.
     written: bool,
+    /// Somebody may be changing it without a time or an event that comes later.
+    silent: bool,
     /// The object's name is not what the stamp would give: a change of ours came
     /// after it.
     moved: bool,
@@ -141,7 +169,20 @@ impl State {
 
     fn is_trusted(&self, stamp: &Stamp, watched: Watched) -> bool {
         let doubtful = watched == Watched::No && (self.fresh || self.written);
-        self.stamp == Some(*stamp) && !doubtful
+        self.stamp == Some(*stamp) && !doubtful && !self.silent
+    }
+
+    /// Whether silent changes have to be reckoned with from now on. What changed
+    /// and was not told is one; `stale` says that something did.
+    fn expects_silence(&self, watched: Watched, stale: bool, occasion: Occasion) -> bool {
+        let known = self.silent || stale;
+        let never_open = self.version.object == NO_OBJECT;
+        match (watched, occasion) {
+            (_, Occasion::Open(Writers::Nobody)) => false,
+            (Watched::No, _) => true,
+            (Watched::Yes, Occasion::Open(Writers::Somebody)) => known || never_open,
+            (Watched::Yes, _) => known,
+        }
     }
 }
 
@@ -151,7 +192,12 @@ pub(crate) struct Version {
     pub(crate) object: ObjectId,
     whole: u32,
     stripes: [u16; STRIPES as usize],
+    /// For the last page, if it is not whole.
+    last: u32,
 }
+
+/// Before the first open.
+const NO_OBJECT: ObjectId = ObjectId([0; 3]);
 
 /// See the module's description.
 #[derive(Debug)]
@@ -168,14 +214,16 @@ impl Default for Coherence {
                 stamp: None,
                 fresh: false,
                 written: false,
+                silent: false,
                 moved: false,
                 changing: 0,
                 noticed: 0,
                 told: 0,
                 version: Version {
-                    object: ObjectId([0; 3]),
+                    object: NO_OBJECT,
                     whole: 0,
                     stripes: [0; STRIPES as usize],
+                    last: 0,
                 },
             }),
             populated: AtomicBool::new(false),
@@ -223,16 +271,16 @@ pub(crate) enum Verdict {
 }
 
 impl Coherence {
-    /// Compares the file with what it was. An open begins anew where nothing
-    /// can be promised; any other look only where something certainly changed.
+    /// Compares the file with what it was.
     pub(crate) fn compare(
         &self,
         identity: &Identity,
         look: &Look,
         watched: Watched,
-        opening: bool,
+        occasion: Occasion,
     ) -> Verdict {
         let stamp = Stamp::of(&look.stat);
+        let opening = occasion != Occasion::Other;
         let verdict = |state: &State| {
             if state.is_trusted(&stamp, watched) && !(opening && state.written) {
                 return Some(match state.noticed == state.told {
@@ -255,6 +303,7 @@ impl Coherence {
         }
         let old = state.version.object;
         let stale = state.stamp.is_some_and(|known| known != stamp);
+        state.silent = state.expects_silence(watched, stale, occasion);
         if stale {
             state.notice();
         }
@@ -262,7 +311,7 @@ impl Coherence {
         state.fresh = stamp.is_fresh(look);
         state.written = false;
         state.moved = false;
-        state.version.object = object(identity, &stamp, state.fresh);
+        state.version.object = object(identity, &stamp, state.fresh || state.silent);
         state.version.whole = state.version.whole.wrapping_add(1);
         self.populated.store(true, Relaxed);
         match stale {
@@ -276,6 +325,24 @@ impl Coherence {
     pub(crate) fn is_known_by_stamp(&self) -> bool {
         let state = self.read();
         !state.moved && !state.fresh
+    }
+
+    /// Whether an open that finds the file like this goes on with what is kept.
+    pub(crate) fn is_trusted(&self, look: &Look, watched: Watched) -> bool {
+        let state = self.read();
+        state.is_trusted(&Stamp::of(&look.stat), watched)
+    }
+
+    /// Whether a change of ours is being made.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.read().changing > 0
+    }
+
+    /// Whether the file has been changed since it was looked at last, unless what
+    /// a watch told explains it.
+    pub(crate) fn differs(&self, look: &Look) -> bool {
+        let (state, stamp) = (self.read(), Stamp::of(&look.stat));
+        state.changing == 0 && state.stamp.is_some_and(|known| stamp.is_after(&known))
     }
 
     /// Somebody else has changed the file. Gives the object whose pages are to
@@ -309,12 +376,21 @@ impl Coherence {
         self.read().version
     }
 
-    /// Runs `put` if the page at this index was not changed since.
-    pub(crate) fn if_unchanged(&self, since: &Version, index: u32, put: impl FnOnce()) -> bool {
+    /// Runs `put` if the page at this index was not changed since. The last page
+    /// of a file may be cut off by its end.
+    pub(crate) fn if_unchanged(
+        &self,
+        since: &Version,
+        index: u32,
+        cut_off: bool,
+        put: impl FnOnce(),
+    ) -> bool {
         let state = self.read();
         let stripe = stripe(u64::from(index));
-        let unchanged = state.version.whole == since.whole
-            && state.version.stripes[stripe] == since.stripes[stripe];
+        let unchanged = !state.silent
+            && state.version.whole == since.whole
+            && state.version.stripes[stripe] == since.stripes[stripe]
+            && !(cut_off && state.version.last != since.last);
         if unchanged {
             self.populated.store(true, Relaxed);
             put();
@@ -333,6 +409,8 @@ impl Coherence {
         if changing > 0 || !before.is_after(&known) {
             return None;
         }
+        // Nobody told.
+        state.silent = true;
         state.notice();
         self.flushable(&state)
     }
@@ -366,6 +444,7 @@ impl Coherence {
         if touched == Touched::Attributes {
             return None;
         }
+        state.version.last = state.version.last.wrapping_add(1);
         state.written = true;
         self.flushable(&state)
     }
@@ -374,7 +453,7 @@ impl Coherence {
     /// again, if there is one.
     pub(crate) fn not_to_be_kept(&self) -> Option<ObjectId> {
         let state = self.read();
-        (state.written || state.moved || state.fresh)
+        (state.written || state.moved || state.fresh || state.silent)
             .then(|| self.flushable(&state))
             .flatten()
     }
@@ -398,14 +477,65 @@ fn stripe(index: u64) -> usize {
 
 /// The object of a file in one state. A state that can be trusted has the same
 /// object whenever it is met, so its pages are found again by who opens the
-/// file later; a fresh one has an object of its own.
-fn object(identity: &Identity, stamp: &Stamp, fresh: bool) -> ObjectId {
-    static FRESH_ONES: AtomicU64 = AtomicU64::new(1);
+/// file later; one that cannot has an object of its own.
+fn object(identity: &Identity, stamp: &Stamp, doubtful: bool) -> ObjectId {
+    static DOUBTFUL_ONES: AtomicU64 = AtomicU64::new(1);
     let mut hasher = DefaultHasher::new();
-    identity.name.hash(&mut hasher);
+    identity.key.name.hash(&mut hasher);
     stamp.hash(&mut hasher);
-    if fresh {
-        FRESH_ONES.fetch_add(1, Relaxed).hash(&mut hasher);
+    if doubtful {
+        DOUBTFUL_ONES.fetch_add(1, Relaxed).hash(&mut hasher);
     }
     ObjectId([identity.device, identity.number, hasher.finish()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unchanged(coherence: &Coherence, since: &Version, index: u32, cut_off: bool) -> bool {
+        coherence.if_unchanged(since, index, cut_off, || ())
+    }
+
+    #[test]
+    fn a_last_page_is_not_kept_when_something_was_written_behind_it() {
+        let coherence = Coherence::default();
+        let since = coherence.version();
+        assert!(unchanged(&coherence, &since, 0, true));
+        coherence.begin_change(None);
+        coherence.end_change(None, Watched::No, Touched::Pages(40, 41));
+        assert!(unchanged(&coherence, &since, 0, false), "it is whole");
+        assert!(!unchanged(&coherence, &since, 0, true));
+        assert!(!unchanged(&coherence, &since, 40, false));
+        assert!(unchanged(&coherence, &coherence.version(), 0, true));
+    }
+
+    #[test]
+    fn nothing_is_believed_while_somebody_may_write_silently() {
+        let file =
+            std::os::fd::OwnedFd::from(std::fs::File::open("/proc/self/exe").expect("a file"));
+        let mut look = crate::source::look(&file).expect("attributes");
+        // The program may have been built a moment ago.
+        look.before += 2 * FRESH;
+        let identity = Identity::of(&file, &look.stat, false).expect("an identity");
+        let coherence = Coherence::default();
+        let open = |watched, writers| {
+            coherence.compare(&identity, &look, watched, Occasion::Open(writers));
+            coherence.is_trusted(&look, watched)
+        };
+        // Met for the first time while somebody has it open for writing.
+        assert!(!open(Watched::Yes, Writers::Somebody));
+        let since = coherence.version();
+        assert!(!unchanged(&coherence, &since, 0, false));
+        assert!(!open(Watched::Yes, Writers::Unknown));
+        assert!(open(Watched::Yes, Writers::Nobody));
+        // What changes from here on has a later time, or a watch tells of it.
+        assert!(open(Watched::Yes, Writers::Somebody));
+        coherence.changed_beside();
+        assert!(open(Watched::Yes, Writers::Somebody));
+        // Without a watch nobody tells.
+        coherence.changed_beside();
+        assert!(!open(Watched::No, Writers::Somebody));
+        assert!(open(Watched::No, Writers::Nobody));
+    }
 }

@@ -17,9 +17,11 @@ mod ghosts;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use zcache::{Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, Store, StoreConfig};
+use zcache::{
+    Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, SHARDS_MAX, Store, StoreConfig,
+};
 
-pub(crate) use coherence::{Coherence, Touched, Verdict, Version, Watched};
+pub(crate) use coherence::{Coherence, Occasion, Touched, Verdict, Version, Watched, Writers};
 use ghosts::Ghosts;
 
 use crate::config::{Admit, MountConfig};
@@ -31,6 +33,9 @@ const TAIL_BYTES_MAX: usize = PAGE_SIZE - 2;
 /// One part of the budget in so many is for ghosts: 4 bytes for each page of a
 /// file set sixteen times as large as the budget.
 const GHOST_SHARE: u64 = 64;
+
+const RAM_BYTES_OF_SHARD: u64 = 8 << 30;
+const SHARDS_MIN: usize = 4;
 
 /// Counts since the mount began.
 #[derive(Debug, Default)]
@@ -63,6 +68,13 @@ pub(crate) struct Cache {
     pub(crate) counts: Counts,
 }
 
+/// Parts of the store: each has a number of records that suffices for so much RAM,
+/// however well pages shrink; more than the processors need does no harm.
+fn shards(ram_bytes: u64) -> usize {
+    let wanted = ram_bytes / RAM_BYTES_OF_SHARD;
+    usize::try_from(wanted).map_or(SHARDS_MAX, |wanted| wanted.clamp(SHARDS_MIN, SHARDS_MAX))
+}
+
 impl Cache {
     pub(crate) fn open(config: &MountConfig) -> Result<Cache, OpenError> {
         let ghosts =
@@ -71,10 +83,10 @@ impl Cache {
             pool_bytes_max: config.ram_bytes,
             codec: config.codec,
             allocator: config.allocator,
+            shards: shards(config.ram_bytes),
             // Cold pages have them whatever the codec of fresh ones.
             dictionaries: config.codec.has_dictionaries() || config.cold_cpu_percent > 0,
             swap: None,
-            ..StoreConfig::default()
         })?;
         Ok(Cache {
             pages: store.create_pool(PoolKind::Ephemeral),
@@ -168,7 +180,7 @@ impl Cache {
             }
         };
         let mut kept = false;
-        let unchanged = coherence.if_unchanged(version, index, || {
+        let unchanged = coherence.if_unchanged(version, index, len < PAGE_SIZE, || {
             kept = self.store.put(&key(pool, version, index), page).is_ok();
         });
         let count = match (unchanged, kept) {

@@ -2,18 +2,20 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatVfs, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::cache::Touched;
 use crate::handles::OpenFile;
 use crate::inodes::Inode;
-use crate::source;
+use crate::rights::{Asker, SetIds};
+use crate::source::{self, Look};
 use crate::wire::abi::{GETATTR_HANDLE, set};
-use crate::wire::{Answer, Attributes, Fields, Header};
+use crate::wire::{Answer, Fields, Header};
 
 /// The body of SETATTR, whose `valid` says which of the others count.
 #[derive(Clone, Copy, Debug)]
@@ -64,17 +66,16 @@ impl Changes {
         Timespec { tv_sec, tv_nsec }
     }
 
-    fn set_owner_and_mode(&self, place: &OwnedFd) -> Done {
-        if self.has(set::MODE) {
-            let mode = Mode::from_raw_mode(self.mode & 0o7777);
-            rustix::fs::chmodat(CWD, source::path_of(place), mode, AtFlags::empty())?;
-        }
-        if self.has(set::UID | set::GID) {
-            let uid = self.has(set::UID).then(|| Uid::from_raw(self.uid));
-            let gid = self.has(set::GID).then(|| Gid::from_raw(self.gid));
-            rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)?;
-        }
-        Ok(())
+    fn set_mode(&self, place: &OwnedFd) -> Done {
+        let mode = Mode::from_raw_mode(self.mode & 0o7777);
+        rustix::fs::chmodat(CWD, source::path_of(place), mode, AtFlags::empty())
+    }
+
+    /// Sets the owner, or neither owner nor group: that takes set-id bits too.
+    fn set_owner(&self, place: &OwnedFd) -> Done {
+        let uid = self.has(set::UID).then(|| Uid::from_raw(self.uid));
+        let gid = self.has(set::GID).then(|| Gid::from_raw(self.gid));
+        rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)
     }
 
     fn set_times(&self, place: &OwnedFd) -> Done {
@@ -93,21 +94,50 @@ impl Filesystem {
         mut fields: Fields<'_>,
         answer: &mut Answer,
     ) -> Done {
+        let (inode, look) = self.look_at(header, &mut fields)?;
+        let lifetime = self.told(&inode, &look.stat);
+        answer.attr(lifetime, &self.attributes(&look));
+        Ok(())
+    }
+
+    /// Looks at what GETATTR and STATX name: an open file, or the inode.
+    fn look_at(
+        &self,
+        header: &Header,
+        fields: &mut Fields<'_>,
+    ) -> Result<(Arc<Inode>, Look), Errno> {
         let flags = fields.u32()?;
         fields.skip(4)?;
         let handle = fields.u64()?;
-        let (inode, look) = match flags & GETATTR_HANDLE != 0 && self.files.get(handle).is_ok() {
-            true => {
-                let file = self.files.get(handle)?;
-                (Arc::clone(&file.inode), source::look(&file.fd)?)
-            }
-            false => {
+        let file = (flags & GETATTR_HANDLE != 0).then(|| self.files.get(handle).ok());
+        let (inode, look) = match file.flatten() {
+            Some(file) => (Arc::clone(&file.inode), source::look(&file.fd)?),
+            None => {
                 let (inode, place) = self.place(header.node)?;
-                (inode, source::look(&place)?)
+                // Reads name an open file, stat(2) does not.
+                let look = self.look_written(&inode, &place)?;
+                (inode, look)
             }
         };
         self.note(&inode, &look);
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        Ok((inode, look))
+    }
+
+    /// All attributes with the time of birth, for which the kernel asks when a
+    /// program does.
+    pub(super) fn get_birth(
+        &self,
+        header: &Header,
+        mut fields: Fields<'_>,
+        answer: &mut Answer,
+    ) -> Done {
+        let (inode, look) = self.look_at(header, &mut fields)?;
+        let place = self.inodes.place(&inode)?;
+        let found = rustix::fs::statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+        let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let birth = known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        let lifetime = self.told(&inode, &look.stat);
+        answer.statx(lifetime, &self.attributes(&look), birth);
         Ok(())
     }
 
@@ -118,28 +148,59 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let changes = Changes::parse(fields)?;
+        let asker = Asker::of(header);
         let (inode, place) = self.place(header.node)?;
-        if changes.has(set::MODE | set::UID | set::GID) {
-            self.changing(&inode, &place, Touched::Attributes, || {
-                changes.set_owner_and_mode(&place)
-            })?;
+        let attributes =
+            |change: &dyn Fn() -> Done| self.changing(&inode, &place, Touched::Attributes, change);
+        if changes.has(set::MODE) {
+            let change = || changes.set_mode(&place);
+            attributes(&|| self.rights.or_as(asker, change))?;
+        }
+        if changes.has(set::UID | set::GID) {
+            let change = || changes.set_owner(&place);
+            let untold = SetIds::Untold;
+            attributes(&|| self.rights.changing_as(asker, untold, &place, change))?;
         }
         if changes.has(set::SIZE) {
-            self.set_size(header, &inode, &place, &changes)?;
+            self.set_size(asker, &inode, &place, &changes)?;
         }
-        if changes.has(set::ATIME | set::MTIME | set::ATIME_NOW | set::MTIME_NOW) {
-            self.changing(&inode, &place, Touched::Attributes, || {
-                changes.set_times(&place)
-            })?;
+        if changes.has(set::TIMES) {
+            let change = || changes.set_times(&place);
+            attributes(&|| self.rights.or_as(asker, change))?;
+        }
+        if !changes.has(set::MODE | set::UID | set::GID | set::SIZE | set::TIMES) {
+            attributes(&|| self.take_set_ids(asker, &inode, &changes, &place))?;
         }
         let look = source::look(&place)?;
-        answer.attr(LIFETIMES.attributes, &Attributes(look.stat));
+        let lifetime = self.told(&inode, &look.stat);
+        answer.attr(lifetime, &self.attributes(&look));
         Ok(())
+    }
+
+    /// What comes of chown(-1, -1), which nobody has checked, and also before
+    /// each write to a file with set-id bits or capabilities. That write takes
+    /// them itself, by the rules for who writes.
+    fn take_set_ids(
+        &self,
+        asker: Asker,
+        inode: &Inode,
+        changes: &Changes,
+        place: &OwnedFd,
+    ) -> Done {
+        let is_written = inode.writers.load(Relaxed) > 0;
+        if is_written && asker.uid == 0 {
+            return Ok(());
+        }
+        let change = || changes.set_owner(place);
+        match self.rights.as_himself(asker, change) {
+            Err(Errno::PERM) if is_written => Ok(()),
+            result => result,
+        }
     }
 
     fn set_size(
         &self,
-        header: &Header,
+        asker: Asker,
         inode: &Inode,
         place: &Arc<OwnedFd>,
         changes: &Changes,
@@ -147,17 +208,18 @@ impl Filesystem {
         if inode.kind != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
-        if changes.has(set::KILL_PRIVILEGES) {
-            kill_privileges(place)?;
-        }
+        let set_ids = SetIds::lost_if(changes.has(set::KILL_PRIVILEGES));
+        let open = || source::open_again(place, OFlags::WRONLY | OFlags::NONBLOCK);
         let file = self.file_of(changes).filter(|file| file.writable);
+        let opened = match file {
+            Some(_) => None,
+            None => Some(self.rights.acting_as(asker, open)?),
+        };
+        let fd = opened.as_ref().or(file.as_ref().map(|file| &file.fd));
+        let fd = fd.ok_or(Errno::BADF)?;
         self.changing(inode, place, Touched::All, || {
-            self.rights
-                .acting_as(header.uid, header.gid, || match file {
-                    Some(file) => rustix::fs::ftruncate(&file.fd, changes.size),
-                    None => source::open_again(place, OFlags::WRONLY | OFlags::NONBLOCK)
-                        .and_then(|fd| rustix::fs::ftruncate(&fd, changes.size)),
-                })
+            let cut = || rustix::fs::ftruncate(fd, changes.size);
+            self.rights.changing_as(asker, set_ids, fd, cut)
         })
     }
 
@@ -190,13 +252,6 @@ impl Filesystem {
         answer.zeros(28);
         Ok(())
     }
-}
-
-/// Takes set-user-id away, and set-group-id where it is not a mark of locking:
-/// what a change by somebody else does to a file.
-pub(super) fn kill_privileges(fd: impl AsFd) -> Done {
-    let mode = source::look(&fd)?.stat.st_mode;
-    take_from_mode(fd, 0o4000 | if mode & 0o010 != 0 { 0o2000 } else { 0 })
 }
 
 /// Takes bits from a mode that has them.

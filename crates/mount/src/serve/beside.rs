@@ -4,6 +4,7 @@
 //! Lock order: the watch, then the inode table, then one file's state, then a
 //! shard of the store. Nothing here waits for the source.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use zcache_sys::fanotify::Event;
 
 use super::Filesystem;
 use crate::cache::Watched;
-use crate::device::Device;
 use crate::inodes::Inode;
 use crate::notices::{Outdated, Pending};
+use crate::source::{self, Look};
 use crate::watch::Taken;
 use crate::wire::Answer;
 use crate::wire::abi::notice;
@@ -27,6 +28,13 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// those that wait, so a filesystem that is busy elsewhere costs little.
 const REST: Duration = Duration::from_millis(5);
 
+/// Inodes that one notice says to be forgotten.
+const PRUNED_AT_ONCE: usize = 512;
+
+/// How often files that are open are looked at, and how many at once.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+const LOOKS_MAX: usize = 4096;
+
 impl Filesystem {
     /// Whether every change of a file beside us is told.
     pub(crate) fn watched(&self, inode: &Inode) -> Watched {
@@ -35,6 +43,17 @@ impl Filesystem {
             true => Watched::Yes,
             false => Watched::No,
         }
+    }
+
+    /// The same with all applied that was told until a look at the file, where
+    /// that finds it changed: whoever changed it may have been told of.
+    pub(super) fn watched_until(&self, inode: &Inode, look: &Look) -> Watched {
+        let watched = self.watched(inode);
+        let coherence = inode.coherence_if_any();
+        if watched == Watched::Yes && coherence.is_some_and(|known| known.differs(look)) {
+            self.catch_up();
+        }
+        watched
     }
 
     /// Applies all that the watch has told until now.
@@ -61,7 +80,8 @@ impl Filesystem {
     /// Drops what an event says to be outdated; whether there was any such.
     fn apply(&self, event: &Event<'_>) -> bool {
         let mut mattered = false;
-        if let Some(inode) = event.file.clone().and_then(|file| self.inodes.find(file)) {
+        let inodes = |file| self.inodes.find(file);
+        for inode in event.file.clone().map(inodes).unwrap_or_default() {
             mattered = true;
             match event.is_of_contents() {
                 true => self.changed_beside(&inode),
@@ -70,11 +90,12 @@ impl Filesystem {
         }
         if event.is_of_names()
             && let Some((folder, name)) = &event.name
-            && let Some(folder) = self.inodes.find(folder.clone())
         {
-            mattered = true;
-            self.notices.inode(folder.node, Outdated::Attributes);
-            self.notices.name(folder.node, name);
+            for folder in self.inodes.find(folder.clone()) {
+                mattered = true;
+                self.notices.inode(folder.node, Outdated::Attributes);
+                self.notices.name(folder.node, name);
+            }
         }
         mattered
     }
@@ -112,47 +133,102 @@ impl Filesystem {
         }
     }
 
-    /// Tells the kernel what is outdated, until the mount is gone.
-    pub(crate) fn keep_telling(&self, device: &Device) {
-        while let Some(pending) = self.notices.take() {
-            self.tell(device, &pending);
+    /// Looks at open files, until the mount is gone: where the source is watched the
+    /// kernel does not ask before each read, and not all is told. Filesystems that
+    /// are mounted within the source are not watched, and some changes are silent.
+    pub(crate) fn keep_looking(&self, gone: &AtomicBool) {
+        if self.watch.is_none() {
+            return;
+        }
+        let (mut rested, mut last) = (Duration::ZERO, 0);
+        while !gone.load(Relaxed) {
+            thread::sleep(PERIOD);
+            rested += PERIOD;
+            if rested >= LOOK_PERIOD {
+                rested = Duration::ZERO;
+                last = self.look_at_open_files(last);
+            }
         }
     }
 
-    fn tell(&self, device: &Device, pending: &Pending) {
+    /// Looks at as many files as may be looked at at once, and gives the number of
+    /// the last one, or 0 when that was the last of all.
+    fn look_at_open_files(&self, after: u64) -> u64 {
+        let mut nodes = HashSet::new();
+        let mut last = 0;
+        let files = self.files.after(after, LOOKS_MAX);
+        for (number, file) in &files {
+            if nodes.insert(file.inode.node)
+                && let Ok(look) = source::look(&file.fd)
+            {
+                self.note(&file.inode, &look);
+            }
+            last = *number;
+        }
+        if files.len() < LOOKS_MAX { 0 } else { last }
+    }
+
+    /// Tells the kernel what is outdated, until the mount is gone.
+    pub(crate) fn keep_telling(&self) {
+        while let Some(pending) = self.notices.take() {
+            self.tell(&pending);
+        }
+    }
+
+    fn tell(&self, pending: &Pending) {
+        if pending.too_many {
+            self.have_forgotten();
+        }
         // Names first: what they stand for is asked for anew.
         for (folder, name) in &pending.names {
-            self.send(device, &Answer::outdated_name(*folder, name));
+            self.send(&Answer::outdated_name(*folder, name));
         }
         for (node, what) in &pending.nodes {
             match (what, self.inodes.get(*node)) {
                 (_, Err(_)) => {}
-                (Outdated::Contents, Ok(inode)) => self.tell_contents(device, &inode),
+                (Outdated::Contents, Ok(inode)) => self.tell_contents(&inode),
                 (Outdated::Attributes, Ok(_)) => {
-                    self.send(device, &Answer::outdated_inode(*node, notice::NO_CONTENTS));
+                    self.send(&Answer::outdated_inode(*node, notice::NO_CONTENTS));
                 }
             }
         }
         if pending.all {
             for inode in self.inodes.opened() {
-                self.tell_contents(device, &inode);
+                self.tell_contents(&inode);
             }
         }
     }
 
-    fn tell_contents(&self, device: &Device, inode: &Inode) {
+    /// Has the kernel forget inodes that nobody uses, for there are too many.
+    /// Those that are in use stay. Before Linux 6.18 it does so when it is short
+    /// of memory itself.
+    fn have_forgotten(&self) {
+        let mut nodes = self.inodes.to_forget();
+        while !nodes.is_empty() {
+            let rest = nodes.split_off(nodes.len().min(PRUNED_AT_ONCE));
+            if !self.send(&Answer::unused_inodes(&nodes)) {
+                return;
+            }
+            nodes = rest;
+        }
+    }
+
+    fn tell_contents(&self, inode: &Inode) {
         let coherence = inode.coherence_if_any();
         let noticed = coherence.and_then(|coherence| coherence.untold());
-        let sent = self.send(device, &Answer::outdated_inode(inode.node, 0));
+        let sent = self.send(&Answer::outdated_inode(inode.node, 0));
         if let (true, Some(coherence), Some(noticed)) = (sent, coherence, noticed) {
             coherence.told(noticed);
         }
     }
 
     /// Sends one notice; whether the kernel has it, or had nothing of it.
-    fn send(&self, device: &Device, notice: &[u8]) -> bool {
+    pub(super) fn send(&self, notice: &[u8]) -> bool {
+        let Some(kernel) = self.kernel.get() else {
+            return false;
+        };
         self.notices.sent.fetch_add(1, Relaxed);
-        match device.notify(notice) {
+        match kernel.notify(notice) {
             Ok(()) => true,
             Err(error) => Errno::from_io_error(&error) == Some(Errno::NOENT),
         }

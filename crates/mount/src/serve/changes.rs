@@ -23,28 +23,44 @@ impl Filesystem {
         touched: Touched,
         change: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let coherence = match touched {
-            Touched::Attributes => match inode.coherence_if_any() {
-                Some(coherence) => coherence,
-                None => return change(),
-            },
-            // A first open may come meanwhile and has to hear of the change.
-            Touched::Pages(..) | Touched::All => inode.coherence(),
-        };
+        if touched == Touched::Attributes && inode.coherence_if_any().is_none() {
+            return change();
+        }
+        self.changing_where(inode, fd, || (change(), touched))
+    }
+
+    /// The same with a change that finds out itself what it touches.
+    pub(super) fn changing_where<T>(
+        &self,
+        inode: &Inode,
+        fd: impl AsFd,
+        change: impl FnOnce() -> (Result<T, Errno>, Touched),
+    ) -> Result<T, Errno> {
+        // A first open may come meanwhile and has to hear of the change.
+        let coherence = inode.coherence();
         let watched = self.watched(inode);
         let look = || match watched {
             Watched::Yes => source::look(&fd).ok(),
             Watched::No => None,
         };
-        if let Some(object) = coherence.begin_change(look().as_ref()) {
-            self.cache.flush(object);
-            self.notices.inode(inode.node, Outdated::Contents);
+        let before = look();
+        if let Some(before) = &before {
+            self.watched_until(inode, before);
         }
-        let result = change();
+        if let Some(object) = coherence.begin_change(before.as_ref()) {
+            self.cache.flush(object);
+            self.outdated_by_answer(inode);
+        }
+        let (result, touched) = change();
         let object = coherence.end_change(look().as_ref(), watched, touched);
         if let Some(object) = object {
             self.cache.flush_touched(object, touched);
         }
+        let what = match touched {
+            Touched::Attributes => Outdated::Attributes,
+            Touched::Pages(..) | Touched::All => Outdated::Contents,
+        };
+        self.outdated_elsewhere(inode, what);
         result
     }
 }

@@ -7,19 +7,22 @@
 //! - A read gives back what is fresh of it; it is kept after the answer was sent:
 //!   who asked does not wait for the codec.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use zcache::{PAGE_SIZE, Page};
 
-use super::attributes::kill_privileges;
+use super::holes::Sought;
 use super::{Done, Filesystem};
-use crate::cache::{Touched, Version};
+use crate::cache::{Touched, Version, Watched};
 use crate::handles::OpenFile;
+use crate::notices::Outdated;
+use crate::rights::{Asker, SetIds};
+use crate::source;
 use crate::wire::abi::{WRITE_FROM_CACHE, WRITE_KILL_PRIVILEGES};
 use crate::wire::{Answer, Fields, Header};
 
@@ -168,6 +171,10 @@ impl Filesystem {
 
     /// Reads until the bytes are full or the file ends.
     fn read_source(&self, file: &OpenFile, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if file.live {
+            // What there is now; the next read may wait for more.
+            return rustix::io::retry_on_intr(|| rustix::io::pread(&file.fd, &mut *bytes, offset));
+        }
         let mut done = read_past_cache(file, bytes, offset)?;
         while done < bytes.len() {
             match self.read_once(&file.fd, &mut bytes[done..], offset + done as u64) {
@@ -204,24 +211,101 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let file = self.files.get(fields.u64()?)?;
-        let (offset, size, flags) = (fields.u64()?, fields.u32()?, fields.u32()?);
-        fields.skip(16)?;
+        let (offset, size, about) = (fields.u64()?, fields.u32()?, fields.u32()?);
+        fields.skip(8)?;
+        let flags = OFlags::from_bits_retain(fields.u32()?);
+        fields.skip(4)?;
         let bytes = fields.bytes(size as usize)?;
+        let from_cache = about & WRITE_FROM_CACHE != 0;
         // What was stored through a mapping comes from nobody in particular.
-        let (uid, gid) = match flags & WRITE_FROM_CACHE != 0 {
+        let asker = match from_cache {
             true => file.opener,
-            false => (header.uid, header.gid),
+            false => Asker::of(header),
         };
-        if flags & WRITE_KILL_PRIVILEGES != 0 {
-            kill_privileges(&file.fd)?;
+        let by = Writer {
+            asker,
+            set_ids: SetIds::lost_if(about & WRITE_KILL_PRIVILEGES != 0),
+        };
+        let written = match flags.contains(OFlags::APPEND) && !from_cache {
+            true => self.append(&file, by, bytes, offset)?,
+            false => self.write_at(&file, by, bytes, offset)?,
+        };
+        if let (true, Some(error)) = (from_cache, written.error) {
+            // The kernel takes any answer to such a write for all of it.
+            return Err(error);
         }
-        let touched = Touched::range(offset, u64::from(size));
-        let written = self.changing(&file.inode, &file.fd, touched, || {
-            self.rights
-                .acting_as(uid, gid, || write_all(&file.fd, bytes, offset))
-        })?;
-        answer.size(written as u32);
+        answer.size(written.len as u32);
         Ok(())
+    }
+
+    fn write_at(
+        &self,
+        file: &OpenFile,
+        by: Writer,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<Written, Errno> {
+        let touched = Touched::range(offset, bytes.len() as u64);
+        let again;
+        let fd = match file.appends {
+            // Linux would append here, wherever the bytes belong.
+            true => {
+                let open = || source::open_again(&file.fd, OFlags::WRONLY);
+                again = self.rights.acting_as(by.asker, open)?;
+                &again
+            }
+            false => &file.fd,
+        };
+        self.changing(&file.inode, fd, touched, || {
+            let written = self.rights.changing_as(by.asker, by.set_ids, fd, || {
+                write_all(bytes, |rest, done| {
+                    rustix::io::pwrite(fd, rest, offset + done as u64)
+                })
+            })?;
+            file.inode.grew_to(offset + written.len as u64);
+            Ok(written)
+        })
+    }
+
+    /// Writes at the end of the file, wherever that is: the kernel expects it
+    /// where it was when it last asked.
+    fn append(
+        &self,
+        file: &OpenFile,
+        by: Writer,
+        bytes: &[u8],
+        expected: u64,
+    ) -> Result<Written, Errno> {
+        let (mut start, mut end) = (expected, expected);
+        let written = self.changing_where(&file.inode, &file.fd, || {
+            start = end_of(&file.fd).unwrap_or(expected);
+            let written = self.rights.changing_as(by.asker, by.set_ids, &file.fd, || {
+                write_all(bytes, |rest, _| append_once(&file.fd, rest))
+            });
+            end = end_of(&file.fd).unwrap_or(u64::MAX);
+            file.inode.grew_to(end);
+            let first = start.min(expected);
+            (written, Touched::range(first, end.saturating_sub(first)))
+        })?;
+        if start != expected || end != expected + written.len as u64 {
+            self.appended_elsewhere(file);
+        }
+        Ok(written)
+    }
+
+    /// The kernel believes the file to end where it did, and has kept the bytes
+    /// there.
+    fn appended_elsewhere(&self, file: &OpenFile) {
+        let coherence = file.inode.coherence();
+        if let Some(object) = coherence.changed_beside() {
+            self.cache.flush(object);
+        }
+        match self.watched(&file.inode) {
+            Watched::Yes => self.notices.inode(file.inode.node, Outdated::Contents),
+            // Before it reads, it asks for the attributes, which say as much.
+            Watched::No => self.notices.contents_later(file.inode.node),
+        }
+        self.outdated_elsewhere(&file.inode, Outdated::Contents);
     }
 
     pub(super) fn allocate(&self, header: &Header, mut fields: Fields<'_>) -> Done {
@@ -234,21 +318,27 @@ impl Filesystem {
             false => Touched::range(offset, len),
         };
         self.changing(&file.inode, &file.fd, touched, || {
-            self.rights.acting_as(header.uid, header.gid, || {
-                rustix::fs::fallocate(&file.fd, mode, offset, len)
-            })
+            let asker = Asker::of(header);
+            self.rights
+                .changing_as(asker, SetIds::Untold, &file.fd, || {
+                    rustix::fs::fallocate(&file.fd, mode, offset, len)
+                })?;
+            if !mode.contains(FallocateFlags::KEEP_SIZE) {
+                file.inode.grew_to(offset.saturating_add(len));
+            }
+            Ok(())
         })
     }
 
     pub(super) fn seek(&self, mut fields: Fields<'_>, answer: &mut Answer) -> Done {
         let file = self.files.get(fields.u64()?)?;
         let (offset, whence) = (fields.u64()?, fields.u32()?);
-        let to = match whence {
-            3 => SeekFrom::Data(offset),
-            4 => SeekFrom::Hole(offset),
+        let sought = match whence {
+            3 => Sought::Data,
+            4 => Sought::Hole,
             _ => return Err(Errno::INVAL),
         };
-        answer.u64(rustix::fs::seek(&file.fd, to)?);
+        answer.u64(self.seek_written(&file.inode, &file.fd, offset, sought)?);
         Ok(())
     }
 
@@ -267,10 +357,13 @@ impl Filesystem {
         let len = len.min(COPY_BYTES_MAX);
         let touched = Touched::range(to_offset, len);
         let copied = self.changing(&to.inode, &to.fd, touched, || {
-            self.rights.acting_as(header.uid, header.gid, || {
+            let (asker, untold) = (Asker::of(header), SetIds::Untold);
+            let copied = self.rights.changing_as(asker, untold, &to.fd, || {
                 let (from_at, to_at) = (Some(&mut from_offset), Some(&mut to_end));
                 rustix::fs::copy_file_range(&from.fd, from_at, &to.fd, to_at, len as usize)
-            })
+            })?;
+            to.inode.grew_to(to_offset + copied as u64);
+            Ok(copied)
         })?;
         answer.size(copied as u32);
         Ok(())
@@ -319,17 +412,51 @@ fn bytes_before_end(lens: &[Option<usize>], size: usize) -> usize {
     bytes.min(size)
 }
 
-fn write_all(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match rustix::io::pwrite(&fd, &bytes[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(len) => done += len,
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    asker: Asker,
+    set_ids: SetIds,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    len: usize,
+    /// Why it was not all.
+    error: Option<Errno>,
+}
+
+/// Writes until all is written. `write` is given what is left and how much was
+/// written before it.
+fn write_all(
+    bytes: &[u8],
+    mut write: impl FnMut(&[u8], usize) -> Result<usize, Errno>,
+) -> Result<Written, Errno> {
+    let mut len = 0;
+    let mut error = None;
+    while len < bytes.len() && error.is_none() {
+        match write(&bytes[len..], len) {
+            Ok(0) => error = Some(Errno::IO),
+            Ok(more) => len += more,
             Err(Errno::INTR) => {}
-            // What was written counts; the next write meets the error again.
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
+            Err(why) if len == 0 => return Err(why),
+            // What was written counts.
+            Err(why) => error = Some(why),
         }
     }
-    Ok(done)
+    Ok(Written { len, error })
+}
+
+/// Where the file ends.
+fn end_of(fd: impl AsFd) -> Result<u64, Errno> {
+    Ok(source::look(fd)?.stat.st_size.cast_unsigned())
+}
+
+fn append_once(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    let slices = [IoSlice::new(bytes)];
+    match rustix::io::pwritev2(&fd, &slices, 0, ReadWriteFlags::APPEND) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => rustix::io::pwrite(&fd, bytes, end_of(&fd)?),
+        done => done,
+    }
 }

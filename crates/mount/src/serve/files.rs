@@ -3,25 +3,24 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::kill_privileges;
 use super::names::masked;
-use super::{Done, Filesystem, LIFETIMES};
-use crate::cache::{Touched, Verdict, Watched};
+use super::{Done, Filesystem};
+use crate::cache::{Occasion, Verdict, Watched, Writers};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
-use crate::notices::Outdated;
-use crate::source::{self, Look};
+use crate::rights::Asker;
+use crate::source;
 use crate::watch::Taken;
-use crate::wire::abi::{self, FSYNC_DATA_ONLY, OPEN_KILL_PRIVILEGES};
+use crate::wire::abi::{self, FSYNC_DATA_ONLY};
 use crate::wire::{Answer, Fields, Header};
 
-/// What a file is opened with in the source. The kernel has placed appended
-/// bytes itself, and its page cache may hand us pages of a file that somebody
-/// opened for appending, so the source must not append again; and O_DIRECT is
-/// between the program and the kernel, not between us and the source.
+/// What a file is opened with in the source. The kernel's page cache may hand us
+/// pages of a file by a descriptor that somebody opened for appending, and those
+/// have a place, so the source must not append by itself; and O_DIRECT is between
+/// the program and the kernel, not between us and the source.
 fn flags_in_source(flags: OFlags) -> OFlags {
     let not_ours = OFlags::APPEND | OFlags::DIRECT | OFlags::NOFOLLOW;
     (flags - not_ours) | OFlags::CLOEXEC
@@ -37,11 +36,57 @@ impl Filesystem {
         // The kernel cuts a file off by itself, after it has opened it.
         let flags = OFlags::from_bits_retain(fields.u32()?);
         let (inode, place) = self.place(header.node)?;
-        let made = OFlags::CREATE | OFlags::EXCL;
-        let fd = source::open_again(&place, flags_in_source(flags) - made)?;
-        let look = source::look(&fd)?;
-        self.answer_open(inode, place, Opened::by(header, fd, flags), &look, answer);
+        let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        // Our own descriptor would hide who else can write.
+        let reader = (writes && self.inodes.tells_writers(&inode, &place))
+            .then(|| source::open_again(&place, OFlags::RDONLY | OFlags::NONBLOCK).ok())
+            .flatten();
+        let before = match &reader {
+            Some(reader) => Some(self.verdict(&inode, reader, false)?),
+            None => None,
+        };
+        let mut opened = self.open_in_source(header, &place, flags)?;
+        opened.live = self.is_live(&inode, &opened.fd)?;
+        let verdict = match before {
+            Some(verdict) => verdict,
+            None => self.verdict(&inode, &opened.fd, writes)?,
+        };
+        self.answer_open(inode, place, opened, verdict, answer);
         Ok(())
+    }
+
+    /// Opens what `place` stands for. A file that may only be appended to (chattr
+    /// +a) is opened for nothing else.
+    fn open_in_source(
+        &self,
+        header: &Header,
+        place: &OwnedFd,
+        flags: OFlags,
+    ) -> Result<Opened, Errno> {
+        let made = OFlags::CREATE | OFlags::EXCL;
+        let how = flags_in_source(flags) - made;
+        let asker = Asker::of(header);
+        let open = |how| {
+            let open = || source::open_again(place, how);
+            self.with_room(|| self.rights.acting_as(asker, open))
+        };
+        let appends = || open(how | OFlags::APPEND).map(|fd| (fd, true));
+        let (fd, appends) = match open(how) {
+            Err(Errno::PERM) if flags.contains(OFlags::APPEND) => appends()?,
+            opened => (opened?, false),
+        };
+        let mut opened = Opened::by(header, fd, flags);
+        opened.appends = appends;
+        Ok(opened)
+    }
+
+    /// Whether a file that was just opened is to be asked itself, not its size.
+    fn is_live(&self, inode: &Inode, fd: &OwnedFd) -> Result<bool, Errno> {
+        let stat = source::look(fd)?.stat;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let empty = stat.st_size == 0;
+        let lies = || empty && self.inodes.sizes_may_lie(inode);
+        Ok(is_file && (self.inodes.is_live(inode, fd) || lies()))
     }
 
     pub(super) fn create(
@@ -51,19 +96,24 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let (flags, mode) = (OFlags::from_bits_retain(fields.u32()?), fields.u32()?);
-        let (umask, open_flags) = (fields.u32()?, fields.u32()?);
+        let umask = fields.u32()?;
+        fields.skip(4)?;
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
-        // Not through a link that somebody made meanwhile.
-        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
-            rustix::fs::openat(&folder, name, how, permissions)
+        // What somebody else made meanwhile is not opened here, by our rights: the
+        // kernel looks it up and checks those of who asks. And it may be a fifo, at
+        // which an open waits.
+        let how = flags_in_source(flags) | OFlags::CREATE | OFlags::EXCL;
+        let made = self.rights.acting_as(Asker::of(header), || {
+            rustix::fs::openat(&folder, name, how - OFlags::TRUNC, permissions)
+        });
+        let fd = made.map_err(|error| match error {
+            // Linux looks again, once.
+            Errno::EXIST if !flags.contains(OFlags::EXCL) => Errno::STALE,
+            error => error,
         })?;
-        if flags.contains(OFlags::TRUNC) && open_flags & OPEN_KILL_PRIVILEGES != 0 {
-            kill_privileges(&fd)?;
-        }
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
     /// A file without a name in a folder (O_TMPFILE).
@@ -78,23 +128,20 @@ impl Filesystem {
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
         let how = flags_in_source(flags) | OFlags::TMPFILE;
-        let fd = self.rights.acting_as(header.uid, header.gid, || {
+        let fd = self.rights.acting_as(Asker::of(header), || {
             rustix::fs::openat(&folder, c".", how, permissions)
         })?;
-        self.answer_made(Opened::by(header, fd, flags), answer)
+        self.answer_made(header, Opened::by(header, fd, flags), answer)
     }
 
-    fn answer_made(&self, opened: Opened, answer: &mut Answer) -> Done {
+    fn answer_made(&self, header: &Header, opened: Opened, answer: &mut Answer) -> Done {
         let place = source::open_again(&opened.fd, OFlags::PATH)?;
         let look = source::look(&opened.fd)?;
-        let (inode, entry) = self.enter(place, &look)?;
-        answer.entry(LIFETIMES, &entry);
-        // The file may have been there before.
-        if opened.flags.contains(OFlags::TRUNC) {
-            self.changing(&inode, &opened.fd, Touched::All, || Ok(()))?;
-        }
+        let (inode, entry) = self.enter(header.node, place, &look)?;
+        answer.entry(&entry);
         let place = self.inodes.place(&inode)?;
-        self.answer_open(inode, place, opened, &look, answer);
+        let verdict = self.verdict(&inode, &opened.fd, true)?;
+        self.answer_open(inode, place, opened, verdict, answer);
         Ok(())
     }
 
@@ -103,10 +150,10 @@ impl Filesystem {
         inode: Arc<Inode>,
         place: Arc<OwnedFd>,
         opened: Opened,
-        look: &Look,
+        verdict: Verdict,
         answer: &mut Answer,
     ) {
-        let keep = match self.verdict(&inode, look) {
+        let keep = match verdict {
             Verdict::Right => abi::open::KEEP_CACHE,
             Verdict::KernelBehind | Verdict::Unknown => 0,
             Verdict::Doubtful(object) => {
@@ -115,38 +162,53 @@ impl Filesystem {
             }
             Verdict::Stale(object) => {
                 self.cache.flush(object);
-                self.notices.inode(inode.node, Outdated::Contents);
+                self.outdated_by_answer(&inode);
                 0
             }
         };
+        let elsewhere = self.inodes.is_elsewhere(&inode);
+        // What is changed on another path does not reach the kernel's pages here
+        // before it is told.
+        let keep = if elsewhere { 0 } else { keep };
+        let live = if opened.live { abi::open::DIRECT_IO } else { 0 };
         let file = OpenFile::new(inode, place, opened);
         let no_flush = if file.writable {
             0
         } else {
             abi::open::NO_FLUSH
         };
-        answer.open(self.files.add(file), keep | no_flush);
+        answer.open(self.files.add(file), keep | no_flush | live);
     }
 
-    /// What an open may believe of the pages kept.
-    fn verdict(&self, inode: &Inode, look: &Look) -> Verdict {
+    /// What an open may believe of the pages kept; `fd` was opened by it, and
+    /// perhaps so that it can write.
+    fn verdict(&self, inode: &Inode, fd: &OwnedFd, writes: bool) -> Result<Verdict, Errno> {
+        let look = source::look(fd)?;
         let coherence = inode.coherence();
         let mut watched = self.watched(inode);
-        if watched == Watched::Yes && !coherence.is_known_by_stamp() {
+        let doubtful = coherence.differs(&look) || !coherence.is_known_by_stamp();
+        if watched == Watched::Yes && doubtful {
             // Whoever changed it before this open has been told of by now.
             match self.catch_up() {
                 Taken::All { .. } => {}
                 Taken::NotAll | Taken::Lost => watched = Watched::No,
             }
         }
-        coherence.compare(&inode.identity, look, watched, true)
+        let writers = match coherence.is_trusted(&look, watched) {
+            true => Writers::Unknown,
+            false => self.inodes.writers_beside(inode, fd, writes),
+        };
+        let occasion = Occasion::Open(writers);
+        Ok(coherence.compare(&inode.identity, &look, watched, occasion))
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {
-        self.files
-            .remove(fields.u64()?)
-            .map(drop)
-            .ok_or(Errno::BADF)
+        let file = self.files.remove(fields.u64()?).ok_or(Errno::BADF)?;
+        let inode = Arc::clone(&file.inode);
+        drop(file);
+        // The inode's own descriptor was kept for it.
+        self.inodes.queue(&inode);
+        Ok(())
     }
 
     /// A descriptor was closed. Filesystems that write late (NFS) say at a close

@@ -1,25 +1,37 @@
 //! Folders: opened, listed, synced.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{FileType, OFlags, RawDir, RawDirEntry, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::handles::OpenFolder;
+use crate::rights::Asker;
 use crate::source;
-use crate::wire::{Answer, DirectoryAnswer, Fields, Header, Name};
+use crate::wire::{Answer, DirectoryAnswer, Entry, Fields, Header, Name};
 
 /// Bytes of names that are asked of the source at once.
 const NAMES_BYTES: usize = 8 << 10;
 
+/// Which names are listed.
+#[derive(Clone, Copy, Debug)]
+struct Listing {
+    node: u64,
+    device: u64,
+    offset: u64,
+}
+
 impl Filesystem {
     pub(super) fn open_folder(&self, header: &Header, answer: &mut Answer) -> Done {
         let (_, place) = self.place(header.node)?;
-        let fd = source::open_again(&place, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        answer.open(self.folders.add(OpenFolder(fd.into())), 0);
+        let open = || source::open_again(&place, OFlags::RDONLY | OFlags::DIRECTORY);
+        let fd = self.rights.acting_as(Asker::of(header), open)?;
+        let device = source::look(&fd)?.stat.st_dev;
+        let fd = fd.into();
+        answer.open(self.folders.add(OpenFolder { fd, device }), 0);
         Ok(())
     }
 
@@ -37,6 +49,7 @@ impl Filesystem {
 
     pub(super) fn read_folder(
         &self,
+        header: &Header,
         mut fields: Fields<'_>,
         answer: &mut Answer,
         plus: bool,
@@ -45,10 +58,33 @@ impl Filesystem {
         let folder = self.folders.get(handle)?;
         // The position in a folder is its descriptor's, so one reads at a time.
         let fd = lock(&folder);
-        rustix::fs::seek(&*fd, SeekFrom::Start(offset))?;
-        let mut names = [MaybeUninit::uninit(); NAMES_BYTES];
-        let mut source_names = RawDir::new(&*fd, &mut names);
+        let listing = Listing {
+            node: header.node,
+            device: folder.device,
+            offset,
+        };
         let mut directory = DirectoryAnswer::new(answer, size as usize, plus);
+        let asker = Asker::of(header);
+        match self.list(&fd, &listing, &mut directory, Some(asker)) {
+            Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+                let list = || self.list(&fd, &listing, &mut directory, None);
+                self.rights.as_himself(asker, list).map_err(|_| error)
+            }
+            result => result,
+        }
+    }
+
+    /// Fills an answer with the names of a folder; with no `asker` as who we are already.
+    fn list(
+        &self,
+        fd: &OwnedFd,
+        listing: &Listing,
+        directory: &mut DirectoryAnswer<'_>,
+        asker: Option<Asker>,
+    ) -> Done {
+        rustix::fs::seek(fd, SeekFrom::Start(listing.offset))?;
+        let mut names = [MaybeUninit::uninit(); NAMES_BYTES];
+        let mut source_names = RawDir::new(fd, &mut names);
         while let Some(found) = source_names.next() {
             let found = match found {
                 Ok(found) => found,
@@ -56,24 +92,36 @@ impl Filesystem {
                 Err(_) if !directory.is_empty() => break,
                 Err(error) => return Err(error),
             };
-            let name = name_of(&found);
+            let mut name = name_of(&found);
+            name.ino = self.inodes.numbers.shown(listing.device, name.ino);
             if !directory.has_room(name.name) {
                 break;
             }
-            let known = (plus && !matches!(name.name, b"." | b".."))
-                .then(|| self.known(fd.as_fd(), &found))
+            let known = (directory.is_plus() && !matches!(name.name, b"." | b".."))
+                .then(|| self.known(asker, listing.node, fd.as_fd(), &found))
                 .flatten();
-            directory.push(&name, known.as_ref().map(|entry| (LIFETIMES, entry)));
+            directory.push(&name, known.as_ref());
         }
         Ok(())
     }
 
     /// The inode behind a name; `None` when it is gone by now or cannot be
     /// looked at, which the kernel finds out by looking it up.
-    fn known(&self, folder: BorrowedFd<'_>, found: &RawDirEntry<'_>) -> Option<crate::wire::Entry> {
-        let fd = source::open_name(folder, found.file_name()).ok()?;
+    fn known(
+        &self,
+        asker: Option<Asker>,
+        node: u64,
+        folder: BorrowedFd<'_>,
+        found: &RawDirEntry<'_>,
+    ) -> Option<Entry> {
+        let open = || self.inodes.open_name(folder, found.file_name());
+        let fd = match asker {
+            Some(asker) => self.rights.or_as(asker, open),
+            None => open(),
+        };
+        let fd = fd.ok()?;
         let look = source::look(&fd).ok()?;
-        self.enter(fd, &look).ok().map(|(_, entry)| entry)
+        self.enter(node, fd, &look).ok().map(|(_, entry)| entry)
     }
 }
 
@@ -90,6 +138,6 @@ fn name_of<'a>(found: &'a RawDirEntry<'_>) -> Name<'a> {
     }
 }
 
-fn lock(folder: &OpenFolder) -> MutexGuard<'_, std::os::fd::OwnedFd> {
-    folder.0.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(folder: &OpenFolder) -> MutexGuard<'_, OwnedFd> {
+    folder.fd.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Done, Filesystem, LIFETIMES};
+use super::{Done, Filesystem};
 use crate::cache::Touched;
+use crate::rights::Asker;
 use crate::source;
 use crate::wire::{Answer, Fields, Header};
 
@@ -19,21 +20,29 @@ impl Filesystem {
         answer: &mut Answer,
     ) -> Done {
         let (_, folder) = self.place(header.node)?;
-        self.answer_name(folder.as_fd(), fields.name()?, answer)
+        self.answer_name(header, folder.as_fd(), fields.name()?, answer)
     }
 
     /// Answers with the inode that a name stands for.
-    fn answer_name(&self, folder: BorrowedFd<'_>, name: &CStr, answer: &mut Answer) -> Done {
-        let fd = source::open_name(folder, name)?;
+    fn answer_name(
+        &self,
+        header: &Header,
+        folder: BorrowedFd<'_>,
+        name: &CStr,
+        answer: &mut Answer,
+    ) -> Done {
+        let open = || self.inodes.open_name(folder, name);
+        let fd = self.with_room(|| self.rights.or_as(Asker::of(header), open))?;
         let look = source::look(&fd)?;
-        let (_, entry) = self.enter(fd, &look)?;
-        answer.entry(LIFETIMES, &entry);
+        let (_, entry) = self.enter(header.node, fd, &look)?;
+        answer.entry(&entry);
         Ok(())
     }
 
     pub(super) fn read_link(&self, header: &Header, answer: &mut Answer) -> Done {
         let (_, place) = self.place(header.node)?;
-        let target = rustix::fs::readlinkat(&place, c"", Vec::new())?;
+        let read = || rustix::fs::readlinkat(&place, c"", Vec::new());
+        let target = self.rights.or_as(Asker::of(header), read)?;
         answer.bytes(target.as_bytes());
         Ok(())
     }
@@ -46,10 +55,10 @@ impl Filesystem {
     ) -> Done {
         let (name, target) = (fields.name()?, fields.name()?);
         let (_, folder) = self.place(header.node)?;
-        self.rights.acting_as(header.uid, header.gid, || {
+        self.rights.acting_as(Asker::of(header), || {
             rustix::fs::symlinkat(target, &folder, name)
         })?;
-        self.answer_name(folder.as_fd(), name, answer)
+        self.answer_name(header, folder.as_fd(), name, answer)
     }
 
     pub(super) fn make_node(
@@ -68,11 +77,11 @@ impl Filesystem {
             (device >> 8) & 0xfff,
             device & 0xff | (device >> 12) & 0xf_ff00,
         );
-        self.rights.acting_as(header.uid, header.gid, || {
+        self.rights.acting_as(Asker::of(header), || {
             let device = rustix::fs::makedev(major, minor);
             rustix::fs::mknodat(&folder, name, kind, permissions, device)
         })?;
-        self.answer_name(folder.as_fd(), name, answer)
+        self.answer_name(header, folder.as_fd(), name, answer)
     }
 
     pub(super) fn make_folder(
@@ -85,10 +94,10 @@ impl Filesystem {
         let name = fields.name()?;
         let (_, folder) = self.place(header.node)?;
         let permissions = masked(folder.as_fd(), mode, umask);
-        self.rights.acting_as(header.uid, header.gid, || {
+        self.rights.acting_as(Asker::of(header), || {
             rustix::fs::mkdirat(&folder, name, permissions)
         })?;
-        self.answer_name(folder.as_fd(), name, answer)
+        self.answer_name(header, folder.as_fd(), name, answer)
     }
 
     pub(super) fn unlink(&self, header: &Header, mut fields: Fields<'_>, folder: bool) -> Done {
@@ -98,7 +107,8 @@ impl Filesystem {
             false => AtFlags::empty(),
         };
         let (_, parent) = self.place(header.node)?;
-        rustix::fs::unlinkat(&parent, name, flags)
+        let unlink = || rustix::fs::unlinkat(&parent, name, flags);
+        self.rights.or_as(Asker::of(header), unlink)
     }
 
     pub(super) fn rename(&self, header: &Header, mut fields: Fields<'_>, flagged: bool) -> Done {
@@ -115,7 +125,7 @@ impl Filesystem {
             // Only an overlay asks for it, and it would belong to the wrong user.
             return Err(Errno::INVAL);
         }
-        self.rights.acting_as(header.uid, header.gid, || {
+        self.rights.acting_as(Asker::of(header), || {
             rustix::fs::renameat_with(&from, name, &to, to_name, flags)
         })
     }
@@ -131,11 +141,11 @@ impl Filesystem {
         let (_, folder) = self.place(header.node)?;
         let path = source::path_of(&place);
         self.changing(&inode, &place, Touched::Attributes, || {
-            self.rights.acting_as(header.uid, header.gid, || {
+            self.rights.acting_as(Asker::of(header), || {
                 rustix::fs::linkat(CWD, &path, &folder, name, AtFlags::SYMLINK_FOLLOW)
             })
         })?;
-        self.answer_name(folder.as_fd(), name, answer)
+        self.answer_name(header, folder.as_fd(), name, answer)
     }
 }
 

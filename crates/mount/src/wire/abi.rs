@@ -49,6 +49,7 @@ pub(crate) mod opcode {
     pub(crate) const LSEEK: u32 = 46;
     pub(crate) const COPY_FILE_RANGE: u32 = 47;
     pub(crate) const TMPFILE: u32 = 51;
+    pub(crate) const STATX: u32 = 52;
 }
 
 /// What both sides of a mount can do, told in INIT. The upper half is the
@@ -67,6 +68,8 @@ pub(crate) mod init {
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    /// What is opened with [`DIRECT_IO`](super::open::DIRECT_IO) may be mapped.
+    pub(crate) const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
     pub(crate) const OVER_IO_URING: u64 = 1 << 41;
 }
 
@@ -82,10 +85,14 @@ pub(crate) mod set {
     pub(crate) const ATIME_NOW: u32 = 1 << 7;
     pub(crate) const MTIME_NOW: u32 = 1 << 8;
     pub(crate) const KILL_PRIVILEGES: u32 = 1 << 11;
+
+    /// Any of the times.
+    pub(crate) const TIMES: u32 = ATIME | MTIME | ATIME_NOW | MTIME_NOW;
 }
 
 /// How the kernel is to treat an open file.
 pub(crate) mod open {
+    pub(crate) const DIRECT_IO: u32 = 1;
     pub(crate) const KEEP_CACHE: u32 = 1 << 1;
     pub(crate) const NO_FLUSH: u32 = 1 << 5;
 }
@@ -94,6 +101,8 @@ pub(crate) mod open {
 pub(crate) mod notice {
     pub(crate) const OUTDATED_INODE: i32 = 2;
     pub(crate) const OUTDATED_NAME: i32 = 3;
+    /// Inodes are to be forgotten if nobody uses them. Linux 6.18.
+    pub(crate) const UNUSED_INODES: i32 = 9;
     /// As the offset of what is outdated: attributes only.
     pub(crate) const NO_CONTENTS: i64 = -1;
     /// The name is to be looked up again, and what is mounted on it stays. Older
@@ -101,10 +110,12 @@ pub(crate) mod notice {
     pub(crate) const ASK_AGAIN: u32 = 1;
 }
 
+/// What of a STATX is known: all that GETATTR tells, and the time of birth.
+pub(crate) const STATX_BASIC: u32 = 0x7ff;
+pub(crate) const STATX_BTIME: u32 = 0x800;
+
 /// GETATTR names an open file.
 pub(crate) const GETATTR_HANDLE: u32 = 1;
-/// OPEN and CREATE: a truncation is to take set-user-id bits away.
-pub(crate) const OPEN_KILL_PRIVILEGES: u32 = 1;
 /// WRITE comes from the page cache: who stored the bytes is not known.
 pub(crate) const WRITE_FROM_CACHE: u32 = 1;
 /// WRITE is to take set-user-id bits away.

@@ -34,6 +34,7 @@ pub(crate) struct Attributes(pub(crate) Stat);
 pub(crate) struct Entry {
     /// Its number in requests; not its `st_ino`.
     pub(crate) node: u64,
+    pub(crate) lifetimes: Lifetimes,
     pub(crate) attributes: Attributes,
 }
 
@@ -67,12 +68,17 @@ impl Answer {
     /// A notice that an inode's attributes and its contents from an offset on
     /// are outdated (`struct fuse_notify_inval_inode_out`).
     pub(crate) fn outdated_inode(node: u64, offset: i64) -> Vec<u8> {
+        // To the end.
+        Answer::outdated_range(node, offset, 0)
+    }
+
+    /// The same of so many bytes.
+    pub(crate) fn outdated_range(node: u64, offset: i64, len: i64) -> Vec<u8> {
         let mut notice = Answer::default();
         notice.clear();
         notice.u64(node);
         notice.u64(offset.cast_unsigned());
-        // To the end.
-        notice.u64(0);
+        notice.u64(len.cast_unsigned());
         notice.into_notice(abi::notice::OUTDATED_INODE)
     }
 
@@ -85,6 +91,19 @@ impl Answer {
         notice.u32(abi::notice::ASK_AGAIN);
         notice.bytes(name.to_bytes_with_nul());
         notice.into_notice(abi::notice::OUTDATED_NAME)
+    }
+
+    /// A notice that inodes are to be forgotten if nobody uses them (`struct
+    /// fuse_notify_prune_out`).
+    pub(crate) fn unused_inodes(nodes: &[u64]) -> Vec<u8> {
+        let mut notice = Answer::default();
+        notice.clear();
+        notice.u32(nodes.len() as u32);
+        notice.zeros(12);
+        for node in nodes {
+            notice.u64(*node);
+        }
+        notice.into_notice(abi::notice::UNUSED_INODES)
     }
 
     /// The header of what answers no request has the kind in place of an error.
@@ -156,8 +175,49 @@ impl Answer {
         self.attributes(attributes);
     }
 
+    /// `struct fuse_statx_out`: the attributes, and the time of birth where the
+    /// filesystem tells it.
+    pub(crate) fn statx(
+        &mut self,
+        lifetime: Duration,
+        Attributes(stat): &Attributes,
+        birth: Option<(i64, u32)>,
+    ) {
+        self.u64(lifetime.as_secs());
+        self.u32(lifetime.subsec_nanos());
+        self.zeros(20);
+        let born = if birth.is_some() { abi::STATX_BTIME } else { 0 };
+        self.u32(abi::STATX_BASIC | born);
+        self.u32(stat.st_blksize as u32);
+        self.zeros(8);
+        self.u32(stat.st_nlink as u32);
+        self.u32(stat.st_uid);
+        self.u32(stat.st_gid);
+        self.u16(stat.st_mode as u16);
+        self.u16(0);
+        self.u64(stat.st_ino);
+        self.u64(stat.st_size.cast_unsigned());
+        self.u64(stat.st_blocks.cast_unsigned());
+        self.zeros(8);
+        self.time((stat.st_atime, stat.st_atime_nsec as u32));
+        self.time(birth.unwrap_or_default());
+        self.time((stat.st_ctime, stat.st_ctime_nsec as u32));
+        self.time((stat.st_mtime, stat.st_mtime_nsec as u32));
+        self.u32(rustix::fs::major(stat.st_rdev));
+        self.u32(rustix::fs::minor(stat.st_rdev));
+        self.zeros(8 + 14 * 8);
+    }
+
+    /// `struct fuse_sx_time`.
+    fn time(&mut self, (seconds, nanoseconds): (i64, u32)) {
+        self.u64(seconds.cast_unsigned());
+        self.u32(nanoseconds);
+        self.u32(0);
+    }
+
     /// `struct fuse_entry_out`.
-    pub(crate) fn entry(&mut self, lifetimes: Lifetimes, entry: &Entry) {
+    pub(crate) fn entry(&mut self, entry: &Entry) {
+        let lifetimes = entry.lifetimes;
         self.u64(entry.node);
         self.u64(0);
         self.u64(lifetimes.entry.as_secs());
@@ -221,16 +281,21 @@ impl DirectoryAnswer<'_> {
         self.answer.len() + (fixed + name.len()).next_multiple_of(8) <= self.bytes_max
     }
 
+    /// Whether entries come with attributes.
+    pub(crate) fn is_plus(&self) -> bool {
+        self.plus
+    }
+
     /// Whether there is none yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.answer.len() == 0
     }
 
     /// Adds a name; without an entry where the kernel is to look it up itself.
-    pub(crate) fn push(&mut self, name: &Name<'_>, entry: Option<(Lifetimes, &Entry)>) {
+    pub(crate) fn push(&mut self, name: &Name<'_>, entry: Option<&Entry>) {
         if self.plus {
             match entry {
-                Some((lifetimes, entry)) => self.answer.entry(lifetimes, entry),
+                Some(entry) => self.answer.entry(entry),
                 None => self.answer.zeros(ENTRY_BYTES),
             }
         }
@@ -266,17 +331,20 @@ mod tests {
         let stat = rustix::fs::stat("/dev/null").expect("a device");
         let entry = Entry {
             node: 3,
+            lifetimes: Lifetimes {
+                entry: Duration::from_millis(1500),
+                attributes: Duration::ZERO,
+            },
             attributes: Attributes(stat),
-        };
-        let lifetimes = Lifetimes {
-            entry: Duration::from_millis(1500),
-            attributes: Duration::ZERO,
         };
         let mut answer = Answer::default();
         answer.clear();
-        answer.entry(lifetimes, &entry);
+        answer.entry(&entry);
         assert_eq!(answer.len(), ENTRY_BYTES);
         assert_eq!(kernel_device(stat.st_rdev), 0x103);
+        answer.clear();
+        answer.statx(Duration::ZERO, &Attributes(stat), Some((1, 2)));
+        assert_eq!(answer.len(), 288, "struct fuse_statx_out");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Header {
     pub(crate) node: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The thread that asks; 0 where it cannot be named here.
+    pub(crate) pid: u32,
 }
 
 impl Header {
@@ -52,8 +54,9 @@ impl Header {
             node: fields.u64()?,
             uid: fields.u32()?,
             gid: fields.u32()?,
+            pid: fields.u32()?,
         };
-        fields.skip(8)?;
+        fields.skip(4)?;
         let len = len.checked_sub(IN_HEADER_BYTES).ok_or(Errno::IO)?;
         Ok((header, len, fields.rest))
     }

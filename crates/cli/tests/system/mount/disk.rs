@@ -74,6 +74,24 @@ impl SmallDisk {
         [layers, disk]
     }
 
+    /// A Btrfs with two subvolumes, `a` and `b`.
+    pub(crate) fn btrfs_with_subvolumes(files: &TempDir, bytes: u64) -> SmallDisk {
+        let disk = SmallDisk::of(files.file("image"), files.file("source"), bytes);
+        let disk = disk.make("btrfs-progs", Command::new("mkfs.btrfs").arg("-q"));
+        for name in ["a", "b"] {
+            let mut command = Command::new("btrfs");
+            command.args(["-q", "subvolume", "create"]);
+            tool("btrfs-progs", command.arg(disk.at.join(name)));
+        }
+        disk
+    }
+
+    /// An ext4 that is mounted somewhere within the source.
+    pub(crate) fn ext4_at(files: &TempDir, image: &str, at: PathBuf, bytes: u64) -> SmallDisk {
+        let disk = SmallDisk::of(files.file(image), at, bytes);
+        disk.make("e2fsprogs", Command::new("mkfs.ext4").args(["-q", "-F"]))
+    }
+
     /// An ext4 whose file lies on a tmpfs that has less room than the filesystem believes to have.
     pub(crate) fn promising_too_much(files: &TempDir, bytes: u64, room_bytes: u64) -> SmallDisk {
         let shelf = files.file("shelf");

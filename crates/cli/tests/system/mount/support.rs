@@ -17,6 +17,8 @@ const BOUND: Duration = Duration::from_secs(20);
 pub(crate) struct Mounted {
     files: TempDir,
     options: Vec<String>,
+    /// The command that zcache is started by, if any.
+    starter: Vec<String>,
 }
 
 impl Mounted {
@@ -29,20 +31,36 @@ impl Mounted {
 
     /// Mounts what is in `source` of a directory.
     pub(crate) fn over(files: TempDir, options: &[&str]) -> Mounted {
+        Mounted::started_by(files, &[], options)
+    }
+
+    /// The same, with zcache started by a command such as prlimit(1).
+    pub(crate) fn started_by(files: TempDir, starter: &[&str], options: &[&str]) -> Mounted {
         std::fs::create_dir(files.file("target")).expect("a target");
         // Other users come by here.
         for path in [files.path(), &files.file("source")] {
             let _ = std::fs::set_permissions(path, PermissionsExt::from_mode(0o755));
         }
-        let options = options.iter().map(ToString::to_string).collect();
-        let mounted = Mounted { files, options };
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let mounted = Mounted {
+            files,
+            options: words(options),
+            starter: words(starter),
+        };
         mounted.mount();
         mounted
     }
 
     /// Mounts again what was taken away.
     pub(crate) fn mount(&self) {
-        let mut command = Command::new(zcache());
+        let mut command = match &self.starter[..] {
+            [] => Command::new(zcache()),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(zcache());
+                command
+            }
+        };
         command.args(["mount", "--stats"]).arg(self.stats_file());
         command.args(&self.options);
         if let Some(transport) = std::env::var_os(TRANSPORT) {

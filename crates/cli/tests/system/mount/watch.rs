@@ -137,6 +137,7 @@ fn attributes_changed_through_the_mount_leave_the_pages() {
     let mounted = Mounted::new("watch-attributes", WATCHED);
     let path = mounted.target().join("file");
     std::fs::write(&path, vec![5; 400 << 10]).expect("written");
+    drop_pages(&path);
     for mode in [0o600, 0o640, 0o644, 0o755] {
         assert_eq!(std::fs::read(&path).expect("read"), vec![5; 400 << 10]);
         drop_pages(&path);
@@ -217,4 +218,65 @@ fn too_many_changes_to_be_told_are_all_changes() {
     drop(open);
     let stats = mounted.finish();
     assert!(stats["watch_overflows"].as_u64() > Some(0), "{stats}");
+}
+
+/// A write leaves what else the page cache has of a file, and what is read afterwards is right.
+const PAGE_CACHE: &str = "
+import ctypes, os, random, sys, time
+outer = sys.argv[1]
+PAGE, PAGES = 4096, 4096
+libc = ctypes.CDLL(None, use_errno=True)
+
+def cached(fd):
+    counts = (ctypes.c_uint64 * 5)()
+    if libc.syscall(451, fd, (ctypes.c_uint64 * 2)(0, 0), counts, 0) != 0:
+        print('no cachestat(2)')
+        sys.exit()
+    return counts[0]
+
+rng = random.Random(3)
+model = bytearray(rng.randbytes(PAGES * PAGE))
+open(outer, 'wb').write(model)
+fd, other = os.open(outer, os.O_RDWR), os.open(outer, os.O_RDONLY)
+os.pread(fd, len(model), 0)
+least = PAGES
+for turn in range(200):
+    at, data = rng.randrange(len(model) - 20000), rng.randbytes(rng.choice([1, 4096, 8192, 20000]))
+    os.pwrite(fd, data, at)
+    model[at:at + len(data)] = data
+    at = rng.randrange(len(model) - 20000)
+    assert os.pread(other, 20000, at) == model[at:at + 20000], f'turn {turn}'
+    least = min(least, cached(fd))
+assert least > PAGES * 9 // 10, f'only {least} of {PAGES} pages stayed'
+assert os.pread(other, len(model), 0) == model
+";
+
+#[test]
+fn a_write_leaves_the_other_pages_in_the_page_cache() {
+    both(&Mounted::new("watch-page-cache", WATCHED), PAGE_CACHE);
+}
+
+#[test]
+fn a_filesystem_within_the_source_is_not_watched_but_looked_at() {
+    let mounted = Mounted::new("watch-within", WATCHED);
+    let within = mounted.source().join("within");
+    std::fs::create_dir(&within).expect("a folder");
+    let mut command = Command::new("mount");
+    crate::support::tool("mount", command.args(["-t", "tmpfs", "none"]).arg(&within));
+    let script = "
+import os, sys, time
+outer, inner = (path.replace('file', 'within/file') for path in sys.argv[1:])
+for number in range(3):
+    open(inner, 'wb').write(bytes([number]) * 9000)
+    fd = os.open(outer, os.O_RDONLY)
+    assert os.pread(fd, 9000, 0) == bytes([number]) * 9000
+    other = os.open(inner, os.O_RDWR)
+    os.pwrite(other, b'beside' * 1500, 0)
+    os.close(other)
+    time.sleep(1.2)
+    assert os.pread(fd, 9000, 0) == b'beside' * 1500
+    os.close(fd)
+";
+    both(&mounted, script);
+    crate::support::tool("mount", Command::new("umount").arg("--lazy").arg(&within));
 }

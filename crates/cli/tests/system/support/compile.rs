@@ -94,6 +94,11 @@ pub(crate) fn case_static(path: &str) -> PathBuf {
     c(&name, "gcc", "gcc", &["-static"], &[&source])
 }
 
+/// A program of `tests/mount/`.
+pub(crate) fn mount_program(name: &str) -> PathBuf {
+    c(name, "gcc", "gcc", &[], &[&format!("mount/{name}.c")])
+}
+
 /// The program that holds and checks memory.
 pub(crate) fn hold() -> PathBuf {
     c(
