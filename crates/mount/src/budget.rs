@@ -18,8 +18,9 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 /// threads. It is left free.
 const MARGIN_BYTES: u64 = 1 << 20;
 
-/// The part of the budget that the rooms of spare threads may take.
-pub(crate) const SPARE_PART: u64 = 8;
+/// The part of the budget that is left free for the rooms of spare threads, at
+/// most: they are seldom used all at once.
+const SPARE_PART: u64 = 8;
 
 /// See the module's description.
 #[derive(Debug)]

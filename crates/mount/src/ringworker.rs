@@ -23,7 +23,7 @@ use zcache::PAGE_SIZE;
 use zcache_sys::fusering::{self, EntryId, FuseRing, Next};
 use zcache_sys::process;
 
-use crate::budget::SPARE_PART;
+use crate::config::RAM_BYTES_MIN;
 use crate::crew::{Crew, Post};
 use crate::device::Device;
 use crate::room::Room;
@@ -102,8 +102,10 @@ pub(crate) fn each(threads: usize, queues: usize) -> usize {
 /// Rings of each queue that are there for when the others are held up: the kernel
 /// hands what waits in a queue to a ring that answered, not to one that is new.
 fn spare(queues: usize, transfer: Transfer, ram_bytes: u64) -> usize {
-    // Each has room for what a read brings, and for what is kept of it.
-    let rooms = ram_bytes / SPARE_PART / (2 * transfer.bytes()) as u64;
+    // Each has room for what a read brings, and for what is kept of it. The least
+    // budget has none for them.
+    let beyond_least = ram_bytes.saturating_sub(RAM_BYTES_MIN);
+    let rooms = beyond_least / (2 * transfer.bytes()) as u64;
     let spares = usize::try_from(rooms).map_or(SPARES, |rooms| rooms.min(SPARES));
     (spares / queues.max(1)).max(SPARES_MIN)
 }
