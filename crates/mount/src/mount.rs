@@ -196,7 +196,7 @@ impl Serving {
             .expect_spares((spares * 2 * self.transfer.bytes()) as u64);
         let queues = rings.iter().filter_map(|ring| ring.queue);
         let queues: std::collections::BTreeSet<u16> = queues.collect();
-        let each = ringworker::each(self.threads, queues.len()) + ringworker::spare(queues.len());
+        let each = ringworker::each(self.threads, queues.len()) + spares / queues.len().max(1);
         let crew = || Crew::new(each, ringworker::PER_HELD_UP, self.budget.ram_bytes());
         self.ring_crews = queues.into_iter().map(|queue| (queue, crew())).collect();
         self.start_more_rings(rings)
@@ -429,7 +429,7 @@ fn rings(
         (_, true) => match processors().max(threads) > Transfer::workers_max(config.ram_bytes) {
             // Each processor has a queue, and each queue needs its room.
             true => Err(io::ErrorKind::OutOfMemory.into()),
-            false => ringworker::rings(device, transfer, threads),
+            false => ringworker::rings(device, transfer, threads, config.ram_bytes),
         },
     };
     match made {

@@ -23,6 +23,7 @@ use zcache::PAGE_SIZE;
 use zcache_sys::fusering::{self, EntryId, FuseRing, Next};
 use zcache_sys::process;
 
+use crate::config::RAM_BYTES_MIN;
 use crate::crew::{Crew, Post};
 use crate::device::Device;
 use crate::room::Room;
@@ -35,8 +36,10 @@ use crate::worker::Requests;
 /// Where an administrator allows rings to FUSE.
 pub(crate) const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 
-/// Rings beyond those that are asked for, of all queues.
+/// Rings beyond those that are asked for, of all queues, at most; and of one queue
+/// at least.
 const SPARES: usize = 32;
+const SPARES_MIN: usize = 2;
 
 /// New rings for each that is held up: what waits in a queue comes to them only
 /// behind what comes later.
@@ -55,12 +58,17 @@ pub(crate) struct Ring {
 
 /// The rings that a mount needs: at least one for each of the kernel's queues,
 /// and `threads` in all.
-pub(crate) fn rings(device: &Device, transfer: Transfer, threads: usize) -> io::Result<Vec<Ring>> {
+pub(crate) fn rings(
+    device: &Device,
+    transfer: Transfer,
+    threads: usize,
+    ram_bytes: u64,
+) -> io::Result<Vec<Ring>> {
     let (online, later) = fusering::queues()?;
     let mut rings = Vec::new();
     // First, for the kernel takes the ring that came last.
     for queue in &online {
-        for _ in 0..spare(online.len()) {
+        for _ in 0..spare(online.len(), transfer, ram_bytes) {
             rings.push(extra_ring(device, *queue, transfer)?);
         }
     }
@@ -93,8 +101,13 @@ pub(crate) fn each(threads: usize, queues: usize) -> usize {
 
 /// Rings of each queue that are there for when the others are held up: the kernel
 /// hands what waits in a queue to a ring that answered, not to one that is new.
-pub(crate) fn spare(queues: usize) -> usize {
-    (SPARES / queues.max(1)).max(2)
+fn spare(queues: usize, transfer: Transfer, ram_bytes: u64) -> usize {
+    // Each has room for what a read brings, and for what is kept of it. The least
+    // budget has none for them.
+    let beyond_least = ram_bytes.saturating_sub(RAM_BYTES_MIN);
+    let rooms = beyond_least / (2 * transfer.bytes()) as u64;
+    let spares = usize::try_from(rooms).map_or(SPARES, |rooms| rooms.min(SPARES));
+    (spares / queues.max(1)).max(SPARES_MIN)
 }
 
 /// One more ring for a queue.
