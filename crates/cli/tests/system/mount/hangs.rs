@@ -1,7 +1,7 @@
 //! What waits holds up nobody else, and ends when zcache does.
 
 use super::disk::SmallDisk;
-use super::support::{Mounted, python};
+use super::support::{Mounted, by_rings, python};
 use crate::support::{TempDir, eventually, tool, zcache};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -89,7 +89,8 @@ fn who_waits_for_a_frozen_source_holds_up_nobody_else() {
     for number in 0..40 {
         std::fs::write(files.file(&format!("source/w{number}")), "").expect("written");
     }
-    let mounted = Mounted::over(files, &["--ram", "32M"]);
+    // By io_uring each spare ring has room of its own.
+    let mounted = Mounted::over(files, &["--ram", "64M"]);
     let target = mounted.target();
     std::fs::read(target.join("f")).expect("read");
     freeze(&mounted.source(), "-f");
@@ -208,7 +209,10 @@ fn zcache_killed_while_it_waits_for_the_kernel_ends_all_waiting() {
 
 #[test]
 fn umount_ends_all_waiting_when_the_guard_is_killed_too() {
-    killed_while_waiting(true);
+    // What lies in a dead server's ring is ended by nobody: docs/mount.md says so.
+    if !by_rings() {
+        killed_while_waiting(true);
+    }
 }
 
 /// A folder that several mounts share.

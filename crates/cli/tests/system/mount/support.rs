@@ -13,6 +13,11 @@ const TRANSPORT: &str = "ZCACHE_TEST_TRANSPORT";
 /// What any one step may take at most.
 const BOUND: Duration = Duration::from_secs(20);
 
+/// Whether the mounts of this run are served by io_uring.
+pub(crate) fn by_rings() -> bool {
+    std::env::var_os(TRANSPORT).is_some_and(|transport| transport == "uring")
+}
+
 /// A source and a target, mounted.
 pub(crate) struct Mounted {
     files: TempDir,
