@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
         expect("read elsewhere", one(IORING_OP_READ, file, memory, PAGES * PAGE, 0, 0), (long)(PAGES * PAGE));
         expect("wrong pages", (long)wrong(memory, PAGES, (uint64_t)(20 + round)), 0);
     }
-    if (argc < 2)
+    if (argc < 2 || !is(argv[1], "advice"))
         return verdict();
     fill(memory, PAGES, 3);
     evict(memory, PAGES);
