@@ -1,29 +1,13 @@
 /* A process stops (argv[1] "stop") or kills ("kill") the pager's helper of its own memory, if it has one: a task that bears the
  * name "zcache-servant" and that a signal of this process reaches. Whatever becomes of itself, another process of the tree goes
  * on. Without a pager there is no helper, and all go on. */
-#include "../case.h"
+#include "../helpers.h"
 
-#include <dirent.h>
-#include <linux/kcmp.h>
-
-/* The tasks with that name that share this process's memory. */
 static int signal_helpers(int number) {
-    DIR *directory = opendir("/proc");
+    pid_t found[16];
     int count = 0;
-    for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        pid_t pid = atoi(entry->d_name);
-        char name[300], text[32] = "";
-        snprintf(name, sizeof name, "/proc/%s/comm", entry->d_name);
-        int file = pid > 0 ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-        if (file < 0)
-            continue;
-        bool ours = read(file, text, sizeof text - 1) > 0 && strncmp(text, "zcache-servant", 14) == 0;
-        close(file);
-        if (ours && syscall(SYS_kcmp, getpid(), pid, KCMP_VM, 0, 0) == 0)
-            count += kill(pid, number) == 0;
-    }
-    if (directory != NULL)
-        closedir(directory);
+    for (int left = helpers(found, 16); left > 0; left--)
+        count += kill(found[left - 1], number) == 0;
     return count;
 }
 

@@ -110,12 +110,15 @@ impl Change {
 pub(crate) struct Plan {
     change: Option<Change>,
     arguments: Option<[u64; 6]>,
+    /// The other arguments make it another mapping, and not only a later one.
+    needed: bool,
 }
 
 impl Plan {
-    /// Other arguments with which the call is to be made.
-    pub(crate) fn rewritten(&self) -> Option<[u64; 6]> {
-        self.arguments
+    /// Other arguments with which the call is to be made. The program's own filters are
+    /// asked about them too, so where it has some they are left if they can be.
+    pub(crate) fn rewritten(&self, filtered: bool) -> Option<[u64; 6]> {
+        self.arguments.filter(|_| self.needed || !filtered)
     }
 }
 
@@ -140,13 +143,13 @@ impl Pager {
     /// Before a call: faults in what it may change wait from now on.
     pub(crate) fn before_call(&self, space: &Space, thread: i32, number: i64, a: [u64; 6]) -> Plan {
         self.counters.mapping_calls.add(1);
-        let mut arguments = None;
+        let (mut arguments, mut needed) = (None, false);
         let change = match number {
             libc::SYS_mmap => {
                 let mut a = a;
                 if is_zero_device(thread, a) {
                     [a[3], a[4], a[5]] = [a[3] | MAP_ANONYMOUS, u64::MAX, 0];
-                    arguments = Some(a);
+                    (arguments, needed) = (Some(a), true);
                 }
                 let flags = a[3];
                 // Population would happen before the range is registered. It is a
@@ -191,7 +194,11 @@ impl Pager {
                 space.core().guards.insert(range.clone());
             }
         }
-        Plan { change, arguments }
+        Plan {
+            change,
+            arguments,
+            needed,
+        }
     }
 
     /// Behind a call: its result, or `None` where the thread was killed over it.

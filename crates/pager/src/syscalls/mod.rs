@@ -235,11 +235,12 @@ impl Watched<'_> {
         let plan = self
             .pager()
             .before_call(&self.space, self.thread(), number, self.arguments());
-        if let Some(arguments) = plan.rewritten() {
+        let rewritten = plan.rewritten(self.tracer.is_filtered(self.thread()));
+        if let Some(arguments) = rewritten {
             self.rewrite(number, arguments);
         }
         let result = self.make().await;
-        if result.is_some() && plan.rewritten().is_some() {
+        if result.is_some() && rewritten.is_some() {
             self.restore();
         }
         let behind = self.pager().behind_call(&self.space, &plan, result);

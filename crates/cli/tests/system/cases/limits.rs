@@ -139,3 +139,8 @@ fn a_bounded_time_of_the_processor() {
     plain.assert_ended(Ended::Signal(9));
     compare(&plain, &job.under(&usual()));
 }
+
+#[test]
+fn a_filter_of_its_own_that_looks_at_arguments() {
+    agree("limits/filter_of_arguments", &[]);
+}

@@ -284,3 +284,8 @@ fn a_mapping_goes_to_and_fro_under_pressure() {
 fn calls_leave_the_registers_of_their_arguments() {
     agree("memory/registers", &[]);
 }
+
+#[test]
+fn memory_that_is_freed_in_part() {
+    agree("memory/freed_in_part", &[]);
+}

@@ -186,3 +186,8 @@ fn what_the_shell_started_is_killed() {
 fn stops_that_meet_calls_of_ours_are_not_lost() {
     agree("signals/stops_meet_calls", &["100"]);
 }
+
+#[test]
+fn a_handler_interrupts_a_wait_that_an_ignored_signal_has_met() {
+    agree("signals/handler_beside_ignored", &["20"]);
+}

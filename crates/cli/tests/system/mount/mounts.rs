@@ -2,7 +2,7 @@
 //! ask where they are, or that may write on one path and not on another, see on the target what they see on the source.
 
 use super::disk::SmallDisk;
-use super::support::{Mounted, python};
+use super::support::{ATTEMPT, Mounted, python};
 use crate::support::{TempDir, tool};
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ fn same_by_both(script: &str, mounted: &Mounted) {
         let beside = mounted.directory().join(side);
         std::fs::create_dir(&beside).expect("a directory");
         let paths = [folder, &beside].map(|path| path.to_str().expect("a path of the tests"));
-        python(script, &paths)
+        python(&[ATTEMPT, script].concat(), &paths)
     };
     let expected = run(&mounted.source(), "beside-source");
     let found = run(&mounted.target(), "beside-target");
@@ -123,12 +123,6 @@ folder, beside = sys.argv[1:]
 os.chdir(folder)
 with open('a/f', 'w') as f:
     f.write('hello')
-def attempt(what, call):
-    try:
-        print(what, call())
-        return True
-    except OSError as error:
-        print(what, error.strerror)
 def where(path):
     at = os.open('.', os.O_RDONLY)
     os.chdir(path)

@@ -87,26 +87,24 @@ fn is_seen(options: &[&str], way: &str, before: bool) {
     }
 }
 
-#[test]
-fn a_long_write_beside_is_seen_when_it_has_ended() {
+/// Watched and not, and kept or not before.
+fn is_always_seen(way: &str) {
     for options in [
         &["--ram", "32M", "--admit", "all", "--no-watch"][..],
         &["--ram", "32M", "--admit", "all"],
     ] {
         for before in [false, true] {
-            is_seen(options, "write", before);
+            is_seen(options, way, before);
         }
     }
 }
 
 #[test]
+fn a_long_write_beside_is_seen_when_it_has_ended() {
+    is_always_seen("write");
+}
+
+#[test]
 fn an_asynchronous_write_beside_is_seen_when_it_has_ended() {
-    for options in [
-        &["--ram", "32M", "--admit", "all", "--no-watch"][..],
-        &["--ram", "32M", "--admit", "all"],
-    ] {
-        for before in [false, true] {
-            is_seen(options, "aio", before);
-        }
-    }
+    is_always_seen("aio");
 }

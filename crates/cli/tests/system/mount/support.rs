@@ -160,6 +160,16 @@ pub(crate) fn drop_pages(path: &Path) {
     python(script, &[path.to_str().expect("a path of the tests")]);
 }
 
+/// In front of a Python script: does something, and prints what came of it.
+pub(crate) const ATTEMPT: &str = "
+def attempt(what, call):
+    try:
+        print(what, call())
+        return True
+    except OSError as error:
+        print(what, error.strerror)
+";
+
 /// Runs a Python script to its end and gives what it printed.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("timeout");

@@ -1,7 +1,7 @@
 //! Ordinary users: on sources that have no access lists, that squash root, or that judge by who opened a file, and where a file is
 //! made while another is made in its place. What the source says to them is what the mount says.
 
-use super::support::{Mounted, python};
+use super::support::{ATTEMPT, Mounted, python};
 use crate::support::{TempDir, eventually, tests_file, tool};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -21,12 +21,6 @@ impl Drop for Behind<'_> {
 const VISITS: &str = "
 import os, sys
 os.chdir(sys.argv[1])
-def attempt(what, call):
-    try:
-        print(what, call())
-        return True
-    except OSError as error:
-        print(what, error.strerror)
 def listed(folder):
     # A file that was unlinked while it was open may still be there under such a name.
     return sorted(name for name in os.listdir(folder) if not name.startswith('.fuse_hidden'))
@@ -84,7 +78,10 @@ fn furnish(root: &Path) {
 }
 
 fn visit(root: &Path) -> String {
-    python(VISITS, &[root.to_str().expect("a path of the tests")])
+    python(
+        &[ATTEMPT, VISITS].concat(),
+        &[root.to_str().expect("a path of the tests")],
+    )
 }
 
 fn all_may_come_by(path: &Path) {
