@@ -47,19 +47,40 @@ pub fn status_field(task: i32, name: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// The numbers of the character device that a task has open under this descriptor;
-/// `None` when it is something else. What the kernel knows already is read: the
-/// filesystem is not asked, which may be the task's own and wait for it.
+/// What a task has open under a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// `S_IFREG`, `S_IFCHR`, …: `inode(7)`.
+    pub kind: u32,
+    /// Major and minor number, if it is a device.
+    pub device: (u32, u32),
+}
+
+/// What a task has open under this descriptor. What the kernel knows already is read:
+/// the filesystem is not asked, which may be the task's own and wait for it.
 #[must_use]
-pub fn character_device(task: i32, descriptor: i32) -> Option<(u32, u32)> {
+pub fn open_file(task: i32, descriptor: i32) -> Option<OpenFile> {
     let path = CString::new(format!("/proc/{task}/fd/{descriptor}")).ok()?;
     // SAFETY: all-zero is a valid value of this plain structure.
     let mut known: libc::statx = unsafe { std::mem::zeroed() };
     let (flags, wanted) = (libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
     // SAFETY: the path is a C string and the structure lives across the call.
     let got = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, &raw mut known) };
-    let is_device = u32::from(known.stx_mode) & libc::S_IFMT == libc::S_IFCHR;
-    (got == 0 && is_device).then_some((known.stx_rdev_major, known.stx_rdev_minor))
+    (got == 0).then_some(OpenFile {
+        kind: u32::from(known.stx_mode) & libc::S_IFMT,
+        device: (known.stx_rdev_major, known.stx_rdev_minor),
+    })
+}
+
+/// Whether calls by this descriptor wait (it has not `O_NONBLOCK`). Source:
+/// `proc_pid_fdinfo(5)`.
+#[must_use]
+pub fn is_blocking(task: i32, descriptor: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{task}/fdinfo/{descriptor}"));
+    let text = text.unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_NONBLOCK.cast_unsigned() == 0)
 }
 
 #[cfg(test)]
@@ -91,13 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_device_has_a_devices_numbers() {
+    fn what_is_open_is_told() {
         use std::os::fd::AsRawFd;
+        use std::os::unix::fs::OpenOptionsExt;
         let own = std::process::id().cast_signed();
-        for (path, numbers) in [("/dev/zero", Some((1, 5))), ("/proc/self/stat", None)] {
-            let file = fs::File::open(path).expect("it is there");
-            assert_eq!(character_device(own, file.as_raw_fd()), numbers, "{path}");
-        }
-        assert_eq!(character_device(own, 1 << 20), None);
+        let zero = fs::File::open("/dev/zero").expect("it is there");
+        let told = open_file(own, zero.as_raw_fd()).expect("it is open");
+        assert_eq!((told.kind, told.device), (libc::S_IFCHR, (1, 5)));
+        assert!(is_blocking(own, zero.as_raw_fd()));
+        let mut how = fs::OpenOptions::new();
+        let how = how.read(true).custom_flags(libc::O_NONBLOCK);
+        let other = how.open("/proc/self/stat").expect("it is there");
+        let told = open_file(own, other.as_raw_fd()).expect("it is open");
+        assert_eq!(told.kind, libc::S_IFREG);
+        assert!(!is_blocking(own, other.as_raw_fd()));
+        assert!(open_file(own, 1 << 20).is_none() && !is_blocking(own, 1 << 20));
     }
 }

@@ -11,6 +11,7 @@ use super::tracer::{End, Outcome, Parentage, Tracer, resume};
 use crate::error::StartError;
 use crate::report;
 use crate::syscalls;
+use crate::syscalls::transfer::Cut;
 
 impl Tracer {
     /// Runs until the last process of the tree has ended. Returns how the main
@@ -63,7 +64,7 @@ impl Tracer {
         self.adopt_unannounced();
     }
 
-    pub(super) fn stopped(self: &Rc<Self>, pid: i32, stop: Stop) {
+    pub(crate) fn stopped(self: &Rc<Self>, pid: i32, stop: Stop) {
         if let Stop::Exec { former } = stop
             && former != pid
         {
@@ -107,6 +108,10 @@ impl Tracer {
                 resume(pid, 0);
             }
             Stop::Signal(signal) => {
+                if let Some(cut) = Cut::of(pid, signal) {
+                    self.finish_transfer(pid, cut, signal);
+                    return;
+                }
                 let filtered = self.is_filtered(pid);
                 syscalls::signals::restart_if_ignored(pid, signal, filtered);
                 resume(pid, signal);
@@ -129,6 +134,15 @@ impl Tracer {
             Stop::Syscall | Stop::Other(_) => resume(pid, 0),
             Stop::Exited(_) | Stop::Signaled(_) => {}
         }
+    }
+
+    fn finish_transfer(self: &Rc<Self>, pid: i32, cut: Cut, signal: i32) {
+        let tracer = Rc::clone(self);
+        self.scripts.start(async move {
+            let claim = tracer.scripts.claim(pid);
+            cut.finish(&tracer, claim, signal).await;
+        });
+        self.scripts.run();
     }
 
     pub(super) fn watched(self: &Rc<Self>, pid: i32) {

@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zcache_sys::procfs;
 use zcache_sys::vma::Mapping;
 
 use crate::budget::PAGE_BYTES;
@@ -600,7 +601,9 @@ fn is_zero_device(thread: i32, [_, _, protection, flags, fd, _]: [u64; 6]) -> bo
     }
     let path = format!("/proc/{thread}/fd/{}", fd as i32);
     let readable = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o400 != 0);
-    readable && zcache_sys::procfs::character_device(thread, fd as i32) == Some((1, 5))
+    readable
+        && procfs::open_file(thread, fd as i32)
+            .is_some_and(|file| file.kind == libc::S_IFCHR && file.device == (1, 5))
 }
 
 /// Whether Linux refuses to drop contents of a mapping by this advice.

@@ -13,6 +13,7 @@ use zcache_sys::ptrace::{self, Registers, Stop};
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod signals;
+pub(crate) mod transfer;
 mod uring;
 
 use crate::budget::PAGE_BYTES;

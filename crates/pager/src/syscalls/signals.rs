@@ -74,7 +74,7 @@ fn signals(thread: i32, name: &str) -> u64 {
     set.unwrap_or(0)
 }
 
-fn is_ignored(thread: i32, signal: i32) -> bool {
+pub(super) fn is_ignored(thread: i32, signal: i32) -> bool {
     let bit = 1u64 << (signal - 1);
     let has = |name| signals(thread, name) & bit != 0;
     let by_default = matches!(

@@ -191,3 +191,15 @@ fn stops_that_meet_calls_of_ours_are_not_lost() {
 fn a_handler_interrupts_a_wait_that_an_ignored_signal_has_met() {
     agree("signals/handler_beside_ignored", &["20"]);
 }
+
+#[test]
+fn transfers_go_on_when_children_end() {
+    for call in ["write", "send", "recv", "random", "zero", "getrandom"] {
+        agree("signals/long_transfers", &[call]);
+    }
+}
+
+#[test]
+fn a_handler_ends_a_transfer() {
+    agree("signals/long_transfers", &["handled"]);
+}
