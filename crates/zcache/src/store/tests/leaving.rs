@@ -141,6 +141,9 @@ fn noise(number: u64) -> Page {
 
 const NO_ROOM: Event = Event::WritebackFailed { errno: 28 };
 
+/// What the tier says when it panics.
+const PANIC: &str = "the tier's own bug";
+
 #[test]
 fn a_tier_that_panics_gives_back_what_it_was_given() {
     for allocator in Allocator::ALL {
@@ -157,7 +160,7 @@ fn a_tier_that_panics_gives_back_what_it_was_given() {
             };
             if flag.load(Relaxed) {
                 // A panic without the hook's message.
-                resume_unwind(Box::new("the tier's own bug"));
+                resume_unwind(Box::new(PANIC));
             }
         });
         let store = &pages.store;
@@ -236,6 +239,123 @@ fn a_tier_that_panics_gives_back_what_it_was_given() {
         store.flush_pool(pages.pool);
         let slack = store.budget.overhead().saturating_sub(overhead);
         assert!(slack < 16 << 10, "{slack} bytes of buffers are missing");
+    }
+}
+
+/// The number of a page that is whole.
+fn number(page: &Page) -> u64 {
+    let number = u64::from_le_bytes(*page.last_chunk().unwrap());
+    assert!(*page == noise(number), "page {number}");
+    number
+}
+
+/// Pages of one thread by key.
+struct Own {
+    pool: PoolId,
+    /// What the store may answer for each.
+    there: [Vec<Option<u64>>; 48],
+}
+
+impl Own {
+    fn key(&self, index: usize) -> Key {
+        Key {
+            pool: self.pool,
+            object: ObjectId([0, 0, 1]),
+            index: index as u32,
+        }
+    }
+
+    /// One call drawn at random. A put that panics is not acknowledged: its page is there, or the one before, or none.
+    /// Every other call that panics did nothing.
+    fn step(
+        &mut self,
+        store: &Store,
+        rng: &mut testing::Rng,
+        fresh: u64,
+    ) -> std::thread::Result<()> {
+        let index = rng.below(self.there.len() as u64) as usize;
+        let key = self.key(index);
+        let mut out = [0; PAGE_SIZE];
+        let mut read = |read: fn(&Store, &Key, &mut Page) -> Result<bool, LoadError>| {
+            let hit = read(store, &key, &mut out).unwrap();
+            hit.then(|| number(&out))
+        };
+        let there = &mut self.there[index];
+        let kind = rng.below(5);
+        let call = || match kind {
+            0 | 1 => {
+                there.extend([None, Some(fresh)]);
+                let put = store.put(&key, &noise(fresh));
+                *there = vec![put.ok().map(|()| fresh)];
+            }
+            2 => {
+                let found = read(Store::get);
+                assert!(there.contains(&found), "{there:?}, got {found:?}");
+                *there = vec![found];
+            }
+            3 => {
+                let found = read(Store::get_exclusive);
+                assert!(there.contains(&found), "{there:?}, took {found:?}");
+                *there = vec![None];
+            }
+            _ => _ = store.reclaim(64 << 10),
+        };
+        catch_unwind(AssertUnwindSafe(call))
+    }
+}
+
+#[test]
+fn a_tier_that_panics_beside_others_loses_no_page() {
+    for allocator in Allocator::ALL {
+        let pages = Pages::new(1 << 20, Some(1 << 20), allocator);
+        let seed = testing::Rng::from_env("panics beside others").next();
+        let (armed, calls) = (Arc::new(AtomicBool::new(true)), AtomicU32::new(0));
+        let panics = Arc::clone(&armed);
+        pages.act(move |_| {
+            std::thread::yield_now();
+            if panics.load(Relaxed) && calls.fetch_add(1, Relaxed) % 5 == 4 {
+                resume_unwind(Box::new(PANIC));
+            }
+        });
+        let store = &pages.store;
+        let work = |thread: u64| {
+            let mut rng = testing::Rng::new(seed ^ thread);
+            let pool = store.create_pool(PoolKind::Persistent);
+            let there = std::array::from_fn(|_| vec![None]);
+            let mut own = Own { pool, there };
+            let mut caught = 0;
+            for step in 0..2000 {
+                if let Err(panic) = own.step(store, &mut rng, step * 4 + thread) {
+                    if panic.downcast_ref() != Some(&PANIC) {
+                        resume_unwind(panic);
+                    }
+                    caught += 1;
+                }
+            }
+            (own, caught)
+        };
+        let ended = std::thread::scope(|scope| {
+            let work = &work;
+            let threads = [0, 1, 2].map(|thread| scope.spawn(move || work(thread)));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        armed.store(false, Relaxed);
+        assert!(ended.iter().all(|(_, caught)| *caught > 0));
+        for (own, _) in &ended {
+            let mut stored = 0;
+            for (index, there) in own.there.iter().enumerate() {
+                let mut out = [0; PAGE_SIZE];
+                let hit = store.get(&own.key(index), &mut out).unwrap();
+                let found = hit.then(|| number(&out));
+                assert!(there.contains(&found), "{there:?}, found {found:?}");
+                stored += u64::from(hit);
+            }
+            assert_eq!(store.destroy_pool(own.pool), stored);
+        }
+        assert_eq!(store.validate(), Ok(()));
+        assert_eq!(store.oldest_transfer(), None);
+        let stats = store.stats();
+        assert_eq!((stats.stored_pages, stats.swap_bytes), (0, 0));
     }
 }
 

@@ -1,9 +1,8 @@
-//! A tier that fails: writes and reads that end in errors, and a transfer that panics, once.
+//! A tier that fails: writes and reads that end in errors.
+//!
+//! Does not: let the tier panic. All coroutines run in one thread of the system, so while one of them unwinds, the locks
+//! of the others break too; `leaving` does that with threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use super::tier::PANIC;
 use super::*;
 use crate::tier::memory::Faults;
 
@@ -29,17 +28,8 @@ fn call(witness: &Witness, keys: &[Key], rng: &mut Rng) {
     }
 }
 
-/// Runs a call in which the tier may panic. One that does is not noted, for then it did nothing.
-fn spared(call: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call))
-        && panic.downcast_ref::<&str>() != Some(&PANIC)
-    {
-        resume_unwind(panic);
-    }
-}
-
-/// A store over a tier that panics when that is set, with a persistent pool of these keys, all in RAM.
-fn fixture(panics: &Arc<AtomicBool>, count: u32) -> (Arc<Witness>, Arc<MemoryTier>, Vec<Key>) {
+/// A store over a tier, with a persistent pool of so many keys, all in RAM.
+fn fixture(count: u32) -> (Arc<Witness>, Arc<MemoryTier>, Vec<Key>) {
     let memory = Arc::new(MemoryTier::new(drawn().next()));
     let config = StoreConfig {
         pool_bytes_max: 1 << 20,
@@ -47,7 +37,7 @@ fn fixture(panics: &Arc<AtomicBool>, count: u32) -> (Arc<Witness>, Arc<MemoryTie
         shards: 1,
         ..StoreConfig::default()
     };
-    let tier = Box::new(SlowTier::new(&memory, panics));
+    let tier = Box::new(SlowTier::new(&memory));
     let store = Store::with_tier(&config, tier, Some(64 << 10)).unwrap();
     let pool = store.create_pool(PoolKind::Persistent);
     let keys = keys(pool, count);
@@ -59,7 +49,7 @@ fn fixture(panics: &Arc<AtomicBool>, count: u32) -> (Arc<Witness>, Arc<MemoryTie
 }
 
 fn failing() {
-    let (witness, memory, keys) = fixture(&Arc::default(), 3);
+    let (witness, memory, keys) = fixture(3);
     witness.store.reclaim(u64::MAX);
     memory.set_faults(Faults {
         write_error_rate: u16::MAX / ONE_IN,
@@ -87,34 +77,6 @@ fn failing() {
     witness.settle(&keys);
 }
 
-fn panicking() {
-    let panics = Arc::new(AtomicBool::new(false));
-    let (witness, _, keys) = fixture(&panics, 3);
-    let client = {
-        let (witness, keys) = (Arc::clone(&witness), keys.clone());
-        thread(move || {
-            let mut rng = drawn();
-            for _ in 0..4 {
-                spared(|| call(&witness, &keys, &mut rng));
-            }
-        })
-    };
-    let reclaims = {
-        let (store, panics) = (Arc::clone(&witness.store), Arc::clone(&panics));
-        thread(move || {
-            for bytes in [16 << 10, u64::MAX] {
-                spared(|| {
-                    store.reclaim(bytes);
-                });
-                panics.store(true, Relaxed);
-            }
-        })
-    };
-    together(vec![client, reclaims]);
-    panics.store(false, Relaxed);
-    witness.settle(&keys);
-}
-
 #[test]
 fn a_tier_that_fails_loses_no_page() {
     explore(
@@ -126,15 +88,5 @@ fn a_tier_that_fails_loses_no_page() {
             ("failed read", |stats| stats.read_errors),
             ("wait", |stats| stats.writeback_retries_held_back),
         ],
-    );
-}
-
-#[test]
-fn a_tier_that_panics_loses_no_page_and_keeps_no_place() {
-    explore(
-        "panicking tier",
-        400,
-        panicking,
-        &[("read of the tier", |stats| stats.swapin_pages)],
     );
 }

@@ -131,7 +131,7 @@ fn thread(run: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce() + Send> {
 /// A store over a slow tier of so many blocks, and the memory behind it.
 fn over_slow_tier(blocks: u64, config: StoreConfig) -> (Arc<Store>, Arc<MemoryTier>) {
     let memory = Arc::new(MemoryTier::new(drawn().next()));
-    let tier = Box::new(SlowTier::new(&memory, &Arc::default()));
+    let tier = Box::new(SlowTier::new(&memory));
     let bytes_max = blocks * zcache_core::Run::BLOCK.bytes() as u64;
     let store = Store::with_tier(&config, tier, Some(bytes_max));
     (Arc::new(store.unwrap()), memory)
