@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use zcache::tier::TierReport;
 use zcache::{ByCodec, Codec, CodecStats};
 
 use crate::config::StatsTarget;
@@ -103,6 +104,8 @@ pub struct RunStats {
     pub swap_bytes: u64,
     /// Pages read from the swap file.
     pub swapin_pages: u64,
+    /// What tiers say of themselves.
+    pub tiers: Vec<TierNumbers>,
     /// Images and forked children taken into care.
     pub spaces: u64,
     /// Forks served.
@@ -229,6 +232,21 @@ impl Serialize for CodecNumbers {
     }
 }
 
+/// What a tier says of itself: its kind, and its counts by their names.
+#[derive(Clone, Debug)]
+pub struct TierNumbers(TierReport);
+
+impl Serialize for TierNumbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("tier", self.0.tier)?;
+        for (name, count) in &self.0.counts {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
+    }
+}
+
 /// Pages that the store refused, by reason.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Rejections {
@@ -314,6 +332,12 @@ impl Pager {
             writeback_pages: store.writeback_pages,
             swap_bytes: store.swap_bytes,
             swapin_pages: store.swapin_pages,
+            tiers: self
+                .store
+                .tier_reports()
+                .into_iter()
+                .map(TierNumbers)
+                .collect(),
             spaces: c.spaces.get(),
             forks: c.forks.get(),
             mapping_calls: c.mapping_calls.get(),
@@ -331,7 +355,7 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-/// Five lines for people on standard error.
+/// Five lines for people on standard error, and one for each tier that says something of itself.
 pub(crate) fn print_summary(pager: &Pager, running: bool) {
     let s = pager.stats();
     let state = if running { "running" } else { "done" };
@@ -367,6 +391,9 @@ pub(crate) fn print_summary(pager: &Pager, running: bool) {
         s.swapin_pages,
         mib(s.swap_bytes)
     );
+    for TierNumbers(report) in &s.tiers {
+        say!("{}: {}", report.tier, report.summary);
+    }
     say!(
         "faults: {}, p50 {:.1} us, p99 {:.1} us, {} waited for room, {} pages lost",
         s.faults,

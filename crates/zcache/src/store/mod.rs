@@ -49,7 +49,7 @@ use crate::config::StoreConfig;
 use crate::error::{OpenError, Rejected};
 use crate::frames::Budget;
 use crate::page::{Handle, Page};
-use crate::tier::{self, Folded, Tier, TierSource};
+use crate::tier::{self, Folded, Tier, TierReport, TierSource};
 
 use coding::cold::ColdSpare;
 use coding::costs::Turn;
@@ -328,6 +328,12 @@ impl Store {
     #[must_use]
     pub fn swap_name(&self) -> Option<&str> {
         self.swap_name.as_deref()
+    }
+
+    /// What the tiers say of themselves, in their order.
+    #[must_use]
+    pub fn tier_reports(&self) -> Vec<TierReport> {
+        self.swap.as_ref().map_or_else(Vec::new, Swap::reports)
     }
 
     /// Walks everything and checks the core's equations. For tests: it takes time in

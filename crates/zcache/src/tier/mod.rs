@@ -24,5 +24,5 @@ pub(crate) use buffers::{Buffers, IDLE_MAX};
 pub use disk::DiskTier;
 pub(crate) use list::{Folded, fold};
 pub use list::{Keeps, ListedTier, TierSource};
-pub use seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
+pub use seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierReport, TierWrite};
 pub(crate) use slots::{Places, Slots};

@@ -115,6 +115,17 @@ pub struct TierRead<'a> {
     pub result: Result<(), TierError>,
 }
 
+/// What a tier says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TierReport {
+    /// What it is, for instance "remote".
+    pub tier: &'static str,
+    /// A line for people.
+    pub summary: String,
+    /// Its counts by their names, which say the unit where it is not one.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
 /// A keeper of blocks outside our RAM.
 ///
 /// The store names blocks by their places, which are numbers of bytes as if the tier
@@ -165,6 +176,12 @@ pub trait Tier: Send + Sync {
     fn ram_bytes(&self) -> u64 {
         0
     }
+
+    /// What the tier says of itself, beside what the store counts; of a list, each tier
+    /// that says anything.
+    fn reports(&self) -> Vec<TierReport> {
+        Vec::new()
+    }
 }
 
 impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
@@ -182,5 +199,9 @@ impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
 
     fn ram_bytes(&self) -> u64 {
         (**self).ram_bytes()
+    }
+
+    fn reports(&self) -> Vec<TierReport> {
+        (**self).reports()
     }
 }

@@ -24,7 +24,7 @@ use crate::store::events::Trouble;
 use crate::store::inside::Inside;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock};
-use crate::tier::{Buffers, Places, Slots, Tier, TierError, TierRead, TierWrite};
+use crate::tier::{Buffers, Places, Slots, Tier, TierError, TierRead, TierReport, TierWrite};
 
 /// The wait after a first failed write; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -161,6 +161,11 @@ impl Swap {
         let bytes = run.bytes() as u64;
         self.tier.free(self.offset_bytes(slot), bytes);
         lock(&self.slots).free(slot.0, run);
+    }
+
+    /// What its tiers say of themselves.
+    pub(in crate::store) fn reports(&self) -> Vec<TierReport> {
+        self.tier.reports()
     }
 
     /// Has the budget count what the tier holds of RAM now.

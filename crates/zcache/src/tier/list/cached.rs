@@ -6,7 +6,7 @@
 
 use super::cost::{Costs, Side};
 use crate::sync::Instant;
-use crate::tier::{Tier, TierError, TierRead, TierWrite};
+use crate::tier::{Tier, TierError, TierRead, TierReport, TierWrite};
 
 /// Two tiers of which the first may lose blocks.
 pub(super) struct Cached {
@@ -88,6 +88,12 @@ impl Tier for Cached {
     fn free(&self, offset_bytes: u64, len_bytes: u64) {
         self.first.free(offset_bytes, len_bytes);
         self.second.free(offset_bytes, len_bytes);
+    }
+
+    fn reports(&self) -> Vec<TierReport> {
+        let mut reports = self.first.reports();
+        reports.extend(self.second.reports());
+        reports
     }
 
     fn ram_bytes(&self) -> u64 {

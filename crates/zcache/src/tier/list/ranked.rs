@@ -22,7 +22,7 @@ use zcache_sys::arena::Arena;
 use super::cost::{Costs, Side};
 use crate::frames::Budget;
 use crate::sync::{Arc, Instant, Mutex, lock};
-use crate::tier::{Places, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierWrite};
+use crate::tier::{Places, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierReport, TierWrite};
 
 /// Blocks that move together.
 const MOVED_TOGETHER: usize = 16;
@@ -428,6 +428,12 @@ impl Tier for Ranked {
                 state.slots.free(slot, run_of(len_bytes));
             }
         }
+    }
+
+    fn reports(&self) -> Vec<TierReport> {
+        let mut reports = self.first.reports();
+        reports.extend(self.second.reports());
+        reports
     }
 
     fn ram_bytes(&self) -> u64 {
