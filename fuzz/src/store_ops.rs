@@ -68,7 +68,7 @@ impl Run {
             allocator: Allocator::ALL[usize::from(allocator) % Allocator::ALL.len()],
             shards: 1 << (head >> 6),
             dictionaries: true,
-            swap: None,
+            tiers: Vec::new(),
         };
         let limit = (head & 32 != 0).then_some(128 << 10);
         let store = Store::with_tier(&config, Box::new(Arc::clone(&tier)), limit);

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use zcache_pager::SwapConfig;
 use zcache_pager::{EXIT_OWN, RunConfig, StatsTarget};
+use zcache_pager::{SwapConfig, TierSource};
 
 /// More memory than the machine has.
 #[derive(Parser)]
@@ -111,10 +111,12 @@ impl Run {
         swap_options::check(path.as_ref(), self.swap_max)?;
         Ok(RunConfig {
             ram_bytes: self.ram,
-            swap: path.map(|path| SwapConfig {
-                path,
-                bytes_max: self.swap_max,
-            }),
+            tiers: Vec::from_iter(path.map(|path| {
+                TierSource::disk(SwapConfig {
+                    path,
+                    bytes_max: self.swap_max,
+                })
+            })),
             codec: self
                 .codec
                 .parse()

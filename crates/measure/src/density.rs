@@ -35,7 +35,7 @@ pub(crate) fn look(
         allocator,
         shards: 1,
         dictionaries: false,
-        swap: None,
+        tiers: Vec::new(),
     })
     .map_err(|error| failed(error.to_string()))?;
     let empty = store.stats();

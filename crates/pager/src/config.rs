@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use zcache::{Allocator, CodecChoice, SwapConfig};
+use zcache::tier::TierSource;
+use zcache::{Allocator, CodecChoice};
 
 /// Where the statistics of a run go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub enum StatsTarget {
 pub struct RunConfig {
     /// The hard budget in bytes for the whole tree.
     pub ram_bytes: u64,
-    /// Where the coldest blocks go; `None` for nowhere.
-    pub swap: Option<SwapConfig>,
+    /// Where the coldest blocks go, in this order; none for nowhere.
+    pub tiers: Vec<TierSource>,
     /// How pages are compressed.
     pub codec: CodecChoice,
     /// Whether dictionaries are trained for zstd.

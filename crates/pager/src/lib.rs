@@ -35,4 +35,5 @@ pub use config::{RAM_BYTES_MIN, RunConfig, StatsTarget};
 pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
 pub use process::run::run;
 pub use report::{CodecNumbers, Passage, Rejections, RunStats};
+pub use zcache::tier::TierSource;
 pub use zcache::{Allocator, Codec, CodecChoice, SwapConfig};

@@ -244,9 +244,9 @@ impl Pager {
 
     /// The share of the budget that compressed pages may take.
     pub(crate) fn pool_share_bytes(&self) -> u64 {
-        match self.config.swap {
-            Some(_) => self.balance.share_of(self.pageable_bytes()),
-            None => self.pool_bytes_most(),
+        match self.config.tiers.is_empty() {
+            false => self.balance.share_of(self.pageable_bytes()),
+            true => self.pool_bytes_most(),
         }
     }
 
@@ -282,8 +282,8 @@ impl Pager {
         let overhead = self.store.overhead_bytes();
         let more = self.store.ram_bytes() + BEYOND_BYTES;
         let share = self.pool_share_bytes();
-        let most = match self.config.swap {
-            Some(_) if more > share => (self.store.unwritable_bytes() + BEYOND_BYTES)
+        let most = match self.config.tiers.is_empty() {
+            false if more > share => (self.store.unwritable_bytes() + BEYOND_BYTES)
                 .min(
                     self.pool_bytes_most()
                         .saturating_sub(self.budget.apart_bytes()),

@@ -16,6 +16,7 @@ pub mod filehandle;
 pub mod fork;
 pub mod fuse;
 pub mod fusering;
+pub mod gather;
 pub mod heap;
 pub mod lease;
 pub mod memory;

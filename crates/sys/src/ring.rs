@@ -10,7 +10,7 @@
 //! Does not retry: short transfers and errors are the caller's to judge.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub enum Transfer<'a> {
     Read(&'a mut [u8]),
     /// To the file.
     Write(&'a [u8]),
+    /// To the file, one piece behind the other.
+    Gather(Vec<IoSlice<'a>>),
 }
 
 /// One transfer of [`Ring::run`].
@@ -139,10 +141,17 @@ impl Ring {
             Transfer::Write(bytes) => opcode::Write::new(fd, bytes.as_ptr(), length(bytes.len()))
                 .offset(request.offset)
                 .build(),
+            // A slice of bytes is laid out as iovec(3) is.
+            Transfer::Gather(pieces) => {
+                opcode::Writev::new(fd, pieces.as_ptr().cast(), length(pieces.len()))
+                    .offset(request.offset)
+                    .build()
+            }
         };
         let entry = entry.user_data(number);
         // SAFETY: the entry points to bytes that `request` borrows, exclusively
-        // where they are written, and to a descriptor that `file` keeps open.
+        // where they are written, to the list of pieces that it owns, and to a
+        // descriptor that `file` keeps open.
         // `run` holds both borrows and neither returns nor unwinds before the
         // kernel has completed every entry that was pushed.
         unsafe { self.ring.submission().push(&entry) }.is_ok()
@@ -196,5 +205,13 @@ mod tests {
         for n in (0..50).filter(|n| *n != 7) {
             assert_eq!(read[n], pages[n]);
         }
+
+        let pieces = pages.iter().rev().map(|page| IoSlice::new(page)).collect();
+        let mut gather = [Request::new(4096, Transfer::Gather(pieces))];
+        ring.run(&file, &mut gather);
+        assert_eq!(gather[0].result, Ok(50 * 4096));
+        let mut reads = [Request::new(50 * 4096, Transfer::Read(&mut read[0]))];
+        ring.run(&file, &mut reads);
+        assert_eq!(read[0], pages[0]);
     }
 }

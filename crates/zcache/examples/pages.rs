@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use zcache::tier::TierSource;
 use zcache::{Allocator, Codec, Handle, PAGE_SIZE, Page, Store, StoreConfig, SwapConfig};
 
 /// Pages of one measurement.
@@ -34,7 +35,7 @@ fn open(codec: Codec, allocator: Allocator, swap: bool) -> Store {
         pool_bytes_max: 4 << 30,
         codec: codec.into(),
         allocator,
-        swap: swap.then(SwapConfig::default),
+        tiers: Vec::from_iter(swap.then(|| TierSource::disk(SwapConfig::default()))),
         ..StoreConfig::default()
     })
     .expect("a store opens")

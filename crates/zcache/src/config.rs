@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::codec::Codec;
 use crate::error::{OpenError, UnknownName};
+use crate::tier::TierSource;
 
 /// How fresh pages are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -153,7 +154,7 @@ impl FromStr for Allocator {
     }
 }
 
-/// Where blocks that leave RAM go.
+/// A file that blocks go to; see [`TierSource::disk`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SwapConfig {
     /// A directory to make an unnamed file in, or a file to create. `None`
@@ -181,7 +182,7 @@ pub const HANDLE_PAGE_BYTES: u64 = 28;
 pub const KEY_PAGE_BYTES: u64 = 48;
 
 /// What [`Store::open`](crate::Store::open) needs to know.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// RAM for frames and tables together, in bytes. It is a hard limit, and at
     /// least [`StoreConfig::pool_bytes_min`].
@@ -197,8 +198,8 @@ pub struct StoreConfig {
     /// Whether [`Store::train`](crate::Store::train) trains dictionaries: for
     /// every page whose codec has them, and for cold pages.
     pub dictionaries: bool,
-    /// Where cold blocks go; `None` keeps everything in RAM.
-    pub swap: Option<SwapConfig>,
+    /// Where cold blocks go, in this order; without any, everything stays in RAM.
+    pub tiers: Vec<TierSource>,
 }
 
 /// The largest number of shards a store has.
@@ -257,7 +258,7 @@ impl StoreConfig {
 }
 
 impl Default for StoreConfig {
-    /// 64 MiB of RAM, the codec chosen, dictionaries, blocks, four shards, no swap.
+    /// 64 MiB of RAM, the codec chosen, dictionaries, blocks, four shards, no tier.
     fn default() -> Self {
         Self {
             pool_bytes_max: 64 << 20,
@@ -265,7 +266,7 @@ impl Default for StoreConfig {
             allocator: Allocator::default(),
             shards: 4,
             dictionaries: true,
-            swap: None,
+            tiers: Vec::new(),
         }
     }
 }

@@ -223,6 +223,18 @@ pub enum OpenError {
         /// What it is.
         what: &'static str,
     },
+    /// A tier that may lose what it has is the last of the list.
+    LastTierLoses {
+        /// What the tier is called.
+        name: String,
+    },
+    /// A tier cannot be used.
+    Tier {
+        /// What the tier is called.
+        name: String,
+        /// Why, and what to do about it.
+        why: String,
+    },
     /// No path was given and none of the default directories is writable and
     /// outside RAM.
     NoSwapDirectory {
@@ -249,6 +261,12 @@ impl std::fmt::Display for OpenError {
             OpenError::SwapRefused { path, what } => {
                 write!(f, "refusing to use {} for swap: {what}", path.display())
             }
+            OpenError::LastTierLoses { name } => write!(
+                f,
+                "{name} may lose what it is given, so it needs a tier behind it that keeps it; \
+                 add a swap file"
+            ),
+            OpenError::Tier { name, why } => write!(f, "{name}: {why}"),
             OpenError::NoSwapDirectory { tried } => {
                 write!(f, "no directory for the swap file; tried:")?;
                 for path in tried {
@@ -266,6 +284,8 @@ impl std::error::Error for OpenError {
             OpenError::NoMemory(source) | OpenError::Swap { source, .. } => Some(source),
             OpenError::PoolTooSmall { .. }
             | OpenError::SwapRefused { .. }
+            | OpenError::LastTierLoses { .. }
+            | OpenError::Tier { .. }
             | OpenError::NoSwapDirectory { .. } => None,
         }
     }

@@ -35,11 +35,12 @@
 //! Pages by key, with a swap file for what does not fit:
 //!
 //! ```
+//! use zcache::tier::TierSource;
 //! use zcache::{Key, ObjectId, PAGE_SIZE, PoolKind, Store, StoreConfig, SwapConfig};
 //!
 //! let store = Store::open(StoreConfig {
 //!     pool_bytes_max: 1 << 20,
-//!     swap: Some(SwapConfig { path: None, bytes_max: Some(64 << 20) }),
+//!     tiers: vec![TierSource::disk(SwapConfig { path: None, bytes_max: Some(64 << 20) })],
 //!     ..StoreConfig::default()
 //! })?;
 //! let pool = store.create_pool(PoolKind::Persistent);

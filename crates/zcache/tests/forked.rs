@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use zcache::tier::{DiskTier, Tier, TierError, TierRead, TierWrite};
+use zcache::tier::{DiskTier, Tier, TierError, TierRead, TierSource, TierWrite};
 use zcache::{
     Codec, Event, Key, LoadError, ObjectId, PAGE_SIZE, Page, PoolId, PoolKind, Rejected, Store,
     StoreConfig, SwapConfig,
@@ -60,10 +60,12 @@ fn open(swap: bool) -> (Store, PoolId) {
         pool_bytes_max: 2 << 20,
         codec: Codec::Lz4.into(),
         dictionaries: false,
-        swap: swap.then_some(SwapConfig {
-            path: Some(directory),
-            bytes_max: None,
-        }),
+        tiers: Vec::from_iter(swap.then(|| {
+            TierSource::disk(SwapConfig {
+                path: Some(directory),
+                bytes_max: None,
+            })
+        })),
         ..StoreConfig::default()
     })
     .expect("a store");

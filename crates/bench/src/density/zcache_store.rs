@@ -41,7 +41,7 @@ pub(crate) fn run(
             allocator,
             shards,
             dictionaries: way != Way::Plain,
-            swap: None,
+            tiers: Vec::new(),
         });
         let store = store.map_err(|error| failed(error.to_string()))?;
         let mut chooser = Chooser::new();

@@ -86,7 +86,7 @@ impl Cache {
             shards: shards(config.ram_bytes),
             // Cold pages have them whatever the codec of fresh ones.
             dictionaries: config.codec.has_dictionaries() || config.cold_cpu_percent > 0,
-            swap: None,
+            tiers: Vec::new(),
         })?;
         Ok(Cache {
             pages: store.create_pool(PoolKind::Ephemeral),

@@ -38,7 +38,7 @@ impl Choice {
     pub(crate) fn look(&mut self, pager: &Pager, prospect: Option<&Prospect>) {
         self.count(pager);
         let pages_a_fault = self.pages_a_fault;
-        let has_tier = pager.config.swap.is_some();
+        let has_tier = !pager.config.tiers.is_empty();
         self.chooser.look_with(&pager.store, |traffic, holding| {
             let now = prospect.map_or(NO_CHANGE, Prospect::loads_now);
             let then = match (holding, prospect) {

@@ -264,20 +264,20 @@ fn shortage(pager: &Pager) -> String {
     let ram = pager.budget.ram_bytes();
     let fixed = pager.budget.fixed_bytes();
     let name = pager.store.swap_name().unwrap_or("none");
-    let helps = match (&pager.config.swap, pager.store.swap_trouble()) {
+    let helps = match (pager.config.tiers.is_empty(), pager.store.swap_trouble()) {
         _ if fixed > ram / 4 * 3 => {
             "most of the budget cannot be paged; give a larger --ram".to_owned()
         }
-        (None, _) => "there is no swap file; give --swap PATH or a larger --ram".to_owned(),
-        (Some(_), Some(Event::WritebackFailed { errno })) => format!(
+        (true, _) => "there is no swap file; give --swap PATH or a larger --ram".to_owned(),
+        (false, Some(Event::WritebackFailed { errno })) => format!(
             "the swap file ({name}) cannot be written: {}; give --swap PATH on a disk with room, or a larger --ram",
             std::io::Error::from_raw_os_error(errno)
         ),
-        (Some(_), Some(Event::TierFull { bytes })) => format!(
+        (false, Some(Event::TierFull { bytes })) => format!(
             "the swap file ({name}) is full at {} MiB; give a larger --swap-max or --ram",
             mib(bytes)
         ),
-        (Some(_), _) => {
+        (false, _) => {
             "what is in memory cannot be evicted (locked, pinned or in use); give a larger --ram"
                 .to_owned()
         }

@@ -130,7 +130,7 @@ impl Pager {
     /// pages, when that is left to us.
     fn adapt_store(&self, choice: &mut Choice) {
         let full = self.store.ram_bytes() >= self.pool_limit_bytes() / 10 * 9;
-        let balances = self.config.swap.is_some() && full;
+        let balances = !self.config.tiers.is_empty() && full;
         let chooses = self.config.codec == CodecChoice::Auto;
         if !balances && !chooses {
             return;

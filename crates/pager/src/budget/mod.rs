@@ -238,7 +238,7 @@ mod tests {
             allocator: Allocator::Block,
             shards: 1,
             dictionaries: false,
-            swap: None,
+            tiers: Vec::new(),
         });
         Budget::new(
             ram_bytes,

@@ -131,7 +131,7 @@ impl Evictor {
                 freed |= self.compress(space, pager.sizes.batch_pages) > 0;
             }
             // Nor can that: the store gives way although it is within its share.
-            freed = freed || pager.config.swap.is_some() && self.write_back();
+            freed = freed || !pager.config.tiers.is_empty() && self.write_back();
         }
         // Pages that the store refuses go back to the program; moving more of
         // them frees nothing.
@@ -184,7 +184,7 @@ impl Evictor {
     fn make_room_in_store(&self) -> bool {
         let pager = &self.pager;
         let share = pager.limit_store();
-        if pager.config.swap.is_none() || pager.store.ram_bytes() + self.slack_bytes() < share {
+        if pager.config.tiers.is_empty() || pager.store.ram_bytes() + self.slack_bytes() < share {
             return false;
         }
         self.write_back()

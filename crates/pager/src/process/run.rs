@@ -120,7 +120,7 @@ fn page(
         allocator: config.allocator,
         shards: cpus.len().next_power_of_two().clamp(1, 16),
         dictionaries: config.dictionaries,
-        swap: config.swap.clone(),
+        tiers: config.tiers.clone(),
     })
     .map_err(StartError::Store)?;
     let secret = process::secret() & !0xfff;

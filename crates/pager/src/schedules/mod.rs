@@ -83,11 +83,11 @@ fn pager() -> Arc<Pager> {
         allocator: Allocator::Block,
         shards: 1,
         dictionaries: false,
-        swap: None,
+        tiers: Vec::new(),
     });
     let config = RunConfig {
         ram_bytes: RAM_BYTES,
-        swap: None,
+        tiers: Vec::new(),
         codec: Codec::FAST.into(),
         dictionaries: false,
         cold_cpu_percent: 0,

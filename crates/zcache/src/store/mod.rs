@@ -49,7 +49,7 @@ use crate::config::StoreConfig;
 use crate::error::{OpenError, Rejected};
 use crate::frames::Budget;
 use crate::page::{Handle, Page};
-use crate::tier::{self, Tier};
+use crate::tier::{self, Folded, Tier, TierSource};
 
 use coding::cold::ColdSpare;
 use coding::costs::Turn;
@@ -121,23 +121,27 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens an empty store, with a swap file if the configuration names one.
+    /// Opens an empty store, with the tiers that the configuration names.
     ///
     /// # Errors
     /// [`OpenError`] when the limit is below
-    /// [`StoreConfig::pool_bytes_min`], or memory or the swap file cannot be had.
+    /// [`StoreConfig::pool_bytes_min`], or memory or a tier cannot be had.
     pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
-        let Some(swap) = &config.swap else {
-            return Store::build(&config, None, None);
-        };
         // Before a file is made for nothing.
         config.shard_count()?;
-        let (disk, name) = tier::open_disk(swap)?;
-        Store::build(&config, Some((Box::new(disk), swap.bytes_max)), Some(name))
+        let tiers: Result<Vec<_>, _> = config.tiers.iter().map(TierSource::open).collect();
+        match tier::fold(tiers?)? {
+            None => Store::build(&config, None, None),
+            Some(Folded {
+                tier,
+                bytes_max,
+                name,
+            }) => Store::build(&config, Some((tier, bytes_max)), Some(name)),
+        }
     }
 
     /// Opens an empty store over a tier of the client's, of which at most
-    /// `bytes_max` bytes are used. `config.swap` is ignored.
+    /// `bytes_max` bytes are used. `config.tiers` is ignored.
     ///
     /// # Errors
     /// [`OpenError::PoolTooSmall`], [`OpenError::NoMemory`].
@@ -438,11 +442,11 @@ impl Store {
         if !part.core.has_freed_slots() {
             return;
         }
-        let mut slots = lock(&swap.slots);
         let Part { core, frames, .. } = part;
         while let Some((slot, run)) = core.take_freed_slot(frames) {
-            slots.free(slot.0, run);
+            swap.free(slot, run);
         }
+        swap.recount();
     }
 }
 

@@ -15,7 +15,7 @@
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Mutex, PoisonError};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 
 use zcache_sys::fork::Process;
@@ -26,6 +26,9 @@ use super::seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 
 /// Transfers in flight at once for each ring.
 const RING_DEPTH: u32 = 64;
+
+/// The longest single write, so that a batch is several transfers in flight.
+const WRITE_BYTES_MAX: usize = 64 * SECTOR_SIZE;
 
 /// Rings kept for the next batches.
 const RINGS_IDLE_MAX: usize = 4;
@@ -112,27 +115,56 @@ impl DiskTier {
         ring
     }
 
+    /// Writes neighbours together, and by itself every block of which that left
+    /// anything undone: of those that found no room together, the first may fit.
     fn write_allowed(&self, writes: &mut [&mut TierWrite<'_>]) {
-        let mut done = vec![false; writes.len()];
-        if writes.len() > 1 {
-            let mut requests: Vec<Request<'_>> = writes
-                .iter()
-                .map(|write| Request::new(write.offset_bytes, Transfer::Write(write.bytes)))
-                .collect();
-            if self.run(&mut requests) {
-                for ((done, request), write) in done.iter_mut().zip(&requests).zip(&*writes) {
-                    *done = request.result == Ok(write.bytes.len());
+        let mut joined = 0;
+        let mut runs: Vec<&mut [&mut TierWrite<'_>]> = writes
+            .chunk_by_mut(|before, after| {
+                joined = joined.max(before.bytes.len()) + after.bytes.len();
+                let end = before.offset_bytes + before.bytes.len() as u64;
+                let joins = after.offset_bytes == end && joined <= WRITE_BYTES_MAX;
+                if !joins {
+                    joined = 0;
                 }
+                joins
+            })
+            .collect();
+        let mut requests: Vec<Request<'_>> = runs
+            .iter()
+            .map(|run| {
+                let pieces = run.iter().map(|write| IoSlice::new(write.bytes)).collect();
+                Request::new(run[0].offset_bytes, Transfer::Gather(pieces))
+            })
+            .collect();
+        if requests.len() == 1 || !self.run(&mut requests) {
+            for request in &mut requests {
+                request.result = self.gather(request);
             }
         }
-        for (write, done) in writes.iter_mut().zip(done) {
-            write.result = if done {
-                Ok(())
-            } else {
-                let written = self.file.write_all_at(write.bytes, write.offset_bytes);
-                written.map_err(|error| TierError::from(&error))
-            };
+        let went: Vec<_> = requests.iter().map(|request| request.result).collect();
+        drop(requests);
+        for (run, went) in runs.iter_mut().zip(went) {
+            let bytes = run.iter().map(|write| write.bytes.len()).sum();
+            let whole = went == Ok(bytes);
+            for write in run.iter_mut() {
+                write.result = if whole {
+                    Ok(())
+                } else {
+                    let written = self.file.write_all_at(write.bytes, write.offset_bytes);
+                    written.map_err(|error| TierError::from(&error))
+                };
+            }
         }
+    }
+
+    /// One request by a system call.
+    fn gather(&self, request: &Request<'_>) -> Result<usize, i32> {
+        let Transfer::Gather(pieces) = &request.transfer else {
+            return Err(0);
+        };
+        let written = zcache_sys::gather::write_at(&self.file, pieces, request.offset);
+        written.map_err(|error| error.raw_os_error().unwrap_or(0))
     }
 
     fn rings(&self) -> crate::sync::MutexGuard<'_, Vec<Ring>> {

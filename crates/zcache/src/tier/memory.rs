@@ -60,8 +60,8 @@ impl MemoryTier {
         self.changed.notify_all();
     }
 
-    /// Waits until at least `count` writes have moved their bytes and wait for
-    /// their acknowledgement.
+    /// Waits until at least `count` calls of [`write`](Tier::write) have moved their bytes and wait
+    /// for their acknowledgement.
     pub fn wait_for_held(&self, count: u64) {
         let state = self.state();
         drop(
@@ -156,13 +156,13 @@ impl Tier for MemoryTier {
             let first = write.offset_bytes / SECTOR_SIZE as u64;
             write.result = state.write(first, write.bytes);
         }
-        state.held += writes.len() as u64;
+        state.held += 1;
         self.changed.notify_all();
         let mut state = self
             .changed
             .wait_while(state, |state| state.faults.hold_acks)
             .unwrap_or_else(PoisonError::into_inner);
-        state.held -= writes.len() as u64;
+        state.held -= 1;
     }
 
     fn read(&self, reads: &mut [TierRead<'_>]) {

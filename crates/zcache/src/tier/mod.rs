@@ -14,6 +14,7 @@
 
 mod buffers;
 mod disk;
+mod list;
 pub mod memory;
 mod place;
 mod seam;
@@ -21,6 +22,7 @@ mod slots;
 
 pub(crate) use buffers::{Buffers, IDLE_MAX};
 pub use disk::DiskTier;
-pub(crate) use place::open as open_disk;
+pub(crate) use list::{Folded, fold};
+pub use list::{Keeps, ListedTier, TierSource};
 pub use seam::{SECTOR_SIZE, Tier, TierError, TierRead, TierWrite};
 pub(crate) use slots::{Places, Slots};

@@ -15,6 +15,8 @@ pub enum TierError {
     },
     /// The tier ends before what was to be read.
     CutOff,
+    /// The tier had the bytes and has them no more.
+    Lost,
     /// This process was forked from the one that opened the tier, and only that
     /// one writes to it.
     Forked,
@@ -45,7 +47,7 @@ impl TierError {
     pub const fn errno(self) -> Option<i32> {
         match self {
             TierError::System { errno } => Some(errno),
-            TierError::CutOff | TierError::Forked | TierError::Nested => None,
+            TierError::CutOff | TierError::Lost | TierError::Forked | TierError::Nested => None,
         }
     }
 
@@ -79,6 +81,7 @@ impl std::fmt::Display for TierError {
                 write!(f, "{}", std::io::Error::from_raw_os_error(errno))
             }
             TierError::CutOff => f.write_str("the tier ends before"),
+            TierError::Lost => f.write_str("the tier has lost it"),
             TierError::Forked => {
                 f.write_str("this process was forked from the one that writes to the tier")
             }
@@ -89,12 +92,12 @@ impl std::fmt::Display for TierError {
 
 impl std::error::Error for TierError {}
 
-/// Bytes to be written.
+/// A block to be written.
 #[derive(Debug)]
 pub struct TierWrite<'a> {
-    /// Where, in bytes from the start of the tier.
+    /// Its place, by which it is read and freed: bytes from the start of the tier.
     pub offset_bytes: u64,
-    /// What; aligned to [`SECTOR_SIZE`] in address, offset and length.
+    /// The whole block; aligned to [`SECTOR_SIZE`] in address, offset and length.
     pub bytes: &'a [u8],
     /// What became of it, set by the tier.
     pub result: Result<(), TierError>,
@@ -103,7 +106,8 @@ pub struct TierWrite<'a> {
 /// Bytes to be read.
 #[derive(Debug)]
 pub struct TierRead<'a> {
-    /// From where, in bytes from the start of the tier.
+    /// From where, in bytes from the start of the tier. It may begin within a block
+    /// and reach over several, and over places of which nothing is wanted.
     pub offset_bytes: u64,
     /// To where; aligned to [`SECTOR_SIZE`] in address, offset and length.
     pub bytes: &'a mut [u8],
@@ -111,7 +115,12 @@ pub struct TierRead<'a> {
     pub result: Result<(), TierError>,
 }
 
-/// A place for blocks outside our RAM.
+/// A keeper of blocks outside our RAM.
+///
+/// The store names blocks by their places, which are numbers of bytes as if the tier
+/// were one long file, and gives a place to another block only after it
+/// [freed](Tier::free) it. Where the bytes of a place really are is the tier's affair:
+/// in a file at that very offset, or in something that is written once and never again.
 ///
 /// What a tier may count on, and may do:
 ///
@@ -119,8 +128,9 @@ pub struct TierRead<'a> {
 ///   no lock of the store held. A call ends when all of its transfers have; a
 ///   tier may use threads of its own for them.
 /// - **Order.** None is kept between calls. No place is written while a write of
-///   it is under way. A place may be written while it is read; the store finds
-///   out by checksum.
+///   it is under way. A place may be freed, and written again, while it is read; the
+///   store finds out by checksum. Blocks of one call leave together, in the order of
+///   their places as far as these are neighbours.
 /// - **Failures.** Any transfer may fail, with [`Err`] in its request. Blocks
 ///   that were not written stay in RAM, and the tier is tried again, at growing
 ///   intervals up to a second. After an error of [no room](TierError::is_no_room)
@@ -141,8 +151,20 @@ pub trait Tier: Send + Sync {
     fn write(&self, writes: &mut [TierWrite<'_>]);
 
     /// Reads all; each outcome is in its request. A part that was never written
-    /// is an error or any bytes.
+    /// is an error or any bytes; one that was written and is lost is an error.
     fn read(&self, reads: &mut [TierRead<'_>]);
+
+    /// Nothing will read the block that was written to this place any more, nor the
+    /// place where a write failed. The tier only notes it: locks of the store are held.
+    fn free(&self, offset_bytes: u64, len_bytes: u64) {
+        let _ = (offset_bytes, len_bytes);
+    }
+
+    /// RAM in bytes that the tier holds for its own, which counts against the limit
+    /// of the store.
+    fn ram_bytes(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
@@ -152,5 +174,13 @@ impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
 
     fn read(&self, reads: &mut [TierRead<'_>]) {
         (**self).read(reads);
+    }
+
+    fn free(&self, offset_bytes: u64, len_bytes: u64) {
+        (**self).free(offset_bytes, len_bytes);
+    }
+
+    fn ram_bytes(&self) -> u64 {
+        (**self).ram_bytes()
     }
 }

@@ -90,6 +90,11 @@ impl Slots {
         u64::from(self.used) * self.unit.bytes() as u64
     }
 
+    /// RAM of the map.
+    pub(crate) fn ram_bytes(&self) -> u64 {
+        self.counted_bytes
+    }
+
     /// The most that they ever were.
     pub(crate) fn used_bytes_peak(&self) -> u64 {
         u64::from(self.used_peak) * self.unit.bytes() as u64

@@ -18,6 +18,7 @@ mod tiers;
 #[path = "../support/mod.rs"]
 mod support;
 
+use zcache::tier::TierSource;
 use zcache::{
     Codec, Key, LoadError, ObjectId, PAGE_SIZE, Page, PoolId, Store, StoreConfig, SwapConfig,
 };
@@ -35,10 +36,10 @@ fn plain(pool_bytes_max: u64) -> StoreConfig {
 /// The same with a swap file in the default directory.
 fn swapping(pool_bytes_max: u64, bytes_max: Option<u64>) -> StoreConfig {
     StoreConfig {
-        swap: Some(SwapConfig {
+        tiers: vec![TierSource::disk(SwapConfig {
             path: None,
             bytes_max,
-        }),
+        })],
         ..plain(pool_bytes_max)
     }
 }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use zcache::tier::TierSource;
 use zcache::{Event, OpenError, PoolId, PoolKind, Store, StoreConfig, SwapConfig};
 
 use crate::support::pages::noise;
@@ -16,10 +17,10 @@ const PAGES: u64 = 2000;
 
 fn open_at(path: &Path) -> Result<Store, OpenError> {
     Store::open(StoreConfig {
-        swap: Some(SwapConfig {
+        tiers: vec![TierSource::disk(SwapConfig {
             path: Some(path.to_owned()),
             bytes_max: None,
-        }),
+        })],
         ..plain(1 << 20)
     })
 }

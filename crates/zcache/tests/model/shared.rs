@@ -61,7 +61,7 @@ impl Shape {
                 allocator: random.pick(&Allocator::ALL),
                 shards: 1 << random.below(4),
                 dictionaries: !random.one_in(4),
-                swap: None,
+                tiers: Vec::new(),
             },
             pool_bytes_max,
             tier: random.pick(&[

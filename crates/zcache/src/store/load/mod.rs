@@ -205,7 +205,7 @@ impl Store {
         let (offset_bytes, sectors, skip) = swap.sectors_of(at);
         let missing = LoadError::Missing { page, offset_bytes };
         let failed = |error| match error {
-            TierError::CutOff => missing,
+            TierError::CutOff | TierError::Lost => missing,
             TierError::Nested => LoadError::Busy { page },
             error => LoadError::Io {
                 page,

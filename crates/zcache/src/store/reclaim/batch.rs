@@ -11,14 +11,14 @@
 
 use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
-use super::bounds::{WRITE_SECTORS_MAX, frame_bytes};
+use super::bounds::frame_bytes;
 use super::outcome::Reclaimed;
 use super::swap::{Growth, Swap, Verdict};
 use crate::store::Store;
 use crate::store::counts::add;
 use crate::store::part::Part;
 use crate::sync::lock;
-use crate::tier::{Places, SECTOR_SIZE, TierError, TierWrite};
+use crate::tier::{Places, TierError, TierWrite};
 
 /// Blocks that are passed over in one batch, because they are too long for the
 /// places that are left, in search of a shorter one.
@@ -41,16 +41,7 @@ struct Leaving {
     slot: u32,
     /// Whether its place had been written before.
     was_backed: bool,
-    /// Whether it was written in a transfer of its own.
-    alone: bool,
     result: Result<(), TierError>,
-}
-
-impl Leaving {
-    /// Whether it found no room in a transfer with others.
-    fn may_fit_alone(&self) -> bool {
-        !self.alone && self.result.is_err_and(TierError::is_no_room)
-    }
 }
 
 /// The places of which there was none left for a block.
@@ -132,7 +123,6 @@ impl<'a> Batch<'a> {
                 plan,
                 slot,
                 was_backed,
-                alone: false,
                 result: Err(TierError::IO),
             });
         }
@@ -150,62 +140,22 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Writes the blocks, which lie one after the other in `bytes`, neighbours in
-    /// the tier by one transfer. Of a transfer that found no room, each block is
-    /// tried by itself, since the first ones may fit.
+    /// Writes the blocks, which lie one after the other in `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        self.write_joined(bytes, WRITE_SECTORS_MAX, |_| true);
-        if self.blocks.iter().any(Leaving::may_fit_alone) {
-            self.write_joined(bytes, 0, Leaving::may_fit_alone);
-        }
-    }
-
-    /// Writes the blocks that are due, by transfers of at most so many sectors or
-    /// one block.
-    fn write_joined(
-        &mut self,
-        bytes: &[u8],
-        sectors_max: usize,
-        is_due: impl Fn(&Leaving) -> bool,
-    ) {
-        let sectors = |block: &Leaving| block.plan.run.bytes() / SECTOR_SIZE;
-        let swap = self.swap;
-        let mut joined = self.blocks.first().map_or(0, sectors);
-        let mut runs: Vec<&mut [Leaving]> = self
-            .blocks
-            .chunk_by_mut(|before, after| {
-                joined += sectors(after);
-                let end = swap.offset_bytes(Slot(before.slot)) + before.plan.run.bytes() as u64;
-                let joins = swap.offset_bytes(Slot(after.slot)) == end && joined <= sectors_max;
-                if !joins {
-                    joined = sectors(after);
-                }
-                joins
-            })
-            .collect();
         let mut rest = bytes;
-        let mut writes: Vec<TierWrite<'_>> = Vec::with_capacity(runs.len());
-        runs.retain(|run| {
-            let (bytes, later) =
-                rest.split_at(run.iter().map(|block| block.plan.run.bytes()).sum());
+        let writes = self.blocks.iter().map(|block| {
+            let (bytes, later) = rest.split_at(block.plan.run.bytes());
             rest = later;
-            let is_due = run.iter().any(&is_due);
-            if is_due {
-                writes.push(TierWrite {
-                    offset_bytes: swap.offset_bytes(Slot(run[0].slot)),
-                    bytes,
-                    result: Err(TierError::IO),
-                });
+            TierWrite {
+                offset_bytes: self.swap.offset_bytes(Slot(block.slot)),
+                bytes,
+                result: Err(TierError::IO),
             }
-            is_due
         });
-        swap.write(&mut writes);
-        for (run, write) in runs.iter_mut().zip(writes) {
-            let alone = run.len() == 1;
-            for block in run.iter_mut() {
-                block.result = write.result;
-                block.alone = alone;
-            }
+        let mut writes: Vec<_> = writes.collect();
+        self.swap.write(&mut writes);
+        for (block, write) in self.blocks.iter_mut().zip(writes) {
+            block.result = write.result;
         }
     }
 
@@ -236,18 +186,16 @@ impl<'a> Batch<'a> {
             {
                 let acknowledged = result.map(|()| Slot(*slot)).map_err(|_| WriteFailed);
                 let end = core.finish_writeback(frames, plan.block, acknowledged);
-                let mut slots = lock(&self.swap.slots);
                 match result {
-                    Ok(()) => slots.written(*slot, plan.run),
+                    Ok(()) => lock(&self.swap.slots).written(*slot, plan.run),
                     Err(error) => {
                         if error.is_no_room() {
-                            slots.found_no_room(*slot, plan.run);
+                            lock(&self.swap.slots).found_no_room(*slot, plan.run);
                         }
-                        slots.free(*slot, plan.run);
+                        self.swap.free(Slot(*slot), plan.run);
                         done.failures += 1;
                     }
                 }
-                drop(slots);
                 match end {
                     WritebackEnd::InTier { frames } => {
                         done.bytes += frame_bytes(frames);
@@ -257,7 +205,7 @@ impl<'a> Batch<'a> {
                     WritebackEnd::Empty { frames } => done.bytes += frame_bytes(frames),
                     WritebackEnd::BackInRam => {}
                     WritebackEnd::Damaged if result.is_ok() => {
-                        lock(&self.swap.slots).free(*slot, plan.run);
+                        self.swap.free(Slot(*slot), plan.run);
                     }
                     WritebackEnd::Damaged => {}
                 }
@@ -265,6 +213,7 @@ impl<'a> Batch<'a> {
             self.store.free_slots(&mut part);
             part.frames.trim();
         }
+        self.swap.recount();
         self.swap.batches.end(blocks.len(), done.bytes);
         self.ended = true;
         done

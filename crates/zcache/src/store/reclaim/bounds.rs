@@ -12,9 +12,6 @@ const BATCHES_PART: u64 = 64;
 /// Sectors that one zpage can touch.
 pub(super) const PAGE_SECTORS: u32 = 2;
 
-/// The longest single write, so that a batch is several transfers in flight.
-pub(super) const WRITE_SECTORS_MAX: usize = 64;
-
 /// Sectors of one batch, in proportion to what the store may hold.
 pub(super) fn batch_sectors(pool_bytes_max: u64) -> u32 {
     let bytes = pool_bytes_max / BATCHES_PART / IDLE_MAX as u64;

@@ -22,7 +22,7 @@ use crate::config::StoreConfig;
 use crate::frames::Budget;
 use crate::store::events::Trouble;
 use crate::store::inside::Inside;
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock};
 use crate::tier::{Buffers, Places, Slots, Tier, TierError, TierRead, TierWrite};
 
@@ -33,6 +33,9 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// The tier and what the store knows of it.
 pub(crate) struct Swap {
     tier: Box<dyn Tier>,
+    /// What of the budget is counted for the tier's own RAM.
+    tier_ram_bytes: AtomicU64,
+    budget: Arc<Budget>,
     /// What slots are counted in.
     unit: Run,
     pub(in crate::store) slots: Mutex<Slots>,
@@ -127,8 +130,10 @@ impl Swap {
     ) -> Swap {
         let runs = zcache_core::Allocator::from(config.allocator).runs();
         let slots = Slots::new(runs, bytes_max, Arc::clone(budget));
-        Swap {
+        let swap = Swap {
             tier,
+            tier_ram_bytes: AtomicU64::new(0),
+            budget: Arc::clone(budget),
             unit: slots.unit(),
             slots: Mutex::new(slots),
             page_buffers: Buffers::new(PAGE_SECTORS, Arc::clone(budget)),
@@ -140,12 +145,32 @@ impl Swap {
             opened_in: Process::this(),
             compacting: AtomicBool::new(false),
             aside_until: Mutex::default(),
-        }
+        };
+        swap.recount();
+        swap
     }
 
     /// Where a slot begins, in bytes from the start of the tier.
     pub(in crate::store) fn offset_bytes(&self, slot: Slot) -> u64 {
         u64::from(slot.0) * self.unit.bytes() as u64
+    }
+
+    /// Frees the place of a block that was written, or where writing it failed.
+    pub(in crate::store) fn free(&self, slot: Slot, run: Run) {
+        // Before the place can be another block's.
+        let bytes = run.bytes() as u64;
+        self.tier.free(self.offset_bytes(slot), bytes);
+        lock(&self.slots).free(slot.0, run);
+    }
+
+    /// Has the budget count what the tier holds of RAM now.
+    pub(in crate::store) fn recount(&self) {
+        let bytes = self.tier.ram_bytes();
+        let counted = self.tier_ram_bytes.swap(bytes, Relaxed);
+        if bytes != counted {
+            self.budget.charge_overhead(bytes);
+            self.budget.discharge_overhead(counted);
+        }
     }
 
     /// Whether nine tenths of the places that can be had are in use, or a block

@@ -230,10 +230,10 @@ fn no_swap_file_is_made_for_a_limit_that_does_not_open() {
     let path = std::env::temp_dir().join(format!("zcache-too-small-{}", std::process::id()));
     let error = Store::open(StoreConfig {
         pool_bytes_max: 4096,
-        swap: Some(crate::SwapConfig {
+        tiers: vec![crate::tier::TierSource::disk(crate::SwapConfig {
             path: Some(path.clone()),
             bytes_max: None,
-        }),
+        })],
         ..StoreConfig::default()
     });
     assert!(matches!(error, Err(OpenError::PoolTooSmall { .. })));

@@ -241,10 +241,10 @@ fn a_tier_that_was_emptied_is_told_from_one_with_other_bytes() {
 #[test]
 fn the_disk_keeps_pages_too() {
     let store = Store::open(StoreConfig {
-        swap: Some(crate::SwapConfig {
+        tiers: vec![crate::tier::TierSource::disk(crate::SwapConfig {
             path: Some(env!("CARGO_MANIFEST_DIR").into()),
             bytes_max: None,
-        }),
+        })],
         ..StoreConfig::default()
     })
     .unwrap();
