@@ -1,0 +1,522 @@
+//! All servers of a tier: which of them a copy is on, now.
+//!
+//! Stage on the data path: between the tier and the nodes. A home names a slot,
+//! and the slot's node is looked up each time, so what a cluster moves stays
+//! found. Redirects change the map at once; the whole map is fetched when
+//! anything was unexpected, from whichever node answers.
+//!
+//! - Nodes are only added, up to NODES_MAX, so that an index stays one node's.
+//! - Two homes of a segment are on two nodes when they are chosen.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::endpoint::{Address, Endpoint};
+use crate::index::Home;
+use crate::link::{Command, LinkError, Network, Reply};
+use crate::node::{Aftermath, CHORE_MAX, Chore, Job, Node, Rules, Work};
+use crate::segment::SegmentId;
+use crate::slots::{SLOTS, slot_of_tag};
+
+/// Nodes that are ever known.
+const NODES_MAX: usize = 1024;
+
+/// Tags that are tried for one in a node's slots.
+const TAGS_TRIED: usize = 4096;
+
+/// The least time between two fetches of a map.
+const REFRESH_MIN: Duration = Duration::from_millis(250);
+
+/// The longest.
+const REFRESH_MAX: Duration = Duration::from_secs(30);
+
+/// How long a worker waits for work before it looks around.
+const TICK: Duration = Duration::from_millis(50);
+
+const NOBODY: u16 = u16::MAX;
+
+/// What a worker found out about copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Missing(SegmentId, Home),
+    Emptied(usize),
+}
+
+struct Site {
+    endpoint: Endpoint,
+    /// For each slot its node; one for all where there is no cluster.
+    map: RwLock<Vec<u16>>,
+    unsure: AtomicBool,
+    refreshed_at: Mutex<Duration>,
+}
+
+pub(crate) struct Fleet {
+    sites: Vec<Site>,
+    nodes: RwLock<Vec<Arc<Node>>>,
+    rules: Arc<Rules>,
+    network: Arc<dyn Network>,
+    next_node: AtomicUsize,
+    next_tag: AtomicUsize,
+    events: Mutex<Vec<Event>>,
+    threads: Mutex<Option<Vec<JoinHandle<()>>>>,
+    ends: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        endpoints: Vec<Endpoint>,
+        rules: Arc<Rules>,
+        network: Arc<dyn Network>,
+    ) -> Fleet {
+        let site = |endpoint: Endpoint| Site {
+            map: RwLock::new(match endpoint {
+                Endpoint::Server(_) => vec![NOBODY],
+                Endpoint::Cluster(_) => vec![NOBODY; SLOTS],
+            }),
+            endpoint,
+            unsure: AtomicBool::new(true),
+            refreshed_at: Mutex::default(),
+        };
+        Fleet {
+            sites: endpoints.into_iter().map(site).collect(),
+            nodes: RwLock::default(),
+            rules,
+            network,
+            next_node: AtomicUsize::new(0),
+            next_tag: AtomicUsize::new(0),
+            events: Mutex::default(),
+            threads: Mutex::new(None),
+            ends: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut lock(&self.events))
+    }
+
+    /// Nodes that have slots now, or are servers by themselves.
+    pub(crate) fn masters(&self) -> Vec<usize> {
+        let mut masters = Vec::new();
+        for site in &self.sites {
+            let mut at = NOBODY;
+            for node in site
+                .map
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+            {
+                // Slots lie in runs.
+                if *node != at {
+                    at = *node;
+                    if at != NOBODY && !masters.contains(&usize::from(at)) {
+                        masters.push(usize::from(at));
+                    }
+                }
+            }
+        }
+        masters
+    }
+
+    /// The node that a copy is on.
+    pub(crate) fn route(&self, home: Home) -> Option<Arc<Node>> {
+        let at = self.route_index(home)?;
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(at).cloned()
+    }
+
+    pub(crate) fn route_index(&self, home: Home) -> Option<usize> {
+        let site = self.sites.get(usize::from(home.site))?;
+        let map = site.map.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = match map.len() {
+            1 => 0,
+            _ => usize::from(slot_of_tag(home.tag)),
+        };
+        let at = map[slot];
+        (at != NOBODY).then_some(usize::from(at))
+    }
+
+    /// Homes for copies of a new segment, each on another node that answers and
+    /// has room; `None` when there are not as many.
+    pub(crate) fn choose(&self, copies: usize) -> Option<Vec<Home>> {
+        let masters = self.masters();
+        let nodes = self.nodes();
+        let fit = |at: &usize| !nodes[*at].is_open() && !nodes[*at].is_full();
+        let fit: Vec<usize> = masters.into_iter().filter(fit).collect();
+        if fit.len() < copies {
+            return None;
+        }
+        let first = self.next_node.fetch_add(1, Relaxed);
+        (0..copies)
+            .map(|n| {
+                let at = fit[(first + n) % fit.len()];
+                let site = nodes[at].site;
+                Some(Home {
+                    site,
+                    tag: self.tag_of(usize::from(site), at)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether it is for their memory that nodes cannot take so many copies:
+    /// enough of them answer.
+    pub(crate) fn is_full(&self, copies: usize) -> bool {
+        let nodes = self.nodes();
+        let up = self
+            .masters()
+            .into_iter()
+            .filter(|at| !nodes[*at].is_open());
+        up.count() >= copies
+    }
+
+    /// A tag whose keys are on this node.
+    fn tag_of(&self, site: usize, node: usize) -> Option<u16> {
+        let map = self.sites[site]
+            .map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if map.len() == 1 {
+            return Some(0);
+        }
+        (0..TAGS_TRIED).find_map(|_| {
+            let tag = (self.next_tag.fetch_add(1, Relaxed) % SLOTS) as u16;
+            let is_there = usize::from(map[usize::from(slot_of_tag(tag))]) == node;
+            is_there.then_some(tag)
+        })
+    }
+
+    /// The node at this address, a new one if need be.
+    fn node_at(self: &Arc<Self>, site: u8, address: &Address) -> Option<usize> {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        let known = nodes
+            .iter()
+            .position(|node| node.address == *address && node.site == site);
+        if known.is_some() || nodes.len() == NODES_MAX {
+            return known;
+        }
+        let node = Node::new(
+            address.clone(),
+            site,
+            Arc::clone(&self.rules),
+            Arc::clone(&self.network),
+        );
+        nodes.push(Arc::new(node));
+        let at = nodes.len() - 1;
+        drop(nodes);
+        let mut threads = lock(&self.threads);
+        if let Some(threads) = threads.as_mut() {
+            // Without a thread the node is not asked to write; reads work.
+            threads.extend(self.start_thread(at).ok());
+        }
+        Some(at)
+    }
+
+    fn start_thread(self: &Arc<Self>, at: usize) -> std::io::Result<JoinHandle<()>> {
+        let fleet = Arc::clone(self);
+        let node = Arc::clone(&self.nodes()[at]);
+        let builder = std::thread::Builder::new().name("zcache-remote".to_owned());
+        builder.spawn(move || {
+            while !fleet.ends.load(Relaxed) {
+                node.wait_for_work(TICK);
+                fleet.turn(at, &node);
+            }
+        })
+    }
+
+    /// Gives each node a thread, from now on.
+    pub(crate) fn start_threads(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut threads = lock(&self.threads);
+        let count = self.nodes().len();
+        let started = (0..count).map(|at| self.start_thread(at));
+        *threads = Some(started.collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    /// Ends the threads; each ends its turn first.
+    pub(crate) fn end_threads(&self) {
+        self.ends.store(true, Relaxed);
+        let threads = lock(&self.threads).take();
+        for node in self.nodes() {
+            node.nudge();
+        }
+        for thread in threads.into_iter().flatten() {
+            let _ = thread.join();
+        }
+    }
+
+    /// One turn of a node's worker.
+    pub(crate) fn turn(self: &Arc<Self>, at: usize, node: &Arc<Node>) {
+        let site = usize::from(node.site);
+        for after in node.turn(&|| self.tag_of(site, at)) {
+            match after {
+                Aftermath::Redirected {
+                    job,
+                    home,
+                    asking,
+                    host,
+                    port,
+                } => {
+                    let to = self.redirected(node, home, asking, host, port);
+                    match to {
+                        Some(to) => to.submit_redirected(job, asking),
+                        None => node.submit_redirected(job, false),
+                    }
+                }
+                Aftermath::Missing(id, home) => lock(&self.events).push(Event::Missing(id, home)),
+                Aftermath::Emptied => lock(&self.events).push(Event::Emptied(at)),
+                Aftermath::Unsure => self.sites[site].unsure.store(true, Relaxed),
+            }
+        }
+    }
+
+    /// Follows a redirect: the node that it leads to, which has the slot from now
+    /// on unless it was for once.
+    pub(crate) fn redirected(
+        self: &Arc<Self>,
+        from: &Node,
+        home: Home,
+        asking: bool,
+        host: String,
+        port: u16,
+    ) -> Option<Arc<Node>> {
+        let address = beside(&from.address, host, port)?;
+        let at = self.node_at(from.site, &address)?;
+        let site = &self.sites[usize::from(from.site)];
+        let mut map = site.map.write().unwrap_or_else(PoisonError::into_inner);
+        if !asking && map.len() > 1 {
+            map[usize::from(slot_of_tag(home.tag))] = at as u16;
+            site.unsure.store(true, Relaxed);
+        }
+        drop(map);
+        Some(Arc::clone(&self.nodes()[at]))
+    }
+
+    /// Something was unexpected at this home: the map is fetched soon.
+    pub(crate) fn doubt(&self, home: Home) {
+        if let Some(site) = self.sites.get(usize::from(home.site)) {
+            site.unsure.store(true, Relaxed);
+        }
+    }
+
+    /// Learns the nodes of all sites.
+    ///
+    /// # Errors
+    /// The address that was asked last of a site none of whose nodes answers.
+    pub(crate) fn learn(self: &Arc<Self>) -> Result<(), (Address, LinkError)> {
+        for at in 0..self.sites.len() {
+            self.fetch_map(at)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches maps that are in doubt or old. At most one try for each site.
+    pub(crate) fn refresh(self: &Arc<Self>) {
+        let now = self.rules.clock.now();
+        for (at, site) in self.sites.iter().enumerate() {
+            let mut refreshed_at = lock(&site.refreshed_at);
+            let age = now.saturating_sub(*refreshed_at);
+            let is_due = age >= REFRESH_MAX || (site.unsure.load(Relaxed) && age >= REFRESH_MIN);
+            if is_due && matches!(site.endpoint, Endpoint::Cluster(_)) {
+                *refreshed_at = now;
+                drop(refreshed_at);
+                site.unsure.store(false, Relaxed);
+                if self.fetch_map(at).is_err() {
+                    site.unsure.store(true, Relaxed);
+                }
+            }
+        }
+    }
+
+    fn fetch_map(self: &Arc<Self>, at: usize) -> Result<(), (Address, LinkError)> {
+        let site = &self.sites[at];
+        let seeds = match &site.endpoint {
+            Endpoint::Server(address) => {
+                let node = self.node_at(at as u8, address);
+                let mut map = site.map.write().unwrap_or_else(PoisonError::into_inner);
+                map[0] = node.map_or(NOBODY, |node| node as u16);
+                return Ok(());
+            }
+            Endpoint::Cluster(seeds) => seeds,
+        };
+        let known = self.nodes();
+        let known = known
+            .iter()
+            .filter(|node| usize::from(node.site) == at && !node.is_open());
+        let mut asked: Vec<Address> = known.map(|node| node.address.clone()).collect();
+        asked.extend(seeds.iter().cloned());
+        let mut failed = (seeds[0].clone(), LinkError::Down);
+        for address in asked {
+            match self.ask_for_map(&address) {
+                Ok(runs) => {
+                    self.take_map(at, &runs);
+                    return Ok(());
+                }
+                Err(error) => failed = (address, error),
+            }
+        }
+        Err(failed)
+    }
+
+    /// Asks on a connection of its own, which a node that hangs may have for a
+    /// while.
+    fn ask_for_map(&self, address: &Address) -> Result<Vec<(u16, u16, Address)>, LinkError> {
+        let within = self.rules.timeouts.connect;
+        let mut link = self.network.connect(address, within)?;
+        link.send(&[Command::ClusterSlots])?;
+        let reply = link.receive(within)?;
+        slot_runs(&reply, address).ok_or_else(|| {
+            let mut text = format!("{reply:?}");
+            text.truncate(text.floor_char_boundary(120));
+            LinkError::Protocol(text)
+        })
+    }
+
+    fn take_map(self: &Arc<Self>, at: usize, runs: &[(u16, u16, Address)]) {
+        let nodes: Vec<Option<usize>> = runs
+            .iter()
+            .map(|(_, _, address)| self.node_at(at as u8, address))
+            .collect();
+        let mut map = self.sites[at]
+            .map
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        map.fill(NOBODY);
+        for ((first, last, _), node) in runs.iter().zip(nodes) {
+            let node = node.map_or(NOBODY, |node| node as u16);
+            map[usize::from(*first)..=usize::from(*last)].fill(node);
+        }
+    }
+
+    /// Has each node do a chore on its copies.
+    pub(crate) fn submit_chores(&self, chore: Chore, copies: Vec<(SegmentId, Home)>) {
+        let mut by_node: Vec<Vec<(SegmentId, Home)>> = Vec::new();
+        for (id, home) in copies {
+            if let Some(at) = self.route_index(home) {
+                if by_node.len() <= at {
+                    by_node.resize_with(at + 1, Vec::new);
+                }
+                by_node[at].push((id, home));
+            }
+        }
+        let nodes = self.nodes();
+        for (at, mut items) in by_node.into_iter().enumerate() {
+            items.sort_by_key(|(_, home)| home.tag);
+            for items in items.chunks(CHORE_MAX) {
+                let job = Job::new(Work::Chore(chore, items.to_vec()));
+                // A chore is taken or left to the lease, never handed back.
+                let _ = nodes[at].submit(job, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Runs every node in this thread until no job is left, at most so often:
+    /// for simulations, which have no threads.
+    pub(crate) fn pump(self: &Arc<Self>) {
+        for _ in 0..64 {
+            let nodes = self.nodes();
+            for (at, node) in nodes.iter().enumerate() {
+                self.turn(at, node);
+            }
+            if !nodes.iter().any(|node| node.has_jobs()) {
+                return;
+            }
+        }
+    }
+}
+
+/// An address that a node named, spoken to as the node is.
+fn beside(from: &Address, host: String, port: u16) -> Option<Address> {
+    let Address::Tcp {
+        host: from, tls, ..
+    } = from
+    else {
+        return None;
+    };
+    let is_unnamed = host.is_empty() || host == "?";
+    Some(Address::Tcp {
+        host: if is_unnamed { from.clone() } else { host },
+        port,
+        tls: *tls,
+    })
+}
+
+/// Reads the answer to `CLUSTER SLOTS`: first and last slot, and the master.
+fn slot_runs(reply: &Reply, asked: &Address) -> Option<Vec<(u16, u16, Address)>> {
+    let Reply::Array(runs) = reply else {
+        return None;
+    };
+    let slot = |reply: &Reply| match reply {
+        Reply::Int(slot) => u16::try_from(*slot)
+            .ok()
+            .filter(|slot| usize::from(*slot) < SLOTS),
+        _ => None,
+    };
+    let read = |run: &Reply| {
+        let Reply::Array(parts) = run else {
+            return None;
+        };
+        let [first, last, Reply::Array(master), ..] = parts.as_slice() else {
+            return None;
+        };
+        let host = match master.first()? {
+            Reply::Bytes(host) => String::from_utf8(host.clone()).ok()?,
+            _ => String::new(),
+        };
+        let Reply::Int(port) = master.get(1)? else {
+            return None;
+        };
+        let (first, last) = (slot(first)?, slot(last)?);
+        let address = beside(asked, host, u16::try_from(*port).ok()?)?;
+        (first <= last).then_some((first, last, address))
+    };
+    runs.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_of_a_cluster_is_read_and_bad_ones_refused() {
+        let asked = Address::Tcp {
+            host: "seed".to_owned(),
+            port: 1,
+            tls: true,
+        };
+        let run = |first, last, host: Reply, port| {
+            let master = Reply::Array(vec![host, Reply::Int(port), Reply::Bytes(b"id".to_vec())]);
+            Reply::Array(vec![Reply::Int(first), Reply::Int(last), master])
+        };
+        let host = |name: &str| Reply::Bytes(name.as_bytes().to_vec());
+        let map = Reply::Array(vec![run(0, 9, host("a"), 7), run(10, 16383, Reply::Nil, 8)]);
+        let tcp = |host: &str, port| Address::Tcp {
+            host: host.to_owned(),
+            port,
+            tls: true,
+        };
+        let runs = slot_runs(&map, &asked).unwrap();
+        assert_eq!(runs, [(0, 9, tcp("a", 7)), (10, 16383, tcp("seed", 8))]);
+        for bad in [
+            Reply::Ok,
+            Reply::Array(vec![Reply::Nil]),
+            Reply::Array(vec![run(0, 16384, host("a"), 7)]),
+            Reply::Array(vec![run(9, 0, host("a"), 7)]),
+            Reply::Array(vec![run(0, 9, host("a"), 70_000)]),
+        ] {
+            assert_eq!(slot_runs(&bad, &asked), None, "{bad:?}");
+        }
+    }
+}

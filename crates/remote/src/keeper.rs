@@ -1,0 +1,177 @@
+//! What is done in the background: leases, the dead, segments that are worth
+//! being written anew, maps of clusters.
+//!
+//! Stage on the data path: beside it.
+//!
+//! - Each turn's work has a bound, and the next turn goes on from there.
+//! - What is written anew replaces names only where they still lead to the old
+//!   segment, and that goes when no name does.
+
+use std::time::Duration;
+
+use zcache::tier::{TierError, TierRead};
+
+use crate::fleet::Event;
+use crate::index::{Home, Homes};
+use crate::node::Chore;
+use crate::segment::{Draft, Packed, SegmentId, UNIT_BYTES};
+use crate::stats::count;
+use crate::tier::{Core, lock};
+
+/// Segments whose lease is renewed in one turn.
+const RENEWED_MAX: usize = 2048;
+
+/// Segments that are written anew in one turn.
+const REWRITTEN_MAX: usize = 8;
+
+/// After a turn in which nothing could be written anew.
+const REWRITE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Keys that one pass of giving everything back takes.
+const GIVEN_BACK: usize = 16384;
+
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    /// The next segment whose lease is renewed, within a pass.
+    renews_from: Option<SegmentId>,
+    renewed_at: Duration,
+    rewrites_at: Duration,
+}
+
+impl Keeper {
+    pub(crate) fn turn(&mut self, core: &std::sync::Arc<Core>) {
+        let now = core.clock.now();
+        core.close_old_draft();
+        core.take_note();
+        core.fleet.refresh();
+        self.renew(core, now);
+        if now >= self.rewrites_at && !core.rewrite() {
+            self.rewrites_at = now + REWRITE_PAUSE;
+        }
+        core.unlink_dead();
+    }
+
+    fn renew(&mut self, core: &Core, now: Duration) {
+        let from = match self.renews_from {
+            Some(from) => from,
+            None if now >= self.renewed_at + core.config.lease / 3 => {
+                self.renewed_at = now;
+                SegmentId(0)
+            }
+            None => return,
+        };
+        let kept = lock(&core.index).kept_from(from, RENEWED_MAX);
+        self.renews_from = kept.last().map(|(id, _)| SegmentId(id.0 + 1));
+        core.fleet.submit_chores(Chore::Expire, copies(kept));
+    }
+}
+
+fn copies(segments: Vec<(SegmentId, Homes)>) -> Vec<(SegmentId, Home)> {
+    let copies =
+        |(id, homes): (SegmentId, Homes)| homes.into_iter().flatten().map(move |home| (id, home));
+    segments.into_iter().flat_map(copies).collect()
+}
+
+impl Core {
+    /// Takes note of what workers found out.
+    fn take_note(&self) {
+        for event in self.fleet.take_events() {
+            match event {
+                Event::Missing(id, home) => self.lose(&[(id, home)]),
+                Event::Emptied(node) => {
+                    let kept = lock(&self.index).kept_from(SegmentId(0), usize::MAX);
+                    let mut gone = copies(kept);
+                    gone.retain(|(_, home)| self.fleet.route_index(*home) == Some(node));
+                    self.lose(&gone);
+                }
+            }
+        }
+    }
+
+    fn lose(&self, gone: &[(SegmentId, Home)]) {
+        let mut index = lock(&self.index);
+        for (id, home) in gone {
+            let before = index.bytes();
+            let blocks = index.lose(*id, *home);
+            count(&self.counts.copies_lost, u64::from(index.bytes() < before));
+            count(&self.counts.blocks_lost, blocks as u64);
+        }
+    }
+
+    /// Writes segments anew that lost a copy, or that are more than half dead
+    /// while more than a quarter of everything is. Whether it got on.
+    fn rewrite(&self) -> bool {
+        let worth = {
+            let index = lock(&self.index);
+            let live = index.live_bytes() * self.config.copies() as u64;
+            let much_is_dead = index.bytes() > live + live / 3;
+            match index.has_widows() || much_is_dead {
+                true => index.worth_rewriting(REWRITTEN_MAX),
+                false => Vec::new(),
+            }
+        };
+        let mut got_on = false;
+        for (id, blocks) in worth {
+            got_on |= self.rewrite_segment(id, &blocks).is_ok();
+        }
+        got_on
+    }
+
+    fn rewrite_segment(&self, id: SegmentId, blocks: &[Packed]) -> Result<(), TierError> {
+        let mut bytes: Vec<Vec<u8>> = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            bytes.push(vec![0; usize::from(block.units) * UNIT_BYTES]);
+        }
+        let reads = blocks
+            .iter()
+            .zip(&mut bytes)
+            .map(|(block, bytes)| TierRead {
+                offset_bytes: u64::from(block.unit) * UNIT_BYTES as u64,
+                bytes,
+                result: Ok(()),
+            });
+        let mut reads: Vec<TierRead<'_>> = reads.collect();
+        self.read(&mut reads);
+        let results: Vec<_> = reads.iter().map(|read| read.result).collect();
+        drop(reads);
+        let mut draft = Draft::new(self.new_segment());
+        for ((block, bytes), result) in blocks.iter().zip(&bytes).zip(results) {
+            // What was freed meanwhile is not needed; what did not come stays where it is.
+            if result.is_ok() {
+                draft.add(&self.seal, block.unit, bytes);
+            }
+        }
+        if draft.blocks.is_empty() {
+            return Err(TierError::Lost);
+        }
+        let stored = self.store(vec![draft], Some(id));
+        count(&self.counts.rewritten, u64::from(stored[0].is_ok()));
+        stored[0]
+    }
+
+    /// At the end: no server keeps anything of this run.
+    pub(crate) fn give_everything_back(&self) {
+        let deadline = self.clock.now() + self.config.timeouts.end;
+        self.unlink_dead();
+        let mut from = SegmentId(0);
+        loop {
+            // A write that is queued is before its unlinking in the same queue.
+            let kept = lock(&self.index).sent_from(from, GIVEN_BACK);
+            let Some((last, _)) = kept.last() else { break };
+            from = SegmentId(last.0 + 1);
+            self.fleet.submit_chores(Chore::Unlink, copies(kept));
+        }
+        let is_busy = || {
+            self.fleet
+                .nodes()
+                .iter()
+                .any(|node| node.has_jobs() && !node.is_open())
+        };
+        while is_busy() && self.clock.now() < deadline {
+            if self.clock.is_simulated() {
+                self.fleet.pump();
+            }
+            self.clock.sleep(Duration::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The tier: what a store writes, reads and frees, in the RAM of other machines.
+//!
+//! Stage on the data path: the whole of a remote tier; its parts are `write`,
+//! `read` and `keeper`.
+//!
+//! - Whatever comes back is what was written under that name, or an error.
+//! - Nothing waits but a write that is to be acknowledged and a read, each for
+//!   a bounded time; `free` only notes.
+//! - A process forked from this one touches no connection: what they share
+//!   would be read by either.
+//!
+//! Lock order: posts, then index. No link is used under either.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use zcache::tier::{Tier, TierError, TierRead, TierWrite};
+use zcache_sys::fork::Process;
+
+use crate::cache::{CACHE_BYTES_MAX, Cache};
+use crate::check::check;
+use crate::clock::Clock;
+use crate::config::{Durability, RemoteConfig};
+use crate::endpoint::Endpoint;
+use crate::error::OpenError;
+use crate::fleet::Fleet;
+use crate::index::{Home, Index};
+use crate::keeper::Keeper;
+use crate::link::Network;
+use crate::network::RedisNetwork;
+use crate::node::Rules;
+use crate::seal::{Seal, random};
+use crate::segment::{Keys, SegmentId, UNIT_BYTES};
+use crate::stats::{Counts, NodeStats, RemoteStats, counted};
+use crate::write::Posts;
+
+/// How often the keeper looks.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What the tier's parts share.
+pub(crate) struct Core {
+    pub(crate) config: RemoteConfig,
+    pub(crate) clock: Clock,
+    pub(crate) seal: Seal,
+    pub(crate) keys: Keys,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) index: Mutex<Index>,
+    pub(crate) posts: Mutex<Posts>,
+    pub(crate) cache: Mutex<Cache>,
+    pub(crate) counts: Counts,
+    pub(crate) next_segment: AtomicU64,
+    pub(crate) ends: AtomicBool,
+}
+
+/// A tier on Valkey or Redis servers.
+pub struct RemoteTier {
+    core: Arc<Core>,
+    keeper: Mutex<Keeper>,
+    thread: Option<JoinHandle<()>>,
+    opened_in: Process,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RemoteTier {
+    /// Connects to the servers and checks them.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub fn open(config: RemoteConfig) -> Result<RemoteTier, OpenError> {
+        let network = RedisNetwork {
+            username: config.username.clone(),
+            password: config.password.clone(),
+            tls: config.tls.clone(),
+        };
+        let mut tier = RemoteTier::over(config, Arc::new(network), Clock::real())?;
+        let failed = |error: std::io::Error| OpenError::Thread(error.to_string());
+        tier.core.fleet.start_threads().map_err(failed)?;
+        let core = Arc::clone(&tier.core);
+        let builder = std::thread::Builder::new().name("zcache-remote".to_owned());
+        let run = move || {
+            let mut keeper = Keeper::default();
+            while !core.ends.load(Relaxed) {
+                keeper.turn(&core);
+                core.clock.sleep(TICK);
+            }
+        };
+        tier.thread = Some(builder.spawn(run).map_err(failed)?);
+        Ok(tier)
+    }
+
+    /// Over any network, without threads: whoever owns it calls
+    /// [`turn`](Self::turn). For simulations.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn over(
+        config: RemoteConfig,
+        network: Arc<dyn Network>,
+        clock: Clock,
+    ) -> Result<RemoteTier, OpenError> {
+        validate(&config)?;
+        let epoch = random().map_err(|_| OpenError::NoRandom)?;
+        let seal = Seal::new(epoch, config.is_sealed()).map_err(|_| OpenError::NoRandom)?;
+        let keys = Keys::new(&config.prefix, &config.host, epoch);
+        let rules = Rules {
+            keys: keys.clone(),
+            clock: clock.clone(),
+            timeouts: config.timeouts,
+            lease_s: config.lease.as_secs().max(1),
+            window_bytes_max: config.window_bytes_max,
+            waits: config.durability == Durability::Wait,
+        };
+        let fleet = Fleet::new(
+            config.endpoints.clone(),
+            Arc::new(rules),
+            Arc::clone(&network),
+        );
+        let fleet = Arc::new(fleet);
+        // A server by itself is checked first, because its errors say more than a map's.
+        for (site, endpoint) in config.endpoints.iter().enumerate() {
+            if let Endpoint::Server(address) = endpoint {
+                let home = Home {
+                    site: site as u8,
+                    tag: 0,
+                };
+                check(
+                    &*network,
+                    &config,
+                    address,
+                    false,
+                    Some(keys.trial(home.tag)),
+                )?;
+            } else {
+                let reached = endpoint
+                    .addresses()
+                    .iter()
+                    .map(|address| check(&*network, &config, address, true, None));
+                let mut failed = None;
+                for checked in reached {
+                    match checked {
+                        Ok(()) => {
+                            failed = None;
+                            break;
+                        }
+                        Err(OpenError::Unreachable(address, error)) => {
+                            failed = Some(OpenError::Unreachable(address, error));
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+            }
+        }
+        fleet
+            .learn()
+            .map_err(|(address, error)| OpenError::of_link(&address, error))?;
+        let masters = fleet.masters();
+        if masters.len() < config.copies() {
+            return Err(OpenError::Masters(masters.len()));
+        }
+        let nodes = fleet.nodes();
+        for at in masters {
+            let node = &nodes[at];
+            if let Endpoint::Cluster(_) = config.endpoints[usize::from(node.site)] {
+                check(&*network, &config, &node.address, true, Some(keys.trial(0)))?;
+            }
+        }
+        let core = Core {
+            config,
+            clock,
+            seal,
+            keys,
+            fleet,
+            index: Mutex::default(),
+            posts: Mutex::default(),
+            cache: Mutex::default(),
+            counts: Counts::default(),
+            next_segment: AtomicU64::new(1),
+            ends: AtomicBool::new(false),
+        };
+        Ok(RemoteTier {
+            core: Arc::new(core),
+            keeper: Mutex::default(),
+            thread: None,
+            opened_in: Process::this(),
+        })
+    }
+
+    /// One turn of everything in the background, where no threads do it.
+    pub fn turn(&self) {
+        self.core.fleet.pump();
+        lock(&self.keeper).turn(&self.core);
+        self.core.fleet.pump();
+    }
+
+    /// After how long without an answer another copy, or another tier, is the
+    /// better choice: the slowest node's 99th percentile.
+    #[must_use]
+    pub fn hedge_after(&self) -> Duration {
+        let nodes = self.core.fleet.nodes();
+        let closed = nodes.iter().filter(|node| !node.is_open());
+        let hedges = closed.map(|node| node.hedge_after());
+        hedges.max().unwrap_or(self.core.config.timeouts.hedge_min)
+    }
+
+    /// Half of the reads of one page are answered within this time; zero when
+    /// there were none.
+    #[must_use]
+    pub fn read_p50(&self) -> Duration {
+        let nodes = self.core.fleet.nodes();
+        let measured = nodes.iter().filter(|node| !node.is_open());
+        let p50s = measured.map(|node| node.latency.quantile(500));
+        p50s.max().unwrap_or_default()
+    }
+
+    /// Whether any server answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let nodes = self.core.fleet.nodes();
+        self.core
+            .fleet
+            .masters()
+            .into_iter()
+            .any(|at| !nodes[at].is_open())
+    }
+
+    /// Whether this segment of its life peers can read nothing of what they keep.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.core.seal.is_keyed()
+    }
+
+    /// What it did and has.
+    #[must_use]
+    pub fn stats(&self) -> RemoteStats {
+        let node_stats = |node: &Arc<crate::node::Node>| NodeStats {
+            address: node.address.to_string(),
+            is_open: node.is_open(),
+            opened: node.opened(),
+            is_full: node.is_full(),
+            p50: node.latency.quantile(500),
+            p99: node.latency.quantile(990),
+            reads_late: counted(&node.reads_late),
+            chores_left: counted(&node.chores_left),
+        };
+        let nodes = self.core.fleet.nodes().iter().map(node_stats).collect();
+        let counts = &self.core.counts;
+        let index = lock(&self.core.index);
+        RemoteStats {
+            nodes,
+            segments: index.segments() as u64,
+            blocks: index.names() as u64,
+            kept_bytes: index.bytes(),
+            live_bytes: index.live_bytes(),
+            queued_bytes: index.pending_bytes(),
+            written: counted(&counts.written),
+            posted: counted(&counts.posted),
+            dropped_busy: counted(&counts.dropped_busy),
+            dropped_failed: counted(&counts.dropped_failed),
+            dropped_old: counted(&counts.dropped_old),
+            refused: counted(&counts.refused),
+            reads: counted(&counts.reads),
+            reads_local: counted(&counts.reads_local),
+            reads_prefetched: counted(&counts.reads_prefetched),
+            reads_lost: counted(&counts.reads_lost),
+            reads_failed: counted(&counts.reads_failed),
+            hedged: counted(&counts.hedged),
+            copies_lost: counted(&counts.copies_lost),
+            blocks_lost: counted(&counts.blocks_lost),
+            rewritten: counted(&counts.rewritten),
+            sent_bytes: counted(&counts.sent_bytes),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+/// What can be refused before anybody is asked.
+fn validate(config: &RemoteConfig) -> Result<(), OpenError> {
+    if config.endpoints.is_empty() || config.endpoints.len() > usize::from(u8::MAX) {
+        return Err(OpenError::NoEndpoint);
+    }
+    for name in [&config.prefix, &config.host] {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(is_plain) {
+            return Err(OpenError::Name(name.clone()));
+        }
+    }
+    let mut addresses = config.endpoints.iter().flat_map(Endpoint::addresses);
+    match addresses.find(|address| address.is_plaintext_off_host()) {
+        Some(address) if !config.plaintext_allowed => Err(OpenError::Plaintext(address.clone())),
+        _ => Ok(()),
+    }
+}
+
+impl Core {
+    pub(crate) fn new_segment(&self) -> SegmentId {
+        SegmentId(self.next_segment.fetch_add(1, Relaxed))
+    }
+
+    /// Whether this many more bytes may be kept.
+    pub(crate) fn has_room(&self, index: &Index, bytes: u64) -> bool {
+        let max = self.config.bytes_max.unwrap_or(u64::MAX);
+        index.bytes() + bytes * self.config.copies() as u64 <= max
+    }
+}
+
+impl Tier for RemoteTier {
+    fn write(&self, writes: &mut [TierWrite<'_>]) {
+        if self.opened_in.was_forked() {
+            for write in writes {
+                write.result = Err(TierError::Forked);
+            }
+            return;
+        }
+        if self.core.config.posts {
+            self.core.post(writes);
+        } else {
+            self.core.write_through(writes);
+        }
+    }
+
+    fn read(&self, reads: &mut [TierRead<'_>]) {
+        if self.opened_in.was_forked() {
+            for read in reads {
+                read.result = Err(TierError::Forked);
+            }
+            return;
+        }
+        self.core.read(reads);
+    }
+
+    fn free(&self, offset_bytes: u64, len_bytes: u64) {
+        let unit = UNIT_BYTES as u64;
+        if let (Ok(first), Ok(units)) = (
+            u32::try_from(offset_bytes / unit),
+            u32::try_from(len_bytes.div_ceil(unit)),
+        ) {
+            lock(&self.core.index).free(first, units);
+        }
+    }
+
+    fn ram_bytes(&self) -> u64 {
+        let config = &self.core.config;
+        let queue = if config.posts {
+            config.queue_bytes_max
+        } else {
+            0
+        };
+        let windows = self.core.fleet.nodes().len() as u64 * config.window_bytes_max * 2;
+        lock(&self.core.index).ram_bytes() + CACHE_BYTES_MAX + queue + windows
+    }
+}
+
+impl Drop for RemoteTier {
+    fn drop(&mut self) {
+        if self.opened_in.was_forked() {
+            // The threads are the other process's, and so is what servers keep.
+            std::mem::forget(self.thread.take());
+            return;
+        }
+        self.core.ends.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.core.give_everything_back();
+        self.core.fleet.end_threads();
+        for node in self.core.fleet.nodes() {
+            node.unmark();
+        }
+    }
+}
+
+impl std::fmt::Debug for RemoteTier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteTier").finish_non_exhaustive()
+    }
+}
