@@ -3,6 +3,7 @@
 mod codecs;
 mod measure;
 mod mount;
+mod remote_options;
 mod size;
 mod swap_options;
 
@@ -97,6 +98,9 @@ struct Run {
     #[arg(long, value_name = "FILE|-")]
     stats: Option<PathBuf>,
 
+    #[command(flatten)]
+    remote: remote_options::RemoteOptions,
+
     /// The program and its arguments.
     #[arg(required = true, last = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -109,14 +113,17 @@ impl Run {
             other => Some(other),
         };
         swap_options::check(path.as_ref(), self.swap_max)?;
+        // In the order in which blocks leave for them.
+        let mut tiers = Vec::from_iter(self.remote.tier(self.ram, path.is_some())?);
+        tiers.extend(path.map(|path| {
+            TierSource::disk(SwapConfig {
+                path,
+                bytes_max: self.swap_max,
+            })
+        }));
         Ok(RunConfig {
             ram_bytes: self.ram,
-            tiers: Vec::from_iter(path.map(|path| {
-                TierSource::disk(SwapConfig {
-                    path,
-                    bytes_max: self.swap_max,
-                })
-            })),
+            tiers,
             codec: self
                 .codec
                 .parse()

@@ -36,4 +36,10 @@ pub use error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN, StartError};
 pub use process::run::run;
 pub use report::{CodecNumbers, Passage, Rejections, RunStats};
 pub use zcache::tier::TierSource;
+
+/// The tiers of a run.
+pub mod tier {
+    pub use zcache::OpenError;
+    pub use zcache::tier::{Keeps, ListedTier, TierSource};
+}
 pub use zcache::{Allocator, Codec, CodecChoice, SwapConfig};

@@ -39,6 +39,7 @@ pub mod link;
 mod network;
 mod node;
 mod read;
+mod report;
 mod seal;
 mod segment;
 mod slots;

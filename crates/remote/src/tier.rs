@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use zcache::tier::{Tier, TierError, TierRead, TierWrite};
+use zcache::tier::{Tier, TierError, TierRead, TierReport, TierWrite};
 use zcache_sys::fork::Process;
 
 use crate::cache::{CACHE_BYTES_MAX, Cache};
@@ -58,8 +58,17 @@ pub(crate) struct Core {
 pub struct RemoteTier {
     core: Arc<Core>,
     keeper: Mutex<Keeper>,
-    thread: Option<JoinHandle<()>>,
+    threads: Mutex<Threads>,
     opened_in: Process,
+}
+
+/// The threads of a tier, which start with its first write: whoever opened it may fork before.
+enum Threads {
+    /// There are none; [`turn`](RemoteTier::turn) does their work.
+    None,
+    NotStarted,
+    Keeper(JoinHandle<()>),
+    Ended,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,11 +86,19 @@ impl RemoteTier {
             password: config.password.clone(),
             tls: config.tls.clone(),
         };
-        let mut tier = RemoteTier::over(config, Arc::new(network), Clock::real())?;
-        let failed = |error: std::io::Error| OpenError::Thread(error.to_string());
-        tier.core.fleet.start_threads().map_err(failed)?;
-        let core = Arc::clone(&tier.core);
-        let builder = std::thread::Builder::new().name("zcache-remote".to_owned());
+        let tier = RemoteTier::over(config, Arc::new(network), Clock::real())?;
+        *lock(&tier.threads) = Threads::NotStarted;
+        Ok(tier)
+    }
+
+    /// Starts the threads, if that is not done.
+    fn start(&self) -> std::io::Result<()> {
+        let mut threads = lock(&self.threads);
+        if !matches!(*threads, Threads::NotStarted) {
+            return Ok(());
+        }
+        self.core.fleet.start_threads()?;
+        let core = Arc::clone(&self.core);
         let run = move || {
             let mut keeper = Keeper::default();
             while !core.ends.load(Relaxed) {
@@ -89,8 +106,9 @@ impl RemoteTier {
                 core.clock.sleep(TICK);
             }
         };
-        tier.thread = Some(builder.spawn(run).map_err(failed)?);
-        Ok(tier)
+        let builder = std::thread::Builder::new().name("remote".to_owned());
+        *threads = Threads::Keeper(builder.spawn(run)?);
+        Ok(())
     }
 
     /// Over any network, without threads: whoever owns it calls
@@ -188,7 +206,7 @@ impl RemoteTier {
         Ok(RemoteTier {
             core: Arc::new(core),
             keeper: Mutex::default(),
-            thread: None,
+            threads: Mutex::new(Threads::None),
             opened_in: Process::this(),
         })
     }
@@ -323,6 +341,12 @@ impl Tier for RemoteTier {
             }
             return;
         }
+        if let Err(error) = self.start() {
+            for write in writes {
+                write.result = Err(TierError::from(&error));
+            }
+            return;
+        }
         if self.core.config.posts {
             self.core.post(writes);
         } else {
@@ -350,6 +374,30 @@ impl Tier for RemoteTier {
         }
     }
 
+    fn end(&self) {
+        // In a forked process the threads are the other's, and so is what servers keep.
+        if self.opened_in.was_forked() {
+            return;
+        }
+        match std::mem::replace(&mut *lock(&self.threads), Threads::Ended) {
+            Threads::Ended => return,
+            Threads::None | Threads::NotStarted => {}
+            Threads::Keeper(thread) => {
+                self.core.ends.store(true, Relaxed);
+                let _ = thread.join();
+            }
+        }
+        self.core.give_everything_back();
+        self.core.fleet.end_threads();
+        for node in self.core.fleet.nodes() {
+            node.unmark();
+        }
+    }
+
+    fn reports(&self) -> Vec<TierReport> {
+        vec![self.stats().report()]
+    }
+
     fn ram_bytes(&self) -> u64 {
         let config = &self.core.config;
         let queue = if config.posts {
@@ -364,20 +412,7 @@ impl Tier for RemoteTier {
 
 impl Drop for RemoteTier {
     fn drop(&mut self) {
-        if self.opened_in.was_forked() {
-            // The threads are the other process's, and so is what servers keep.
-            std::mem::forget(self.thread.take());
-            return;
-        }
-        self.core.ends.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.core.give_everything_back();
-        self.core.fleet.end_threads();
-        for node in self.core.fleet.nodes() {
-            node.unmark();
-        }
+        self.end();
     }
 }
 

@@ -146,6 +146,7 @@ fn page(
         return Err(StartError::Exec { program, error });
     }
     report::write(&pager);
+    pager.store.end_tiers();
     Ok(end)
 }
 

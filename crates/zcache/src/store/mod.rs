@@ -330,6 +330,14 @@ impl Store {
         self.swap_name.as_deref()
     }
 
+    /// Has the tiers give back what they hold elsewhere. Pages that are there can be read
+    /// no more; for a client that ends without dropping the store.
+    pub fn end_tiers(&self) {
+        if let Some(swap) = &self.swap {
+            swap.end();
+        }
+    }
+
     /// What the tiers say of themselves, in their order.
     #[must_use]
     pub fn tier_reports(&self) -> Vec<TierReport> {

@@ -177,6 +177,10 @@ pub trait Tier: Send + Sync {
         0
     }
 
+    /// Nothing will be asked of the tier any more: it gives back what it holds elsewhere,
+    /// in bounded time.
+    fn end(&self) {}
+
     /// What the tier says of itself, beside what the store counts; of a list, each tier
     /// that says anything.
     fn reports(&self) -> Vec<TierReport> {
@@ -203,5 +207,9 @@ impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
 
     fn reports(&self) -> Vec<TierReport> {
         (**self).reports()
+    }
+
+    fn end(&self) {
+        (**self).end();
     }
 }

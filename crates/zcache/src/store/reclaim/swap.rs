@@ -163,6 +163,11 @@ impl Swap {
         lock(&self.slots).free(slot.0, run);
     }
 
+    /// Has the tiers give back what they hold elsewhere.
+    pub(in crate::store) fn end(&self) {
+        self.tier.end();
+    }
+
     /// What its tiers say of themselves.
     pub(in crate::store) fn reports(&self) -> Vec<TierReport> {
         self.tier.reports()

@@ -96,6 +96,11 @@ impl Tier for Cached {
         reports
     }
 
+    fn end(&self) {
+        self.first.end();
+        self.second.end();
+    }
+
     fn ram_bytes(&self) -> u64 {
         self.first.ram_bytes() + self.second.ram_bytes()
     }

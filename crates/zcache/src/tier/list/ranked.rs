@@ -436,6 +436,11 @@ impl Tier for Ranked {
         reports
     }
 
+    fn end(&self) {
+        self.first.end();
+        self.second.end();
+    }
+
     fn ram_bytes(&self) -> u64 {
         let own = {
             let state = lock(&self.state);
