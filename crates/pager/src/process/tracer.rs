@@ -225,6 +225,11 @@ impl Tracer {
         self.threads.borrow().get(&thread)?.space.clone()
     }
 
+    /// The process of a thread.
+    pub(crate) fn process_of(&self, thread: i32) -> Option<i32> {
+        Some(self.threads.borrow().get(&thread)?.process)
+    }
+
     /// Whether a thread has put filters upon itself.
     pub(crate) fn is_filtered(&self, thread: i32) -> bool {
         let threads = self.threads.borrow();

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use zcache_sys::process::read_memory;
 use zcache_sys::ptrace::{self, Registers, Stop};
 
+mod again;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod signals;
+pub(crate) mod timed;
 pub(crate) mod transfer;
 mod uring;
 
