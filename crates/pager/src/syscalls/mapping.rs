@@ -86,6 +86,18 @@ enum Change {
 }
 
 impl Change {
+    fn of_remap(a: [u64; 6]) -> Change {
+        Change::Remap {
+            old: whole_pages(a[0], a[1]),
+            new_len: a[2],
+            flags: a[3],
+            target: match a[3] & MREMAP_FIXED != 0 {
+                true => whole_pages(a[4], a[2]),
+                false => 0..0,
+            },
+        }
+    }
+
     /// What it may touch.
     fn touches(&self, a: [u64; 6]) -> Vec<Range<u64>> {
         let ranges = match self {
@@ -116,6 +128,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// One mapping is moved, by `mremap` with these arguments.
+    pub(crate) fn of_move(arguments: [u64; 6]) -> Plan {
+        Plan {
+            change: Some(Change::of_remap(arguments)),
+            arguments: None,
+            needed: false,
+        }
+    }
+
     /// Other arguments with which the call is to be made. The program's own filters are
     /// asked about them too, so where it has some they are left if they can be.
     pub(crate) fn rewritten(&self, filtered: bool) -> Option<[u64; 6]> {
@@ -167,15 +188,7 @@ impl Pager {
                 Some(Change::Map { arguments: a, over })
             }
             libc::SYS_munmap => Some(Change::Unmap(whole_pages(a[0], a[1]))),
-            libc::SYS_mremap => Some(Change::Remap {
-                old: whole_pages(a[0], a[1]),
-                new_len: a[2],
-                flags: a[3],
-                target: match a[3] & MREMAP_FIXED != 0 {
-                    true => whole_pages(a[4], a[2]),
-                    false => 0..0,
-                },
-            }),
+            libc::SYS_mremap => Some(Change::of_remap(a)),
             libc::SYS_brk => Some(Change::Break(space.core().brk)),
             libc::SYS_madvise => Some(Change::Advise {
                 range: whole_pages(a[0], a[1]),

@@ -13,6 +13,7 @@ use zcache_sys::ptrace::{self, Registers, Stop};
 mod again;
 pub(crate) mod fork;
 pub(crate) mod mapping;
+mod remap;
 pub(crate) mod signals;
 pub(crate) mod timed;
 pub(crate) mod transfer;
@@ -20,6 +21,7 @@ mod uring;
 
 use crate::budget::PAGE_BYTES;
 use crate::pager::{Pager, say};
+use crate::process::care_error::CareError;
 use crate::process::inject::{Held, Injection};
 use crate::process::script::Claim;
 use crate::process::tracer::{Tracer, resume};
@@ -235,6 +237,9 @@ impl Watched<'_> {
             self.refuse(libc::ENOMEM);
             return;
         }
+        if let Some(parts) = self.mappings_to_move(number) {
+            return self.move_mappings(number, parts).await;
+        }
         let plan = self
             .pager()
             .before_call(&self.space, self.thread(), number, self.arguments());
@@ -307,14 +312,37 @@ impl Watched<'_> {
         number: i64,
         arguments: [u64; 6],
     ) -> (Option<u64>, Held) {
-        let Ok(registers) = ptrace::registers(self.thread()) else {
-            return (None, Held::default());
-        };
-        let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2) else {
-            return (None, Held::default());
+        let (result, held) = self.try_inject(what, number, arguments).await;
+        (result.ok(), held)
+    }
+
+    /// As [`Watched::inject`], with the error.
+    async fn try_inject(
+        &self,
+        what: &'static str,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> (Result<u64, CareError>, Held) {
+        let registers = ptrace::registers(self.thread());
+        let begun = registers
+            .map_err(CareError::own("reading registers"))
+            .and_then(|now| Injection::begin(self.tracer, self.claim, now.rip - 2));
+        let injection = match begun {
+            Ok(injection) => injection,
+            Err(error) => return (Err(error), Held::default()),
         };
         let result = injection.call(what, number, arguments).await;
-        (result.ok(), injection.end().unwrap_or_default())
+        (result, injection.end().unwrap_or_default())
+    }
+
+    /// The call has another result.
+    fn answer(&self, result: i64) {
+        if let Ok(registers) = ptrace::registers(self.thread()) {
+            self.set_registers(&Registers {
+                rax: result.cast_unsigned(),
+                ..registers
+            });
+        }
     }
 
     /// A space that has lost its servant gets another one, now that one of its

@@ -95,6 +95,11 @@ fn memory_that_moves_and_leaves_its_mapping() {
 }
 
 #[test]
+fn several_mappings_that_move_at_once() {
+    agree("memory/moved_together", &[]);
+}
+
+#[test]
 fn moved_huge_pages() {
     tree::need_root();
     let _pages = Setting::set("vm/nr_hugepages", "8");
