@@ -19,8 +19,7 @@ pub(crate) mod timed;
 pub(crate) mod transfer;
 mod uring;
 
-use crate::budget::PAGE_BYTES;
-use crate::pager::{Pager, say};
+use crate::pager::Pager;
 use crate::process::care_error::CareError;
 use crate::process::inject::{Held, Injection};
 use crate::process::script::Claim;
@@ -480,29 +479,5 @@ impl Watched<'_> {
         if result.is_some() {
             self.resume_by(held);
         }
-    }
-
-    /// Waits until so many pages could be charged; false when that took too long.
-    pub(crate) async fn room(&self, pages: u64, patience: Duration) -> bool {
-        let start = Instant::now();
-        let pager = Arc::clone(self.pager());
-        let _wanted = pager.budget.want(pages);
-        self.tracer
-            .scripts
-            .until(|| {
-                if pager.budget.available_bytes() >= pages.max(1) * PAGE_BYTES {
-                    return Some(true);
-                }
-                (start.elapsed() > patience).then_some(false)
-            })
-            .await
-    }
-
-    pub(crate) fn say_refused(&self, pages: u64) {
-        say!(
-            "process {}: fork refused: its {} MiB in memory would not fit twice in the budget",
-            self.space.leader(),
-            pages >> 8
-        );
     }
 }
