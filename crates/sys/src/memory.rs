@@ -32,6 +32,22 @@ pub fn return_freed_blocks() {
     }
 }
 
+/// Whether this kernel knows memory that it may drop at any time.
+#[must_use]
+pub fn has_droppable() -> bool {
+    const MAP_DROPPABLE: i32 = 8;
+    let null = std::ptr::null_mut();
+    let flags = MAP_DROPPABLE | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory, at a place that the kernel chooses.
+    let page = unsafe { libc::mmap(null, 4096, libc::PROT_NONE, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: our new memory, to which nobody refers.
+    unsafe { libc::munmap(page, 4096) };
+    true
+}
+
 /// Whether this kernel moves several mappings by one `mremap(2)`, tried on two pages of
 /// ours.
 #[must_use]

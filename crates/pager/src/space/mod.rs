@@ -80,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) brk: u64,
     /// Pages that must stay resident, with how many reasons each has.
     pub(crate) pinned: BTreeMap<u64, u32>,
+    /// Pages that pipes have got, the oldest first; they are pinned.
+    pub(crate) spliced: VecDeque<Vpn>,
     /// No evictor may go to the shadow any more.
     pub(crate) buried: bool,
     /// Evictors that are at the shadow: compress, or free slots.
@@ -268,6 +270,7 @@ impl Space {
                 guards: Ranges::default(),
                 brk: 0,
                 pinned: BTreeMap::new(),
+                spliced: VecDeque::new(),
                 buried: false,
                 at_shadow: 0,
             }),

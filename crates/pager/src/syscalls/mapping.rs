@@ -154,10 +154,11 @@ pub(crate) enum Behind {
         address: u64,
         len: u64,
     },
-    /// The mapping was to be locked.
+    /// The mapping was to be locked, and to have this protection.
     Lock {
         address: u64,
         len: u64,
+        protection: u64,
     },
 }
 
@@ -178,8 +179,14 @@ impl Pager {
                 // hint, and each page comes at its first touch instead.
                 let anonymous = flags & MAP_TYPE == MAP_PRIVATE && flags & MAP_ANONYMOUS != 0;
                 if anonymous && flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
-                    let flags = flags & !(MAP_POPULATE | MAP_LOCKED);
-                    arguments = Some([a[0], a[1], a[2], flags, a[4], a[5]]);
+                    let mut made = a;
+                    made[3] = flags & !(MAP_POPULATE | MAP_LOCKED);
+                    if flags & MAP_LOCKED != 0 && flags & MAP_FIXED == 0 && !needed {
+                        // Linux says whether so much may be locked; where nothing may
+                        // be touched it brings nothing.
+                        (made[2], made[3]) = (0, flags & !MAP_POPULATE);
+                    }
+                    arguments = Some(made);
                 }
                 let over = match flags & MAP_FIXED != 0 {
                     true => whole_pages(a[0], a[1]),
@@ -283,6 +290,7 @@ impl Pager {
                 true => Behind::Lock {
                     address: start,
                     len,
+                    protection,
                 },
                 false => Behind::Nothing,
             };
@@ -541,29 +549,6 @@ impl Pager {
                 }
             }
             core.table.set_epoch(target, epoch);
-        }
-    }
-
-    /// The program watches this memory itself from now on. All of it is resident.
-    pub(crate) fn leave_to_program(&self, space: &Space, range: Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let out = |state: State| !matches!(state, State::Resident);
-        let some_out = {
-            let core = space.core();
-            let mut some = false;
-            core.table
-                .for_each(range.clone(), |_, state| some |= out(state));
-            some
-        };
-        if !some_out && space.hands().unregister(range.clone()).is_ok() {
-            let mut core = space.core();
-            let known = core.table.present(range.clone());
-            for page in known {
-                core.unpin(page, self.next_stamp());
-            }
-            self.forget(&mut core, range);
         }
     }
 
