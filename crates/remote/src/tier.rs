@@ -85,8 +85,9 @@ impl RemoteTier {
         let run = move || {
             let mut keeper = Keeper::default();
             while !core.ends.load(Relaxed) {
-                keeper.turn(&core);
-                core.clock.sleep(TICK);
+                if !keeper.turn(&core) {
+                    core.clock.sleep(TICK);
+                }
             }
         };
         tier.thread = Some(builder.spawn(run).map_err(failed)?);
@@ -375,9 +376,6 @@ impl Drop for RemoteTier {
         }
         self.core.give_everything_back();
         self.core.fleet.end_threads();
-        for node in self.core.fleet.nodes() {
-            node.unmark();
-        }
     }
 }
 
