@@ -165,6 +165,12 @@ pub trait Tier: Send + Sync {
     /// is an error or any bytes; one that was written and is lost is an error.
     fn read(&self, reads: &mut [TierRead<'_>]);
 
+    /// The same for what was read before and was not what was written: from another copy,
+    /// where there is one.
+    fn read_again(&self, reads: &mut [TierRead<'_>]) {
+        self.read(reads);
+    }
+
     /// Nothing will read the block that was written to this place any more, nor the
     /// place where a write failed. The tier only notes it: locks of the store are held.
     fn free(&self, offset_bytes: u64, len_bytes: u64) {
@@ -195,6 +201,10 @@ impl<T: Tier + ?Sized> Tier for crate::sync::Arc<T> {
 
     fn read(&self, reads: &mut [TierRead<'_>]) {
         (**self).read(reads);
+    }
+
+    fn read_again(&self, reads: &mut [TierRead<'_>]) {
+        (**self).read_again(reads);
     }
 
     fn free(&self, offset_bytes: u64, len_bytes: u64) {

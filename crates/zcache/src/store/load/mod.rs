@@ -120,7 +120,7 @@ impl Store {
             if let Some(error) = self.verdict(&mut suspect, at) {
                 return Err(self.lose(error));
             }
-            match self.read_zpage(name, &tags, at, out) {
+            match self.read_zpage(name, &tags, at, suspect.0.is_some(), out) {
                 Ok(()) if is_there(at) => return Ok(()),
                 Ok(()) => add(&self.counts.relocations, 1),
                 Err(error) => suspect.failed(at, error),
@@ -192,13 +192,14 @@ impl Store {
         error
     }
 
-    /// Reads one zpage from the tier, verifies and decodes it. Errors are not
-    /// counted yet, for the page may have moved.
+    /// Reads one zpage from the tier, verifies and decodes it; from another copy, if
+    /// there is one, `again`. Errors are not counted yet, for the page may have moved.
     pub(in crate::store) fn read_zpage(
         &self,
         page: PageName,
         tags: &Tags,
         at: TierRange,
+        again: bool,
         out: &mut Page,
     ) -> Result<(), LoadError> {
         let swap = self.swap.as_ref().ok_or(LoadError::Corrupt { page })?;
@@ -222,7 +223,10 @@ impl Store {
             bytes: &mut buffer.bytes_mut()[..sectors * SECTOR_SIZE],
             result: Err(TierError::IO),
         }];
-        swap.read(&mut read);
+        match again {
+            false => swap.read(&mut read),
+            true => swap.read_again(&mut read),
+        }
         add(&self.counts.swapin_reads, 1);
         let [read] = read;
         read.result.map_err(failed)?;

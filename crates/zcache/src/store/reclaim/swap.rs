@@ -199,6 +199,15 @@ impl Swap {
     }
 
     pub(in crate::store) fn read(&self, reads: &mut [TierRead<'_>]) {
+        self.read_by(reads, |tier, reads| tier.read(reads));
+    }
+
+    /// The same of what came and was not what was written.
+    pub(in crate::store) fn read_again(&self, reads: &mut [TierRead<'_>]) {
+        self.read_by(reads, |tier, reads| tier.read_again(reads));
+    }
+
+    fn read_by(&self, reads: &mut [TierRead<'_>], by: fn(&dyn Tier, &mut [TierRead<'_>])) {
         let Some(_inside) = Inside::enter(self) else {
             for read in reads {
                 read.result = Err(TierError::Nested);
@@ -206,7 +215,7 @@ impl Swap {
             return;
         };
         let _transfer = Transfer::begin(self);
-        self.tier.read(reads);
+        by(&*self.tier, reads);
     }
 
     pub(super) fn write(&self, writes: &mut [TierWrite<'_>]) {

@@ -1,7 +1,7 @@
 //! A tier that may lose what it has, before one that keeps it: the second one's blocks, read faster.
 //!
 //! - The second tier has every block that was acknowledged; what the first one does can lose none.
-//! - A read that the first tier fails is answered by the second.
+//! - A read that the first tier fails, or answers wrongly, is answered by the second.
 //! - Of a place that was freed the first tier has nothing, before it can be another block's.
 
 use super::cost::{Costs, Side};
@@ -83,6 +83,10 @@ impl Tier for Cached {
                 read.result = result;
             }
         }
+    }
+
+    fn read_again(&self, reads: &mut [TierRead<'_>]) {
+        self.second.read_again(reads);
     }
 
     fn free(&self, offset_bytes: u64, len_bytes: u64) {

@@ -74,6 +74,9 @@ enum At {
     Second(u32),
 }
 
+/// How a tier is asked.
+type By = fn(&dyn Tier, &mut [TierRead<'_>]);
+
 /// A part of a read, which lies in one block or in none.
 struct Part<'a> {
     /// Where the block begins, and where it is.
@@ -323,8 +326,28 @@ impl Ranked {
         parts
     }
 
+    /// Reads, each block from where it is.
+    fn read_by(&self, reads: &mut [TierRead<'_>], by: By) {
+        let mut parts = self.parts(reads);
+        for _ in 0..MOVES_MAX {
+            self.read_parts(&mut parts, by);
+            if !self.look_again(&mut parts) {
+                break;
+            }
+        }
+        let results: Vec<_> = parts.iter().map(|part| (part.of, part.result)).collect();
+        for read in reads.iter_mut() {
+            read.result = Ok(());
+        }
+        for (of, result) in results {
+            if result.is_err() {
+                reads[of].result = result;
+            }
+        }
+    }
+
     /// Reads parts from where their blocks are.
-    fn read_parts(&self, parts: &mut [Part<'_>]) {
+    fn read_parts(&self, parts: &mut [Part<'_>], by: By) {
         for side in [Side::First, Side::Second] {
             let tier = match side {
                 Side::First => &self.first,
@@ -344,7 +367,7 @@ impl Ranked {
             });
             let mut reads: Vec<_> = reads.collect();
             let start = Instant::now();
-            tier.read(&mut reads);
+            by(&**tier, &mut reads);
             if let [read] = &reads[..]
                 && read.result.is_ok()
             {
@@ -399,22 +422,11 @@ impl Tier for Ranked {
     }
 
     fn read(&self, reads: &mut [TierRead<'_>]) {
-        let mut parts = self.parts(reads);
-        for _ in 0..MOVES_MAX {
-            self.read_parts(&mut parts);
-            if !self.look_again(&mut parts) {
-                break;
-            }
-        }
-        let results: Vec<_> = parts.iter().map(|part| (part.of, part.result)).collect();
-        for read in reads.iter_mut() {
-            read.result = Ok(());
-        }
-        for (of, result) in results {
-            if result.is_err() {
-                reads[of].result = result;
-            }
-        }
+        self.read_by(reads, |tier, reads| tier.read(reads));
+    }
+
+    fn read_again(&self, reads: &mut [TierRead<'_>]) {
+        self.read_by(reads, |tier, reads| tier.read_again(reads));
     }
 
     fn free(&self, offset_bytes: u64, len_bytes: u64) {

@@ -410,3 +410,47 @@ fn three_tiers_are_one() {
     driven.check();
     assert!(driven.tier.ram_bytes() > 0);
 }
+
+/// A tier that takes everything and answers with other bytes.
+struct Lying;
+
+impl Tier for Lying {
+    fn write(&self, writes: &mut [TierWrite<'_>]) {
+        for write in writes {
+            write.result = Ok(());
+        }
+    }
+
+    fn read(&self, reads: &mut [TierRead<'_>]) {
+        for read in reads {
+            read.bytes.fill(0x5a);
+            read.result = Ok(());
+        }
+    }
+}
+
+#[test]
+fn a_first_tier_that_lies_loses_no_page() {
+    let config = crate::StoreConfig {
+        pool_bytes_max: 1 << 20,
+        ..crate::StoreConfig::default()
+    };
+    let (first, second) = (Arc::new(Lying), Arc::new(MemoryTier::new(1)));
+    let folded = fold(vec![
+        listed("lying", &first, None, Keeps::Perhaps),
+        listed("disk", &second, None, Keeps::Surely),
+    ]);
+    let folded = folded.unwrap().unwrap();
+    let store = crate::Store::with_tier(&config, folded.tier, folded.bytes_max).unwrap();
+    let insert = |number| store.insert(&crate::testing::page(number)).unwrap();
+    let handles: Vec<_> = (0..400).map(insert).collect();
+    store.reclaim(u64::MAX);
+    for (number, handle) in (0..).zip(handles) {
+        let mut out = [0; crate::PAGE_SIZE];
+        store.load(handle, &mut out).unwrap();
+        assert!(out == crate::testing::page(number), "page {number}");
+        store.release(handle);
+    }
+    assert!(store.stats().swapin_reads > 0);
+    assert_eq!(store.stats().lost_pages, 0);
+}
