@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) index: Mutex<Index>,
     pub(crate) posts: Mutex<Posts>,
     pub(crate) cache: Mutex<Cache>,
+    /// What servers would not give back when asked.
+    pub(crate) undone: Mutex<Vec<(SegmentId, Home)>>,
     pub(crate) counts: Counts,
     pub(crate) next_segment: AtomicU64,
     pub(crate) ends: AtomicBool,
@@ -105,8 +107,9 @@ impl RemoteTier {
         let run = move || {
             let mut keeper = Keeper::default();
             while !core.ends.load(Relaxed) {
-                keeper.turn(&core);
-                core.clock.sleep(TICK);
+                if !keeper.turn(&core) {
+                    core.clock.sleep(TICK);
+                }
             }
         };
         let builder = std::thread::Builder::new().name("remote".to_owned());
@@ -202,6 +205,7 @@ impl RemoteTier {
             index: Mutex::default(),
             posts: Mutex::default(),
             cache: Mutex::default(),
+            undone: Mutex::default(),
             counts: Counts::default(),
             next_segment: AtomicU64::new(1),
             ends: AtomicBool::new(false),
@@ -278,7 +282,7 @@ impl RemoteTier {
         RemoteStats {
             nodes,
             segments: index.segments() as u64,
-            blocks: index.names() as u64,
+            blocks: index.live_blocks() as u64,
             kept_bytes: index.bytes(),
             live_bytes: index.live_bytes(),
             queued_bytes: index.pending_bytes(),
@@ -405,9 +409,6 @@ impl Tier for RemoteTier {
             .unwrap_or_else(PoisonError::into_inner) = true;
         self.core.give_everything_back();
         self.core.fleet.end_threads();
-        for node in self.core.fleet.nodes() {
-            node.unmark();
-        }
     }
 
     fn reports(&self) -> Vec<TierReport> {

@@ -11,6 +11,7 @@ fn two_copies(urls: &[String]) -> Scattering {
 }
 
 #[test]
+#[ignore = "takes long"]
 fn three_servers_keep_what_no_disk_has_while_each_of_them_dies_once() {
     if plain_only() {
         return;

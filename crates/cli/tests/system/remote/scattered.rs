@@ -28,8 +28,8 @@ impl Scattering {
     pub(super) fn over<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> Scattering {
         let remote = |url: U| ("--remote".to_owned(), OsString::from(url.as_ref()));
         Scattering {
-            ram_mib: 24,
-            bytes_mib: 96,
+            ram_mib: 18,
+            bytes_mib: 72,
             options: urls.into_iter().map(remote).collect(),
             flags: Vec::new(),
             arguments: Vec::new(),

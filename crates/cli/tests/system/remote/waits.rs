@@ -36,6 +36,7 @@ fn a_master_dies_and_what_its_replica_acknowledged_is_there() {
 }
 
 #[test]
+#[ignore = "takes long"]
 fn servers_that_restart_at_once_have_their_files() {
     if plain_only() {
         return;
