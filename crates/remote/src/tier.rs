@@ -257,7 +257,7 @@ impl RemoteTier {
             .any(|at| !nodes[at].is_open())
     }
 
-    /// Whether this segment of its life peers can read nothing of what they keep.
+    /// Whether peers can read nothing of what they keep.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.core.seal.is_keyed()
