@@ -49,8 +49,9 @@ pub(crate) struct RemoteOptions {
     /// redis://HOST[:PORT], rediss://HOST[:PORT] (TLS), unix:///SOCKET,
     /// redis-cluster://HOST,HOST,… or rediss-cluster://…; may be given again for more
     /// servers. Blocks go there before the disk, where that is cheaper to read from.
-    #[arg(long, value_name = "URL", value_parser = endpoint)]
-    remote: Vec<Endpoint>,
+    // Read later: what is wrong with an argument, the parser repeats with the argument.
+    #[arg(long, value_name = "URL")]
+    remote: Vec<String>,
 
     /// The most bytes that servers keep for this run, all copies counted; without
     /// this, what they have.
@@ -97,16 +98,15 @@ pub(crate) struct RemoteOptions {
     remote_prefix: String,
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, String> {
-    Endpoint::parse(url).map_err(|error| error.to_string())
-}
-
 impl RemoteOptions {
     /// The tier that is asked for, if one is.
     pub(crate) fn tier(self, ram_bytes: u64, has_disk: bool) -> Result<Option<TierSource>, String> {
         if self.remote.is_empty() {
             return Ok(None);
         }
+        let endpoints = self.remote.iter().map(|url| Endpoint::parse(url));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>();
+        let endpoints = endpoints.map_err(|error| format!("--remote: {error}"))?;
         let durability = match self.remote_durability {
             Safe::Disk => Durability::Disk,
             Safe::TwoCopies => Durability::TwoCopies,
@@ -119,7 +119,7 @@ impl RemoteOptions {
                     .into(),
             );
         }
-        let mut config = RemoteConfig::new(self.remote, durability).with_environment();
+        let mut config = RemoteConfig::new(endpoints, durability).with_environment();
         config.bytes_max = self.remote_max;
         if let Some(path) = &self.remote_password_file {
             let secret = Secret::read(path);

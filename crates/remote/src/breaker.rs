@@ -57,6 +57,11 @@ impl Breaker {
         }
     }
 
+    /// A probe is due now, if it is open.
+    pub(crate) fn probe_soon(&mut self, now: Duration) {
+        self.probe_at = self.probe_at.map(|at| at.min(now));
+    }
+
     /// A probe succeeded.
     pub(crate) fn close(&mut self) {
         *self = Breaker {

@@ -202,25 +202,28 @@ impl Index {
         Some(names)
     }
 
-    /// One home of a segment has it no more; how many blocks that lost.
+    /// One home of a kept segment has it no more, or has other bytes; how many blocks that
+    /// lost. What is there all the same is to be given back.
     pub(crate) fn lose(&mut self, id: SegmentId, home: Home) -> usize {
         let Some(segment) = self.segments.get_mut(&id) else {
             return 0;
         };
+        // The write that is under way says how it ends.
+        if !matches!(segment.state, State::Kept) {
+            return 0;
+        }
         let Some(slot) = segment.homes.iter_mut().find(|at| **at == Some(home)) else {
             return 0;
         };
         *slot = None;
+        let is_last = copies(&segment.homes) == 0;
         self.bytes -= u64::from(segment.bytes);
-        match (&segment.state, copies(&segment.homes)) {
-            // The write that is under way says how it ends.
-            (State::Open | State::Pending(_), _) => 0,
-            (State::Kept, 0) => self.forget(id),
-            (State::Kept, _) => {
-                self.widowed.insert(id);
-                0
-            }
+        self.bury(id, [Some(home), None]);
+        if is_last {
+            return self.forget(id);
         }
+        self.widowed.insert(id);
+        0
     }
 
     /// A block is not needed any more.

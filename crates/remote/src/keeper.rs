@@ -42,8 +42,6 @@ pub(crate) struct Keeper {
     renews_from: Option<SegmentId>,
     renewed_at: Duration,
     rewrites_at: Duration,
-    /// What servers would not give back when asked.
-    undone: Vec<(SegmentId, Home)>,
     undone_at: Duration,
 }
 
@@ -52,16 +50,10 @@ impl Keeper {
     pub(crate) fn turn(&mut self, core: &std::sync::Arc<Core>) -> bool {
         let now = core.clock.now();
         core.close_old_draft();
-        self.undone.extend(core.take_note());
-        self.undone.truncate(UNDONE_MAX);
-        if !self.undone.is_empty() && now >= self.undone_at + UNDONE_PAUSE {
+        core.take_note();
+        if now >= self.undone_at + UNDONE_PAUSE {
             self.undone_at = now;
-            let is_down = |copy: &(SegmentId, Home)| core.is_down(copy.1);
-            let (later, undone) = std::mem::take(&mut self.undone)
-                .into_iter()
-                .partition(is_down);
-            self.undone = later;
-            core.fleet.submit_chores(Chore::Unlink, undone);
+            core.try_undone();
         }
         core.fleet.refresh();
         self.renew(core, now);
@@ -99,12 +91,16 @@ fn copies(segments: Vec<(SegmentId, Homes)>) -> Vec<(SegmentId, Home)> {
 }
 
 impl Core {
-    /// Takes note of what workers found out. Gives what is to be tried again.
-    fn take_note(&self) -> Vec<(SegmentId, Home)> {
-        let mut undone = Vec::new();
+    /// Takes note of what workers found out.
+    fn take_note(&self) {
         for event in self.fleet.take_events() {
             match event {
-                Event::Undone(id, home) => undone.push((id, home)),
+                Event::Undone(id, home) => {
+                    let mut undone = lock(&self.undone);
+                    if undone.len() < UNDONE_MAX {
+                        undone.push((id, home));
+                    }
+                }
                 Event::Missing(id, home) => self.lose(&[(id, home)]),
                 Event::Emptied(node) => {
                     let kept = lock(&self.index).kept_from(SegmentId(0), usize::MAX);
@@ -114,7 +110,20 @@ impl Core {
                 }
             }
         }
-        undone
+    }
+
+    /// Asks servers again that would not give back what they were asked for, but for
+    /// those that do not answer; whether there was anything to ask.
+    fn try_undone(&self) -> bool {
+        let mut undone = lock(&self.undone);
+        let is_down = |copy: &(SegmentId, Home)| self.is_down(copy.1);
+        let (later, now) = std::mem::take(&mut *undone).into_iter().partition(is_down);
+        *undone = later;
+        drop(undone);
+        let now: Vec<_> = now;
+        let is_any = !now.is_empty();
+        self.fleet.submit_chores(Chore::Unlink, now);
+        is_any
     }
 
     fn lose(&self, gone: &[(SegmentId, Home)]) {
@@ -186,6 +195,9 @@ impl Core {
     /// At the end: no server keeps anything of this run.
     pub(crate) fn give_everything_back(&self) {
         let deadline = self.clock.now() + self.config.timeouts.end;
+        for node in self.fleet.nodes() {
+            node.probe_soon();
+        }
         self.unlink_dead();
         let mut from = SegmentId(0);
         loop {
@@ -205,13 +217,11 @@ impl Core {
                 self.clock.sleep(Duration::from_millis(1));
                 continue;
             }
-            let mut undone = self.take_note();
-            undone.retain(|(_, home)| !self.is_down(*home));
-            if undone.is_empty() {
+            self.take_note();
+            if !self.try_undone() {
                 break;
             }
             self.clock.sleep(UNDONE_PAUSE / 5);
-            self.fleet.submit_chores(Chore::Unlink, undone);
         }
     }
 }

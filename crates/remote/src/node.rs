@@ -483,9 +483,17 @@ impl Node {
         }
     }
 
-    /// Whether jobs wait or are under way, at a node that answers.
+    /// Whether jobs wait or are under way at a node that answers, or it is about to be
+    /// known whether it does.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.is_open() && (self.has_jobs() || self.worker.try_lock().is_err())
+        let is_asked = lock(&self.breaker).allows(self.rules.clock.now());
+        is_asked && (self.is_open() || self.has_jobs()) || self.worker.try_lock().is_err()
+    }
+
+    /// Has the worker find out at once whether a node that is not asked answers again.
+    pub(crate) fn probe_soon(&self) {
+        lock(&self.breaker).probe_soon(self.rules.clock.now());
+        self.nudge();
     }
 
     pub(crate) fn has_jobs(&self) -> bool {

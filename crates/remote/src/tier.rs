@@ -12,7 +12,7 @@
 //! Lock order: posts, then index. No link is used under either.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::error::OpenError;
 use crate::fleet::Fleet;
 use crate::index::{Home, Index};
 use crate::keeper::Keeper;
-use crate::link::Network;
+use crate::link::{LinkError, Network};
 use crate::network::RedisNetwork;
 use crate::node::Rules;
 use crate::seal::{Seal, random};
@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) index: Mutex<Index>,
     pub(crate) posts: Mutex<Posts>,
     pub(crate) cache: Mutex<Cache>,
+    /// What servers would not give back when asked.
+    pub(crate) undone: Mutex<Vec<(SegmentId, Home)>>,
     pub(crate) counts: Counts,
     pub(crate) next_segment: AtomicU64,
     pub(crate) ends: AtomicBool,
@@ -59,6 +61,9 @@ pub struct RemoteTier {
     core: Arc<Core>,
     keeper: Mutex<Keeper>,
     threads: Mutex<Threads>,
+    /// Held for reading by each write, and for writing by the end: what is written after
+    /// it would stay with the servers.
+    has_ended: RwLock<bool>,
     opened_in: Process,
 }
 
@@ -200,6 +205,7 @@ impl RemoteTier {
             index: Mutex::default(),
             posts: Mutex::default(),
             cache: Mutex::default(),
+            undone: Mutex::default(),
             counts: Counts::default(),
             next_segment: AtomicU64::new(1),
             ends: AtomicBool::new(false),
@@ -208,6 +214,7 @@ impl RemoteTier {
             core: Arc::new(core),
             keeper: Mutex::default(),
             threads: Mutex::new(Threads::None),
+            has_ended: RwLock::new(false),
             opened_in: Process::this(),
         })
     }
@@ -250,7 +257,7 @@ impl RemoteTier {
             .any(|at| !nodes[at].is_open())
     }
 
-    /// Whether this segment of its life peers can read nothing of what they keep.
+    /// Whether peers can read nothing of what they keep.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.core.seal.is_keyed()
@@ -342,6 +349,14 @@ impl Tier for RemoteTier {
             }
             return;
         }
+        let has_ended = self.has_ended.read();
+        let has_ended = has_ended.unwrap_or_else(PoisonError::into_inner);
+        if *has_ended {
+            for write in writes {
+                write.result = Err(LinkError::Down.as_tier_error());
+            }
+            return;
+        }
         if let Err(error) = self.start() {
             for write in writes {
                 write.result = Err(TierError::from(&error));
@@ -388,6 +403,10 @@ impl Tier for RemoteTier {
                 let _ = thread.join();
             }
         }
+        *self
+            .has_ended
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = true;
         self.core.give_everything_back();
         self.core.fleet.end_threads();
     }

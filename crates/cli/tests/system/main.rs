@@ -22,6 +22,7 @@ mod mount;
 mod processes;
 mod programs;
 mod refusals;
+mod remote;
 mod statistics;
 mod streams;
 mod support;

@@ -110,6 +110,17 @@ pub(crate) fn hold() -> PathBuf {
     )
 }
 
+/// The program that touches its memory in a random order.
+pub(crate) fn scatter() -> PathBuf {
+    c(
+        "scatter",
+        "gcc",
+        "gcc",
+        &[],
+        &["programs/scatter.c", "torture/content.c"],
+    )
+}
+
 /// The program whose pages can be counted by kind.
 pub(crate) fn contents() -> PathBuf {
     c(

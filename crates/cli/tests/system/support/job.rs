@@ -86,6 +86,12 @@ impl Capped {
         self
     }
 
+    /// One more option that has no value.
+    pub(crate) fn flag(mut self, name: &str) -> Capped {
+        self.options.push(name.into());
+        self
+    }
+
     /// The words before the program: `zcache run … --`.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![
@@ -510,7 +516,7 @@ pub(crate) fn number(json: &str, key: &str) -> Option<f64> {
 }
 
 /// The last part of a long text.
-pub(super) fn tail(text: &str) -> String {
+pub(crate) fn tail(text: &str) -> String {
     let skip = text.chars().count().saturating_sub(4000);
     text.chars().skip(skip).collect()
 }
