@@ -377,11 +377,7 @@ impl Fleet {
         let mut link = self.network.connect(address, within)?;
         link.send(&[Command::ClusterSlots])?;
         let reply = link.receive(within)?;
-        slot_runs(&reply, address).ok_or_else(|| {
-            let mut text = format!("{reply:?}");
-            text.truncate(text.floor_char_boundary(120));
-            LinkError::Protocol(text)
-        })
+        slot_runs(&reply, address).ok_or_else(|| LinkError::unexpected(&reply))
     }
 
     fn take_map(self: &Arc<Self>, at: usize, runs: &[(u16, u16, Address)]) {

@@ -36,12 +36,15 @@ mod index;
 mod keeper;
 mod latency;
 pub mod link;
+#[cfg(test)]
+mod model;
 mod network;
 mod node;
 mod read;
 mod report;
 mod seal;
 mod segment;
+pub mod simulated;
 mod slots;
 mod stats;
 mod tier;

@@ -300,11 +300,6 @@ impl Node {
         Ok(exchange)
     }
 
-    /// Asks once, and waits for the answer.
-    pub(crate) fn ask(&self, command: Command, within: Duration) -> Result<Reply, LinkError> {
-        self.begin(&[command], within)?.next(within)
-    }
-
     /// A link that is idle, or leave to make one.
     fn borrow(&self, within: Duration) -> Result<(Option<Box<dyn Link>>, u64), LinkError> {
         let mut readers = lock(&self.readers);
@@ -585,7 +580,7 @@ impl Node {
         match link.receive(timeouts.connect)? {
             Reply::Ok => {}
             // The server is there but not yet, or not for us.
-            other => return Err(LinkError::Protocol(format!("{other:?}"))),
+            other => return Err(LinkError::unexpected(&other)),
         }
         if let Some(tag) = worker.marker {
             link.send(&[Command::Get(self.rules.keys.marker(tag))])?;
@@ -729,7 +724,7 @@ impl Node {
                 lock(&self.breaker).answered();
                 Ok(())
             }
-            other => Err(LinkError::Protocol(format!("{other:?}"))),
+            other => Err(LinkError::unexpected(&other)),
         }
     }
 
@@ -826,7 +821,9 @@ impl Node {
                     }
                     (reply, _) => {
                         after.push(Aftermath::Unsure);
-                        job.fail(WriteError::Refused(format!("{reply:?}")));
+                        job.fail(WriteError::Refused(
+                            LinkError::unexpected(&reply).to_string(),
+                        ));
                     }
                 }
             }

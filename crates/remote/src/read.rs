@@ -17,7 +17,7 @@ use std::time::Duration;
 use zcache::tier::{TierError, TierRead};
 
 use crate::config::Durability;
-use crate::index::{Found, Home, Homes, State};
+use crate::index::{Found, Home, Homes, Place, State};
 use crate::link::{Command, LinkError, Reply};
 use crate::node::Exchange;
 use crate::segment::{Packed, SegmentId, UNIT_BYTES};
@@ -97,7 +97,7 @@ impl Core {
                 for piece in &fetch.pieces {
                     // Failed because it went elsewhere: look again.
                     let moved = !index.leads_to(piece.block.unit, fetch.id)
-                        && index.find(piece.block.unit).is_some();
+                        && matches!(index.find(piece.block.unit), Place::Block(_));
                     if moved && replan + 1 < REPLANS && !left.contains(&piece.read) {
                         left.push(piece.read);
                     }
@@ -125,10 +125,23 @@ impl Core {
         fetches: &mut Vec<Fetch>,
     ) -> Result<(), TierError> {
         let mut done = 0;
+        let mut knows_any = false;
         while done < read.bytes.len() {
             let offset = read.offset_bytes + done as u64;
             let unit = u32::try_from(offset / UNIT_BYTES as u64).map_err(|_| TierError::Lost)?;
-            let found = lock(&self.index).find(unit).ok_or(TierError::Lost)?;
+            let found = match lock(&self.index).find(unit) {
+                Place::Block(found) => found,
+                Place::Lost => return Err(TierError::Lost),
+                Place::Nothing => {
+                    // Nothing is wanted of it; something is of what lies beside it.
+                    let end = (offset / UNIT_BYTES as u64 + 1) * UNIT_BYTES as u64;
+                    let len = ((end - offset) as usize).min(read.bytes.len() - done);
+                    read.bytes[done..done + len].fill(0);
+                    done += len;
+                    continue;
+                }
+            };
+            knows_any = true;
             let begins = u64::from(found.block.unit) * UNIT_BYTES as u64;
             let from = (offset - begins) as usize;
             let block_len = usize::from(found.block.units) * UNIT_BYTES;
@@ -146,7 +159,11 @@ impl Core {
             }
             done += len;
         }
-        Ok(())
+        if knows_any {
+            Ok(())
+        } else {
+            Err(TierError::Lost)
+        }
     }
 
     /// Copies what is not at a server yet, or was fetched before.
@@ -174,7 +191,7 @@ impl Core {
                         drop(posts);
                         let again = lock(&self.index).find(found.block.unit);
                         match again {
-                            Some(again)
+                            Place::Block(again)
                                 if again.id == found.id && !matches!(again.state, State::Open) =>
                             {
                                 return self.copy_local(&again, from, out);
@@ -334,10 +351,9 @@ impl Core {
                     .rev()
                     .map(|n| self.command(&fetches[*n]))
                     .collect();
+                let began = self.clock.now();
                 match node.begin(&commands, within) {
-                    Ok(exchange) => {
-                        under_way.push((*at, batch, within, exchange, self.clock.now()))
-                    }
+                    Ok(exchange) => under_way.push((*at, batch, within, exchange, began)),
                     Err(error) => self.failed(fetches, &batch, &error),
                 }
             }
@@ -431,9 +447,7 @@ impl Core {
             Reply::Nil => self.copy_gone(fetch, home),
             other => {
                 self.fleet.doubt(home);
-                let mut text = format!("{other:?}");
-                text.truncate(text.floor_char_boundary(80));
-                fetch.outcome = Outcome::Failed(LinkError::Protocol(text));
+                fetch.outcome = Outcome::Failed(LinkError::unexpected(&other));
                 fetch.asked += 1;
             }
         }

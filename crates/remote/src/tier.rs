@@ -274,7 +274,7 @@ impl RemoteTier {
         RemoteStats {
             nodes,
             segments: index.segments() as u64,
-            blocks: index.names() as u64,
+            blocks: index.live_blocks() as u64,
             kept_bytes: index.bytes(),
             live_bytes: index.live_bytes(),
             queued_bytes: index.pending_bytes(),

@@ -204,7 +204,7 @@ impl Core {
             let node = self.fleet.route(home);
             let job = Job::new(Work::Put(put));
             let may_wait = self.config.timeouts.write;
-            if !node.is_some_and(|node| node.submit(job, may_wait).is_ok()) {
+            if node.is_none_or(|node| node.submit(job, may_wait).is_err()) {
                 begun.copies_left -= 1;
                 begun.result = Err(LinkError::Busy.as_tier_error());
             }
@@ -250,10 +250,13 @@ impl Core {
         let waiting = posts.draft.as_ref().map_or(0, |draft| draft.bytes.len());
         let is_full = {
             let mut index = lock(&self.index);
-            // What the name led to before is not what it means now.
-            index.free(unit, bytes.len().div_ceil(UNIT_BYTES) as u32);
             let queued = index.pending_bytes() + (waiting + bytes.len()) as u64;
-            queued > self.config.queue_bytes_max
+            let is_full = queued > self.config.queue_bytes_max;
+            if is_full {
+                // What the name led to before is not what it means now.
+                index.note_lost(unit, bytes.len().div_ceil(UNIT_BYTES) as u8);
+            }
+            is_full
         };
         if is_full {
             count(&self.counts.dropped_busy, 1);
