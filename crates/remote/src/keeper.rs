@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use zcache::tier::{TierError, TierRead};
 
+use crate::away::Away;
 use crate::fleet::Event;
 use crate::index::{Home, Homes};
 use crate::node::Chore;
@@ -36,6 +37,7 @@ pub(crate) struct Keeper {
     renews_from: Option<SegmentId>,
     renewed_at: Duration,
     rewrites_at: Duration,
+    away: Away,
 }
 
 impl Keeper {
@@ -45,6 +47,7 @@ impl Keeper {
         core.take_note();
         core.fleet.refresh();
         self.renew(core, now);
+        self.away.turn(core, now);
         if now >= self.rewrites_at && !core.rewrite() {
             self.rewrites_at = now + REWRITE_PAUSE;
         }

@@ -31,6 +31,9 @@ use crate::segment::{Keys, SegmentId};
 /// Connections for reads.
 const READERS_MAX: usize = 16;
 
+/// Connections that a tier has to one server, at most: those, and one for writes.
+pub const LINKS_MAX: usize = READERS_MAX + 1;
+
 /// Idle ones that are kept.
 const IDLE_MAX: usize = 8;
 
@@ -241,6 +244,12 @@ impl Node {
 
     pub(crate) fn opened(&self) -> u64 {
         lock(&self.breaker).opened
+    }
+
+    /// How long it has not been asked.
+    pub(crate) fn away_for(&self, now: Duration) -> Duration {
+        let since = lock(&self.breaker).open_since();
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Whether its memory was full a moment ago.

@@ -297,7 +297,6 @@ impl RemoteTier {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
