@@ -187,6 +187,8 @@ struct Readers {
     idle: Vec<Box<dyn Link>>,
     late: Vec<Box<dyn Link>>,
     lent: usize,
+    /// Threads that wait for a link.
+    waiting: usize,
     /// Grows when all links are given up, so that lent ones do not come back.
     generation: u64,
 }
@@ -318,10 +320,12 @@ impl Node {
         {
             let is_full =
                 |r: &mut Readers| r.idle.is_empty() && r.lent + r.late.len() >= READERS_MAX;
+            readers.waiting += 1;
             let waited = self
                 .readers_changed
                 .wait_timeout_while(readers, within, is_full);
             readers = waited.unwrap_or_else(PoisonError::into_inner).0;
+            readers.waiting -= 1;
         }
         let link = readers.idle.pop();
         if link.is_none() && readers.lent + readers.late.len() >= READERS_MAX {
@@ -420,8 +424,12 @@ impl Drop for Exchange<'_> {
         {
             readers.idle.push(link);
         }
+        let is_waited_for = readers.waiting > 0;
         drop(readers);
-        self.node.readers_changed.notify_one();
+        // Each page comes by here, and to wake nobody is a system call too.
+        if is_waited_for {
+            self.node.readers_changed.notify_one();
+        }
     }
 }
 
