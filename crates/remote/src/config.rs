@@ -25,10 +25,10 @@ pub enum Durability {
 /// Whether peers can read what they keep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sealing {
-    /// Not when an endpoint is on another machine.
+    /// They cannot when an endpoint is on another machine.
     #[default]
     OffHost,
-    /// Never.
+    /// They never can.
     Always,
     /// They can: chunks have checksums only.
     Never,

@@ -29,7 +29,7 @@ const SEGMENT_RAM_BYTES: usize = 140;
 const LOST: SegmentId = SegmentId(0);
 
 /// Where a segment's copy is: an endpoint, and the tag in its key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Home {
     pub(crate) site: u8,
     pub(crate) tag: u16,

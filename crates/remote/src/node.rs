@@ -9,8 +9,7 @@
 //! - `idle + lent + late <= READERS_MAX`.
 //! - A link with an answer outstanding is never lent: it is late, and comes
 //!   back when the worker has heard from it.
-//! - Every job is reported once, done or failed; chores that fail are left to
-//!   the lease.
+//! - Every job is reported once, done or failed.
 //!
 //! Lock order: worker, then any one of the others; these are never nested.
 
@@ -147,6 +146,8 @@ pub(crate) enum Aftermath {
     },
     /// A server does not have this copy any more.
     Missing(SegmentId, Home),
+    /// A server would not do a chore now.
+    Undone(Chore, SegmentId, Home),
     /// A server came back without what it had.
     Emptied,
     /// The cluster's map may have changed.
@@ -454,15 +455,16 @@ impl Node {
 
 // The queue.
 impl Node {
-    /// Queues a job. Where it may wait, it does so for room in the window.
+    /// Queues a job. One that may wait does so for room in the window; others
+    /// are bounded by whoever sends them.
     ///
     /// # Errors
     /// The job, when there is no room.
     pub(crate) fn submit(&self, job: Job, may_wait: Duration) -> Result<(), Job> {
         let mut queue = lock(&self.queue);
         let max = self.rules.window_bytes_max * 4;
-        if matches!(job.work, Work::Put(_)) && queue.bytes > max {
-            if !may_wait.is_zero() && !self.rules.clock.is_simulated() {
+        if !may_wait.is_zero() && queue.bytes > max {
+            if !self.rules.clock.is_simulated() {
                 let is_full = |queue: &mut Queue| queue.bytes > max;
                 let waited = self
                     .queue_changed
@@ -496,6 +498,11 @@ impl Node {
         } else if let Err(job) = self.submit(job, Duration::ZERO) {
             job.fail(WriteError::Link(LinkError::Busy));
         }
+    }
+
+    /// Whether jobs wait or are under way, at a node that answers.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.is_open() && (self.has_jobs() || self.worker.try_lock().is_err())
     }
 
     pub(crate) fn has_jobs(&self) -> bool {
@@ -534,7 +541,7 @@ impl Node {
 enum Flown {
     Put(Job),
     Item(Chore, SegmentId, Home, u8),
-    Items(usize),
+    Items(Vec<(SegmentId, Home)>),
     Asking,
     Wait,
     Mark,
@@ -549,7 +556,7 @@ impl Node {
         let now = self.rules.clock.now();
         if !lock(&self.breaker).allows(now) {
             worker.link = None;
-            self.fail_all(&LinkError::Down);
+            self.fail_all(&LinkError::Down, &mut after);
             return after;
         }
         let is_open = self.is_open();
@@ -558,7 +565,7 @@ impl Node {
         {
             worker.link = None;
             self.failed(&error);
-            self.fail_all(&error);
+            self.fail_all(&error, &mut after);
             after.push(Aftermath::Unsure);
             return after;
         }
@@ -574,12 +581,15 @@ impl Node {
         after
     }
 
-    fn fail_all(&self, error: &LinkError) {
+    fn fail_all(&self, error: &LinkError, after: &mut Vec<Aftermath>) {
         while let Some(job) = self.pop() {
-            if let Work::Chore(_, items) = &job.work {
-                self.chores_left.fetch_add(items.len() as u64, Relaxed);
+            match job.work {
+                Work::Chore(chore, items) => {
+                    let undone = |(id, home)| Aftermath::Undone(chore, id, home);
+                    after.extend(items.into_iter().map(undone));
+                }
+                Work::Put(_) => job.fail(WriteError::Link(error.clone())),
             }
-            job.fail(WriteError::Link(error.clone()));
         }
     }
 
@@ -615,16 +625,6 @@ impl Node {
         Ok(())
     }
 
-    /// At the end: the key that marks what was kept goes too.
-    pub(crate) fn unmark(&self) {
-        let worker = &mut *lock(&self.worker);
-        if let (Some(link), Some(tag)) = (worker.link.as_mut(), worker.marker.take()) {
-            let gone = link.send(&[Command::Unlink(vec![self.rules.keys.marker(tag)])]);
-            // If it fails, the lease ends it.
-            let _ = gone.and_then(|()| link.receive(self.rules.timeouts.read));
-        }
-    }
-
     fn mark(&self, tag: u16) -> Command {
         let key = self.rules.keys.marker(tag);
         Command::Set(key, Arc::new(b"1".to_vec()), self.rules.lease_s)
@@ -658,11 +658,12 @@ impl Node {
             for flown in flight {
                 match flown {
                     Flown::Put(job) => job.fail(WriteError::Link(error.clone())),
-                    Flown::Item(..) => {
-                        self.chores_left.fetch_add(1, Relaxed);
+                    Flown::Item(chore, id, home, _) => {
+                        after.push(Aftermath::Undone(chore, id, home));
                     }
-                    Flown::Items(count) => {
-                        self.chores_left.fetch_add(count as u64, Relaxed);
+                    Flown::Items(items) => {
+                        let undone = |(id, home)| Aftermath::Undone(Chore::Unlink, id, home);
+                        after.extend(items.into_iter().map(undone));
                     }
                     Flown::Asking | Flown::Wait | Flown::Mark => {}
                 }
@@ -719,7 +720,7 @@ impl Node {
             bytes -= match &flown {
                 Flown::Put(job) => job.bytes(),
                 Flown::Item(..) => 64,
-                Flown::Items(count) => *count as u64 * 64,
+                Flown::Items(items) => items.len() as u64 * 64,
                 Flown::Asking | Flown::Wait | Flown::Mark => 0,
             };
             self.landed(flown, reply, unconfirmed, worker, after);
@@ -788,7 +789,7 @@ impl Node {
             batch.push(Command::Unlink(names.collect()));
             flight.push_back(match items.as_slice() {
                 [(id, home)] => Flown::Item(chore, *id, *home, job.hops),
-                _ => Flown::Items(items.len()),
+                _ => Flown::Items(items),
             });
             return;
         }
@@ -868,9 +869,15 @@ impl Node {
                     port,
                 }),
                 (Chore::Expire, Reply::Int(0), _) => after.push(Aftermath::Missing(id, home)),
+                (_, Reply::Refused { .. }, _) => after.push(Aftermath::Undone(chore, id, home)),
                 _ => {}
             },
             Flown::Mark if reply != Reply::Ok => worker.marker = None,
+            // Of one slot: each is followed by itself where that has moved.
+            Flown::Items(items) if matches!(reply, Reply::Refused { .. }) => {
+                let undone = |(id, home)| Aftermath::Undone(Chore::Unlink, id, home);
+                after.extend(items.into_iter().map(undone));
+            }
             Flown::Items(_) | Flown::Asking | Flown::Mark => {}
         }
     }

@@ -19,7 +19,7 @@ use zcache::tier::{TierError, TierRead};
 use crate::config::Durability;
 use crate::index::{Found, Home, Homes, Place, State};
 use crate::link::{Command, LinkError, Reply};
-use crate::node::Exchange;
+use crate::node::{Exchange, Node};
 use crate::segment::{Packed, SegmentId, UNIT_BYTES};
 use crate::stats::count;
 use crate::tier::{Core, lock};
@@ -55,6 +55,15 @@ struct Fetch {
     outcome: Outcome,
     /// How many copies were asked so far.
     asked: usize,
+}
+
+/// What was asked of one node and is not answered yet.
+struct UnderWay<'a> {
+    node: &'a Arc<Node>,
+    batch: Vec<usize>,
+    within: Duration,
+    exchange: Exchange<'a>,
+    began: Duration,
 }
 
 enum Outcome {
@@ -312,16 +321,47 @@ impl Core {
 
     /// Asks one copy of each that is not settled.
     fn round(&self, fetches: &mut [Fetch], reads: &mut [TierRead<'_>], round: u32, whole: bool) {
-        let mut by_node: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut by_node = self.by_node(fetches);
+        while by_node.iter().any(|(_, list)| !list.is_empty()) {
+            let mut under_way: Vec<UnderWay<'_>> = Vec::with_capacity(by_node.len());
+            for (node, list) in &mut by_node {
+                let batch: Vec<usize> = list.drain(..list.len().min(DEPTH)).collect();
+                if batch.is_empty() {
+                    continue;
+                }
+                let within = self.within(round, fetches, &batch, node.hedge_after());
+                let command = |n: &usize| self.command(&fetches[*n]);
+                let commands: Vec<Command> = batch.iter().map(command).collect();
+                let began = self.clock.now();
+                match node.begin(&commands, within) {
+                    Ok(exchange) => under_way.push(UnderWay {
+                        node,
+                        batch,
+                        within,
+                        exchange,
+                        began,
+                    }),
+                    Err(error) => self.failed(fetches, &batch, &error),
+                }
+            }
+            for exchange in under_way {
+                self.collect(exchange, fetches, reads, whole);
+            }
+        }
+    }
+
+    /// Which fetches go to which node now.
+    fn by_node(&self, fetches: &mut [Fetch]) -> Vec<(Arc<Node>, Vec<usize>)> {
+        let mut by_node: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
         for (n, fetch) in fetches.iter_mut().enumerate() {
             if fetch.is_settled() {
                 continue;
             }
             let home = fetch.home();
-            match home.and_then(|home| self.fleet.route_index(home)) {
-                Some(at) => match by_node.iter_mut().find(|(node, _)| *node == at) {
+            match home.and_then(|home| self.fleet.route(home)) {
+                Some(to) => match by_node.iter_mut().find(|(node, _)| Arc::ptr_eq(node, &to)) {
                     Some((_, list)) => list.push(n),
-                    None => by_node.push((at, vec![n])),
+                    None => by_node.push((to, vec![n])),
                 },
                 None => {
                     fetch.outcome = Outcome::Failed(LinkError::Down);
@@ -332,52 +372,33 @@ impl Core {
                 }
             }
         }
-        let nodes = self.fleet.nodes();
-        for (_, list) in &mut by_node {
-            list.reverse();
-        }
-        while by_node.iter().any(|(_, list)| !list.is_empty()) {
-            let mut under_way: Vec<(usize, Vec<usize>, Duration, Exchange<'_>, Duration)> =
-                Vec::new();
-            for (at, list) in &mut by_node {
-                let batch = list.split_off(list.len().saturating_sub(DEPTH));
-                if batch.is_empty() {
-                    continue;
-                }
-                let node = &nodes[*at];
-                let within = self.within(round, fetches, &batch, node.hedge_after());
-                let commands: Vec<Command> = batch
-                    .iter()
-                    .rev()
-                    .map(|n| self.command(&fetches[*n]))
-                    .collect();
-                let began = self.clock.now();
-                match node.begin(&commands, within) {
-                    Ok(exchange) => under_way.push((*at, batch, within, exchange, began)),
-                    Err(error) => self.failed(fetches, &batch, &error),
-                }
-            }
-            for (at, batch, within, mut exchange, began) in under_way {
-                let mut batch = batch;
-                while let Some(n) = batch.pop() {
-                    match exchange.next(within) {
-                        Ok(reply) => {
-                            let is_page = fetches.len() == 1 && !whole;
-                            if is_page {
-                                nodes[at].latency.record(self.clock.now() - began);
-                            }
-                            self.answered(&mut fetches[n], reply, reads, whole, at);
-                        }
-                        Err(error) => {
-                            if error == LinkError::Timeout {
-                                // How late it is, nobody waits to know.
-                                nodes[at].latency.record(within * 2);
-                            }
-                            batch.push(n);
-                            self.failed(fetches, &batch, &error);
-                            break;
-                        }
+        by_node
+    }
+
+    /// Takes the answers of one node.
+    fn collect(
+        &self,
+        mut from: UnderWay<'_>,
+        fetches: &mut [Fetch],
+        reads: &mut [TierRead<'_>],
+        whole: bool,
+    ) {
+        let is_page = fetches.len() == 1 && !whole;
+        for (at, n) in from.batch.iter().enumerate() {
+            match from.exchange.next(from.within) {
+                Ok(reply) => {
+                    if is_page {
+                        from.node.latency.record(self.clock.now() - from.began);
                     }
+                    self.answered(&mut fetches[*n], reply, reads, whole, from.node);
+                }
+                Err(error) => {
+                    if error == LinkError::Timeout {
+                        // How late it is, nobody waits to know.
+                        from.node.latency.record(from.within * 2);
+                    }
+                    self.failed(fetches, &from.batch[at..], &error);
+                    return;
                 }
             }
         }
@@ -424,19 +445,21 @@ impl Core {
         reply: Reply,
         reads: &mut [TierRead<'_>],
         whole: bool,
-        at: usize,
+        from: &Node,
     ) {
         let Some(home) = fetch.home() else { return };
         let reply = match reply.redirect() {
             None => reply,
-            Some((asking, host, port)) => match self.follow(fetch, home, at, asking, host, port) {
-                Ok(reply) => reply,
-                Err(error) => {
-                    fetch.outcome = Outcome::Failed(error);
-                    fetch.asked += 1;
-                    return;
+            Some((asking, host, port)) => {
+                match self.follow(fetch, home, from, asking, host, port) {
+                    Ok(reply) => reply,
+                    Err(error) => {
+                        fetch.outcome = Outcome::Failed(error);
+                        fetch.asked += 1;
+                        return;
+                    }
                 }
-            },
+            }
         };
         match reply {
             Reply::Bytes(bytes) => match self.open_all(fetch, bytes, reads, whole) {
@@ -457,13 +480,12 @@ impl Core {
         &self,
         fetch: &Fetch,
         home: Home,
-        at: usize,
+        from: &Node,
         asking: bool,
         host: String,
         port: u16,
     ) -> Result<Reply, LinkError> {
-        let nodes = self.fleet.nodes();
-        let to = self.fleet.redirected(&nodes[at], home, asking, host, port);
+        let to = self.fleet.redirected(from, home, asking, host, port);
         let to = to.ok_or(LinkError::Down)?;
         let within = self.config.timeouts.read;
         let mut commands = vec![self.command(fetch)];

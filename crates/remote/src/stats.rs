@@ -1,6 +1,6 @@
 //! What a remote tier did and has.
 //!
-//! - `posted == sent_later + dropped_* + queued`, each a count of blocks.
+//! - While nothing is freed and no server loses anything, `posted == blocks + dropped_busy + dropped_failed + dropped_old`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -102,8 +102,9 @@ impl RemoteTier {
         let run = move || {
             let mut keeper = Keeper::default();
             while !core.ends.load(Relaxed) {
-                keeper.turn(&core);
-                core.clock.sleep(TICK);
+                if !keeper.turn(&core) {
+                    core.clock.sleep(TICK);
+                }
             }
         };
         let builder = std::thread::Builder::new().name("remote".to_owned());
@@ -249,7 +250,7 @@ impl RemoteTier {
             .any(|at| !nodes[at].is_open())
     }
 
-    /// Whether this segment of its life peers can read nothing of what they keep.
+    /// Whether peers can read nothing of what they keep.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.core.seal.is_keyed()

@@ -85,7 +85,7 @@ impl Core {
                 break;
             }
             let (drafts, owners) = self.pack(writes, &left);
-            let results = self.store(drafts, None);
+            let results = self.store(drafts, &[]);
             left.clear();
             for (result, owners) in results.into_iter().zip(owners) {
                 for at in owners {
@@ -125,12 +125,12 @@ impl Core {
     }
 
     /// Stores segments at as many nodes as copies are wanted, and waits until
-    /// all are acknowledged or have failed. Then names lead to them; where they
-    /// replace others, only names that lead to these still.
+    /// all are acknowledged or have failed. Then names lead to them; where each
+    /// replaces another, only names that lead to that one still.
     pub(crate) fn store(
         &self,
         drafts: Vec<Draft>,
-        replaced: Option<SegmentId>,
+        replaced: &[SegmentId],
     ) -> Vec<Result<(), TierError>> {
         let mut results = vec![Ok(()); drafts.len()];
         let mut storing: Vec<Storing> = Vec::with_capacity(drafts.len());
@@ -154,7 +154,7 @@ impl Core {
             match result {
                 Ok(()) => {
                     for block in begun.blocks {
-                        index.publish(begun.id, block, replaced);
+                        index.publish(begun.id, block, replaced.get(begun.draft).copied());
                     }
                     index.acknowledge(begun.id);
                 }
