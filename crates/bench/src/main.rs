@@ -2,8 +2,8 @@
 //!
 //! `workload` is the measured program, `compare` runs it under every contender, `corpus` makes pages of
 //! live programs, `density` writes them into every contender, `allocators` packs them by every allocator,
-//! `pages` says what a page of each kind costs, `mount` reads files again and again, and `cleanup` undoes what
-//! an interrupted `compare`, `density` or `mount` left behind. The folders follow the way of a
+//! `pages` says what a page of each kind costs, `mount` reads files again and again, `remote` measures RAM of
+//! other machines, `growth` simulates many of them, and `cleanup` undoes what an interrupted `compare`, `density`, `mount` or `remote` left behind. The folders follow the way of a
 //! measurement: `workload` (what is measured), `host` (what is set up around it), `compare` (which
 //! runs, in which order, and what they say).
 
@@ -11,8 +11,10 @@ mod allocators;
 mod compare;
 mod corpus;
 mod density;
+mod growth;
 mod host;
 mod pages;
+mod remote;
 mod reread;
 mod size;
 mod workload;
@@ -45,6 +47,10 @@ enum Command {
     Pages(pages::Options),
     /// Compare re-reads of files with and without `zcache mount`; needs root
     Mount(reread::Options),
+    /// Compare RAM of other machines with the disk: a page, eviction, a program; starts the servers itself
+    Remote(remote::Options),
+    /// Simulate many hosts that lend and borrow RAM, and say what that comes to
+    Growth(growth::Options),
     /// What `mount` runs to read
     #[command(hide = true)]
     Read(reread::ReadOptions),
@@ -64,6 +70,8 @@ fn main() -> ExitCode {
         Command::Allocators(options) => allocators::run(&options),
         Command::Pages(options) => pages::run(&options),
         Command::Mount(options) => reread::run(&options),
+        Command::Remote(options) => remote::run(&options),
+        Command::Growth(options) => growth::run(&options),
         Command::Read(options) => reread::read(&options),
         Command::Hold(options) => density::hold(&options),
         Command::Cleanup => compare::cleanup(),

@@ -208,3 +208,33 @@ fn a_corpus_is_not_written_over() {
         "{said}"
     );
 }
+
+/// Needs a valkey-server or redis-server, as the tests of the remote tier do.
+#[test]
+fn ram_of_other_machines_is_measured_on_servers_that_it_starts() {
+    let output = bench(&["remote", "--quick", "--loopback", "--no-program"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    for (first, second) in [("none", "no"), ("0.2 ms", "yes"), ("1 ms", "yes")] {
+        let start = format!("| {first} | {second} |");
+        assert!(text.contains(&start), "{text}");
+    }
+    for way in ["disk", "`two-copies`, two servers"] {
+        let rate = row(&text, way)[2];
+        let median = rate
+            .split(' ')
+            .next()
+            .and_then(|text| text.parse::<f64>().ok());
+        assert!(median.is_some_and(|rate| rate > 0.0), "{text}");
+    }
+    let missing = bench(&[
+        "remote",
+        "--quick",
+        "--server",
+        "/nonexistent/valkey-server",
+    ]);
+    assert_eq!(missing.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert!(said.contains("--server"), "{said}");
+}

@@ -25,6 +25,7 @@ pub(crate) struct Breaker {
     wait: Duration,
     /// When open, when it may be probed.
     probe_at: Option<Duration>,
+    opened_at: Duration,
     /// How often it opened.
     pub(crate) opened: u64,
 }
@@ -36,12 +37,18 @@ impl Breaker {
             late: 0,
             wait: WAIT_MIN,
             probe_at: None,
+            opened_at: Duration::ZERO,
             opened: 0,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.probe_at.is_some()
+    }
+
+    /// When it opened, if it is open.
+    pub(crate) fn open_since(&self) -> Option<Duration> {
+        self.is_open().then_some(self.opened_at)
     }
 
     /// Whether the worker may talk to the node: it is closed, or a probe is due.
@@ -94,6 +101,7 @@ impl Breaker {
 
     fn open(&mut self, now: Duration) -> bool {
         self.opened += 1;
+        self.opened_at = now;
         self.probe_at = Some(now + self.wait);
         true
     }

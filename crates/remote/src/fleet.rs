@@ -24,9 +24,6 @@ use crate::slots::{SLOTS, slot_of_tag};
 /// Nodes that are ever known.
 const NODES_MAX: usize = 1024;
 
-/// Tags that are tried for one in a node's slots.
-const TAGS_TRIED: usize = 4096;
-
 /// The least time between two fetches of a map.
 const REFRESH_MIN: Duration = Duration::from_millis(250);
 
@@ -57,7 +54,7 @@ struct Site {
 
 pub(crate) struct Fleet {
     sites: Vec<Site>,
-    nodes: RwLock<Vec<Arc<Node>>>,
+    nodes: RwLock<Arc<Vec<Arc<Node>>>>,
     rules: Arc<Rules>,
     network: Arc<dyn Network>,
     next_node: AtomicUsize,
@@ -102,11 +99,9 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.nodes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(crate) fn nodes(&self) -> Arc<Vec<Arc<Node>>> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&nodes)
     }
 
     pub(crate) fn take_events(&self) -> Vec<Event> {
@@ -197,7 +192,7 @@ impl Fleet {
         if map.len() == 1 {
             return Some(0);
         }
-        (0..TAGS_TRIED).find_map(|_| {
+        (0..SLOTS).find_map(|_| {
             let tag = (self.next_tag.fetch_add(1, Relaxed) % SLOTS) as u16;
             let is_there = usize::from(map[usize::from(slot_of_tag(tag))]) == node;
             is_there.then_some(tag)
@@ -219,7 +214,7 @@ impl Fleet {
             Arc::clone(&self.rules),
             Arc::clone(&self.network),
         );
-        nodes.push(Arc::new(node));
+        Arc::make_mut(&mut nodes).push(Arc::new(node));
         let at = nodes.len() - 1;
         drop(nodes);
         let mut threads = lock(&self.threads);
@@ -255,7 +250,7 @@ impl Fleet {
     pub(crate) fn end_threads(&self) {
         self.ends.store(true, Relaxed);
         let threads = lock(&self.threads).take();
-        for node in self.nodes() {
+        for node in self.nodes().iter() {
             node.nudge();
         }
         for thread in threads.into_iter().flatten() {
@@ -543,5 +538,31 @@ mod tests {
         ] {
             assert_eq!(slot_runs(&bad, &asked), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn each_of_a_thousand_masters_is_written_to() {
+        use zcache::tier::{Tier, TierError, TierWrite};
+
+        use crate::config::{Durability, RemoteConfig};
+        use crate::simulated::SimulatedNetwork;
+        use crate::tier::RemoteTier;
+
+        const MASTERS: usize = 1000;
+        let network = SimulatedNetwork::new(1, MASTERS, Duration::from_micros(1));
+        network.cluster();
+        let seeds = (0..3).map(SimulatedNetwork::address).collect();
+        let config = RemoteConfig::new(vec![Endpoint::Cluster(seeds)], Durability::TwoCopies);
+        let tier = RemoteTier::over(config, Arc::new(network.clone()), network.clock()).unwrap();
+        for n in 0..MASTERS as u64 {
+            let mut writes = [TierWrite {
+                offset_bytes: n * 4096,
+                bytes: &[1; 4096],
+                result: Err(TierError::IO),
+            }];
+            tier.write(&mut writes);
+            assert_eq!(writes[0].result, Ok(()), "block {n}");
+        }
+        assert!((0..MASTERS).all(|server| network.bytes(server) > 0));
     }
 }

@@ -285,6 +285,14 @@ impl Index {
         .collect()
     }
 
+    /// Notes that a segment is to be written anew, because a copy cannot be had.
+    pub(crate) fn widow(&mut self, id: SegmentId) {
+        let is_kept = |segment: &Segment| matches!(segment.state, State::Kept);
+        if self.segments.get(&id).is_some_and(is_kept) {
+            self.widowed.insert(id);
+        }
+    }
+
     pub(crate) fn has_widows(&self) -> bool {
         !self.widowed.is_empty()
     }

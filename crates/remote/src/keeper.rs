@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use zcache::tier::TierRead;
 
+use crate::away::Away;
 use crate::fleet::Event;
 use crate::index::{Home, Homes};
 use crate::node::Chore;
@@ -42,6 +43,7 @@ pub(crate) struct Keeper {
     renews_from: Option<SegmentId>,
     renewed_at: Duration,
     rewrites_at: Duration,
+    away: Away,
     undone_at: Duration,
 }
 
@@ -57,6 +59,7 @@ impl Keeper {
         }
         core.fleet.refresh();
         self.renew(core, now);
+        self.away.turn(core, now);
         let mut got_on = false;
         if now >= self.rewrites_at {
             match core.rewrite() {
@@ -195,7 +198,7 @@ impl Core {
     /// At the end: no server keeps anything of this run.
     pub(crate) fn give_everything_back(&self) {
         let deadline = self.clock.now() + self.config.timeouts.end;
-        for node in self.fleet.nodes() {
+        for node in self.fleet.nodes().iter() {
             node.probe_soon();
         }
         self.unlink_dead();

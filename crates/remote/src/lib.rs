@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod away;
 mod breaker;
 mod cache;
 mod check;
@@ -57,5 +58,6 @@ pub use config::{
 };
 pub use endpoint::{Address, Endpoint, EndpointError};
 pub use error::OpenError;
+pub use node::LINKS_MAX;
 pub use stats::{NodeStats, RemoteStats};
 pub use tier::RemoteTier;

@@ -17,6 +17,9 @@ use crate::config::{Secret, Tls};
 use crate::endpoint::Address;
 use crate::link::{Command, Link, LinkError, Network, Reply};
 
+/// What a link keeps of the buffer that it sends from.
+pub(crate) const LINK_BYTES: u64 = 64 << 10;
+
 /// Connections by TCP, TLS and sockets of this machine.
 pub(crate) struct RedisNetwork {
     pub(crate) username: Option<String>,
@@ -104,7 +107,7 @@ impl Link for RedisLink {
         }
         let sent = self.connection.send_packed_command(&self.out);
         // A burst of segments is no reason to keep its buffer on every link.
-        self.out.shrink_to(64 << 10);
+        self.out.shrink_to(LINK_BYTES as usize);
         sent.map_err(link_error)
     }
 

@@ -30,6 +30,9 @@ use crate::segment::{Keys, SegmentId};
 /// Connections for reads.
 const READERS_MAX: usize = 16;
 
+/// Connections that a tier has to one server, at most: those, and one for writes.
+pub const LINKS_MAX: usize = READERS_MAX + 1;
+
 /// Idle ones that are kept.
 const IDLE_MAX: usize = 8;
 
@@ -185,6 +188,8 @@ struct Readers {
     idle: Vec<Box<dyn Link>>,
     late: Vec<Box<dyn Link>>,
     lent: usize,
+    /// Threads that wait for a link.
+    waiting: usize,
     /// Grows when all links are given up, so that lent ones do not come back.
     generation: u64,
 }
@@ -242,6 +247,12 @@ impl Node {
 
     pub(crate) fn opened(&self) -> u64 {
         lock(&self.breaker).opened
+    }
+
+    /// How long it has not been asked.
+    pub(crate) fn away_for(&self, now: Duration) -> Duration {
+        let since = lock(&self.breaker).open_since();
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Whether its memory was full a moment ago.
@@ -310,10 +321,12 @@ impl Node {
         {
             let is_full =
                 |r: &mut Readers| r.idle.is_empty() && r.lent + r.late.len() >= READERS_MAX;
+            readers.waiting += 1;
             let waited = self
                 .readers_changed
                 .wait_timeout_while(readers, within, is_full);
             readers = waited.unwrap_or_else(PoisonError::into_inner).0;
+            readers.waiting -= 1;
         }
         let link = readers.idle.pop();
         if link.is_none() && readers.lent + readers.late.len() >= READERS_MAX {
@@ -412,8 +425,12 @@ impl Drop for Exchange<'_> {
         {
             readers.idle.push(link);
         }
+        let is_waited_for = readers.waiting > 0;
         drop(readers);
-        self.node.readers_changed.notify_one();
+        // Each page comes by here, and to wake nobody is a system call too.
+        if is_waited_for {
+            self.node.readers_changed.notify_one();
+        }
     }
 }
 

@@ -1,12 +1,20 @@
 //! Which slot of a cluster a key is in, and which tags are in a slot.
 //! Source: the Redis cluster specification, appendix A (CRC-16/XMODEM).
 
+use std::sync::OnceLock;
+
 /// Slots of a cluster.
 pub(crate) const SLOTS: usize = 16384;
 
+/// The slots of the tags below [`SLOTS`], which are all that are used.
+static SLOTS_OF_TAGS: OnceLock<Vec<u16>> = OnceLock::new();
+
 /// The slot of the keys with this tag.
 pub(crate) fn slot_of_tag(tag: u16) -> u16 {
-    slot(format!("{tag:x}").as_bytes())
+    let calculate = |tag: u16| slot(format!("{tag:x}").as_bytes());
+    let slots = SLOTS_OF_TAGS.get_or_init(|| (0..SLOTS as u16).map(calculate).collect());
+    let known = slots.get(usize::from(tag)).copied();
+    known.unwrap_or_else(|| calculate(tag))
 }
 
 /// The slot of a key: of what is in its braces.

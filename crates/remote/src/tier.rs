@@ -29,7 +29,7 @@ use crate::fleet::Fleet;
 use crate::index::{Home, Index};
 use crate::keeper::Keeper;
 use crate::link::{LinkError, Network};
-use crate::network::RedisNetwork;
+use crate::network::{LINK_BYTES, RedisNetwork};
 use crate::node::Rules;
 use crate::seal::{Seal, random};
 use crate::segment::{Keys, SegmentId, UNIT_BYTES};
@@ -305,7 +305,6 @@ impl RemoteTier {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -417,13 +416,15 @@ impl Tier for RemoteTier {
 
     fn ram_bytes(&self) -> u64 {
         let config = &self.core.config;
-        let queue = if config.posts {
-            config.queue_bytes_max
-        } else {
-            0
+        let links = self.core.fleet.nodes().len() as u64 * LINK_BYTES;
+        let index = lock(&self.core.index);
+        let values = match config.posts {
+            true => config.queue_bytes_max,
+            false => index.pending_bytes(),
         };
-        let windows = self.core.fleet.nodes().len() as u64 * config.window_bytes_max * 2;
-        lock(&self.core.index).ram_bytes() + CACHE_BYTES_MAX + queue + windows
+        // Copies share their value; a link that sends it has it once more.
+        let under_way = values * (1 + config.copies() as u64);
+        index.ram_bytes() + CACHE_BYTES_MAX + under_way + links
     }
 }
 

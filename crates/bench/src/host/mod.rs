@@ -1,4 +1,4 @@
-//! What a comparison changes on the machine: cgroups, swap devices, zswap settings.
+//! What a comparison changes on the machine: cgroups, swap devices, network namespaces, zswap settings.
 //!
 //! Everything is undone, whatever ends the run: each change is written to the journal of [`Undo`]
 //! before it is made, the journal is undone when it goes out of scope, and `zcache-bench cleanup`
@@ -9,6 +9,7 @@ mod cgroup;
 mod cpu;
 mod files;
 mod machine;
+mod namespace;
 mod process;
 mod swap;
 mod throttle;
@@ -17,7 +18,8 @@ mod zswap;
 
 pub(crate) use cgroup::{Cgroup, Controller, Version};
 pub(crate) use machine::Machine;
-pub(crate) use process::{End, Ended, Interrupt, run};
+pub(crate) use namespace::Namespace;
+pub(crate) use process::{End, Ended, Interrupt, run, run_alone};
 pub(crate) use swap::{SwapFile, Zram};
 pub(crate) use throttle::Throttle;
 pub(crate) use undo::Undo;

@@ -122,6 +122,46 @@ pub(crate) fn run(
     }
 }
 
+/// Runs a command line as it is, in no cgroup, so without root; its CPU time is not known.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_alone(
+    line: &[OsString],
+    time_max: Duration,
+    interrupt: &Interrupt,
+) -> Result<Ended, HostError> {
+    let failed = |error: std::io::Error| HostError::Command {
+        line: line
+            .join(&OsString::from(" "))
+            .to_string_lossy()
+            .into_owned(),
+        detail: error.to_string(),
+    };
+    let start = Instant::now();
+    let mut child = Command::new(&line[0])
+        .args(&line[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let stdout = collect(child.stdout.take());
+    let stderr = collect(child.stderr.take());
+    let end = watch(&mut child, start + time_max, interrupt, || ()).map_err(failed)?;
+    let wall_seconds = start.elapsed().as_secs_f64();
+    if interrupt.came() {
+        return Err(HostError::Interrupted);
+    }
+    Ok(Ended {
+        end,
+        stdout: stdout.join().unwrap_or_default(),
+        stderr: stderr.join().unwrap_or_default(),
+        wall_seconds,
+        cpu_seconds: 0.0,
+    })
+}
+
 fn watch(
     child: &mut Child,
     deadline: Instant,

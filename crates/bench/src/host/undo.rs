@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{HostError, cgroup, files, swap};
+use super::{HostError, cgroup, files, namespace, swap};
 
 /// Where the journal lies: gone after a boot, as the changes are (only swap files stay).
 const JOURNAL: &str = "/run/zcache-bench.undo";
@@ -31,6 +31,8 @@ pub(super) enum Entry {
     File(PathBuf),
     /// A cgroup was created.
     Cgroup(PathBuf),
+    /// A network namespace was made.
+    Namespace(String),
     /// A kernel setting was changed; this was its value.
     Setting(PathBuf, String),
 }
@@ -42,6 +44,7 @@ impl Entry {
             Entry::Zram(number) => format!("zram\t{number}"),
             Entry::File(path) => format!("file\t{}", path.display()),
             Entry::Cgroup(path) => format!("cgroup\t{}", path.display()),
+            Entry::Namespace(name) => format!("namespace\t{name}"),
             Entry::Setting(path, value) => format!("setting\t{}\t{value}", path.display()),
         }
     }
@@ -54,6 +57,7 @@ impl Entry {
             "zram" => Some(Entry::Zram(rest.parse().ok()?)),
             "file" => Some(Entry::File(rest.into())),
             "cgroup" => Some(Entry::Cgroup(rest.into())),
+            "namespace" => Some(Entry::Namespace(rest.to_owned())),
             "setting" => {
                 let (path, value) = rest.split_once('\t')?;
                 Some(Entry::Setting(path.into(), value.to_owned()))
@@ -67,6 +71,7 @@ impl Entry {
             Entry::Swap(path) => swap::turn_off(path),
             Entry::Zram(number) => swap::remove_zram(*number),
             Entry::Cgroup(path) => cgroup::remove(path),
+            Entry::Namespace(name) => namespace::remove(name),
             Entry::Setting(path, value) => files::write(path, value),
             Entry::File(path) => match std::fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -187,6 +192,7 @@ mod tests {
             Entry::Zram(3),
             Entry::File("/var/tmp/a b".into()),
             Entry::Cgroup("/sys/fs/cgroup/memory/x".into()),
+            Entry::Namespace("zcache-bench".into()),
             Entry::Setting("/sys/module/zswap/parameters/enabled".into(), "N".into()),
         ] {
             assert_eq!(Entry::parse(&entry.line()), Some(entry));

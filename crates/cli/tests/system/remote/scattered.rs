@@ -212,8 +212,7 @@ impl Scattered {
             held.longest(),
             held.touches(),
             said.lines()
-                .filter(|line| line.contains("remote:"))
-                .last()
+                .rfind(|line| line.contains("remote:"))
                 .unwrap_or_default()
         );
         held
