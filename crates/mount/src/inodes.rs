@@ -62,6 +62,8 @@ pub(crate) struct Inode {
     pub(crate) mappers: AtomicU32,
     /// The size that the kernel believes.
     pub(crate) told_size: AtomicU64,
+    /// The mode, owner and group that it believes, if that is known.
+    told_rights: Mutex<Option<(u32, u32, u32)>>,
     /// Waits among those whose descriptor may be closed.
     queued: AtomicBool,
     /// Times that the kernel was told of it and has not forgotten it. Goes down
@@ -87,10 +89,41 @@ impl Inode {
         self.told_size.fetch_max(size, Relaxed);
     }
 
+    /// Whether nothing but our descriptor keeps the file, unless the kernel uses it.
+    pub(crate) fn is_held_without_name(&self) -> bool {
+        if self.kind != FileType::RegularFile || self.opens.load(Relaxed) > 0 {
+            return false;
+        }
+        let place = lock(&self.place).clone();
+        place.is_some_and(source::has_no_name)
+    }
+
+    /// The kernel is told of these attributes.
+    pub(crate) fn tell(&self, stat: &Stat) {
+        self.told_size.store(stat.st_size.cast_unsigned(), Relaxed);
+        *lock(&self.told_rights) = Some(rights_of(stat));
+    }
+
+    /// A notice is sent, with which the kernel may drop attributes that are on their
+    /// way.
+    pub(crate) fn may_not_be_told(&self) {
+        *lock(&self.told_rights) = None;
+    }
+
+    /// Whether the kernel knows where the file ends and who may use it.
+    pub(crate) fn is_told(&self, stat: &Stat) -> bool {
+        self.told_size.load(Relaxed) == stat.st_size.cast_unsigned()
+            && *lock(&self.told_rights) == Some(rights_of(stat))
+    }
+
     /// Whether it is longer than the kernel believes.
     pub(crate) fn grew_beside(&self, look: &Look) -> bool {
         look.stat.st_size.cast_unsigned() > self.told_size.load(Relaxed)
     }
+}
+
+fn rights_of(stat: &Stat) -> (u32, u32, u32) {
+    (stat.st_mode, stat.st_uid, stat.st_gid)
 }
 
 /// An inode in the map by numbers.
@@ -409,6 +442,7 @@ impl Inodes {
             writers: AtomicU32::new(0),
             mappers: AtomicU32::new(0),
             told_size: AtomicU64::new(0),
+            told_rights: Mutex::default(),
             queued: AtomicBool::new(false),
             lookups: AtomicU64::new(1),
             place: Mutex::new(Some(Arc::new(fd))),
@@ -496,6 +530,21 @@ impl Inodes {
                 drop(lock(&inode.place).take());
             }
         }
+    }
+
+    /// Inodes that nobody has open and that have a descriptor, or had one.
+    pub(crate) fn held(&self) -> Vec<Arc<Inode>> {
+        let placed: Vec<u64> = lock(&self.placed).iter().copied().collect();
+        let mut held: Vec<_> = placed
+            .iter()
+            .filter_map(|node| self.get(*node).ok())
+            .collect();
+        if self.pinned.load(Relaxed) > 0 {
+            let table = self.read();
+            let inodes = table.by_node.iter().map(|ByNode(inode)| inode);
+            held.extend(inodes.filter(|inode| self.is_pinned(inode)).cloned());
+        }
+        held
     }
 
     /// Closes all descriptors that can be opened again.

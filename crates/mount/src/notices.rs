@@ -11,7 +11,9 @@
 //! - A notice is taken in the order of nothing: each stands for itself.
 //! - Linux drops the attributes of an answer that is on its way when a notice of
 //!   the same inode arrives. So what was found out for an answer is told
-//!   [`ANSWER_TAKEN`] later: its attributes say the same until then.
+//!   [`ANSWER_TAKEN`] later: its attributes say the same until then. And who opens
+//!   a file takes its attributes next, so an open has what is being told of it
+//!   told before, and the rest later.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -24,6 +26,12 @@ pub(crate) const NOTICES_MAX: usize = 4096;
 
 /// By then who asked has taken an answer that was about to be sent.
 const ANSWER_TAKEN: Duration = Duration::from_millis(200);
+
+/// However often a file is opened, what is outdated of it is told by then.
+const DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// How long an open waits for what is being told, which may wait for others.
+const TELLING_MAX: Duration = Duration::from_millis(50);
 
 /// What of an inode is not the source's any more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,12 +58,21 @@ impl Pending {
     }
 }
 
+/// When to tell, and how late that may become.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    latest: Instant,
+}
+
 /// What waits to be told.
 #[derive(Debug, Default)]
 struct Waiting {
     now: Pending,
     /// Inodes whose contents are outdated, and from when on to tell.
-    later: HashMap<u64, Instant>,
+    later: HashMap<u64, Due>,
+    /// Inodes that are being told of.
+    telling: HashSet<u64>,
     ended: bool,
 }
 
@@ -63,11 +80,23 @@ impl Waiting {
     /// What is to be told at this moment, and how long the next one waits.
     fn take(&mut self, moment: Instant) -> (Pending, Option<Duration>) {
         let mut pending = std::mem::take(&mut self.now);
-        let due = self.later.extract_if(|_, due| *due <= moment);
+        let due = self.later.extract_if(|_, due| due.at <= moment);
         let due = due.map(|(node, _)| (node, Outdated::Contents));
         pending.nodes.extend(due);
-        let next = self.later.values().min();
-        (pending, next.map(|due| *due - moment))
+        self.telling = pending.nodes.keys().copied().collect();
+        let next = self.later.values().map(|due| due.at).min();
+        (pending, next.map(|due| due - moment))
+    }
+
+    fn put_later(&mut self, node: u64, moment: Instant) {
+        if self.later.len() >= NOTICES_MAX && !self.later.contains_key(&node) {
+            self.now.all = true;
+            return;
+        }
+        let at = moment + ANSWER_TAKEN;
+        let latest = moment + DELAY_MAX;
+        let due = self.later.entry(node).or_insert(Due { at, latest });
+        due.at = at.min(due.latest);
     }
 }
 
@@ -76,6 +105,8 @@ impl Waiting {
 pub(crate) struct Notices {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    /// Something has been told.
+    told: Condvar,
     /// What the kernel was told.
     pub(crate) sent: AtomicU64,
     /// Names that were left to the end of their lifetime.
@@ -98,15 +129,34 @@ impl Notices {
     /// The contents of an inode are outdated, as an answer says that is about to
     /// be sent.
     pub(crate) fn contents_later(&self, node: u64) {
-        let mut waiting = self.lock();
-        match waiting.later.len() < NOTICES_MAX {
-            true => {
-                let due = Instant::now() + ANSWER_TAKEN;
-                waiting.later.entry(node).or_insert(due);
-            }
-            false => waiting.now.all = true,
-        }
+        self.lock().put_later(node, Instant::now());
         self.arrived.notify_one();
+    }
+
+    /// An answer is about to be sent after which the kernel asks for the attributes
+    /// of an inode: nothing else is told of it until it has them.
+    pub(crate) fn after_answer(&self, node: u64) {
+        let moment = Instant::now();
+        let mut waiting = self.lock();
+        let contents = waiting.now.nodes.remove(&node) == Some(Outdated::Contents);
+        if contents || waiting.later.contains_key(&node) {
+            waiting.put_later(node, moment);
+            self.arrived.notify_one();
+        }
+        while waiting.telling.contains(&node) {
+            let left = TELLING_MAX.saturating_sub(moment.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            let woken = self.told.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The kernel has been told of an inode.
+    pub(crate) fn is_told(&self, node: u64) {
+        self.lock().telling.remove(&node);
+        self.told.notify_all();
     }
 
     /// A name in a folder stands for something else, or for nothing.
@@ -183,6 +233,19 @@ mod tests {
         let pending = notices.take().expect("notices");
         assert!(before.elapsed() >= ANSWER_TAKEN, "{:?}", before.elapsed());
         assert_eq!(pending.nodes[&9], Outdated::Contents);
+        notices.is_told(9);
+        notices.inode(5, Outdated::Contents);
+        notices.inode(6, Outdated::Contents);
+        notices.after_answer(5);
+        let pending = notices.take().expect("notices");
+        assert_eq!(pending.nodes.keys().collect::<Vec<_>>(), [&6]);
+        // What is being told is waited for, but not for long.
+        let before = Instant::now();
+        notices.after_answer(6);
+        assert!(before.elapsed() >= TELLING_MAX);
+        notices.is_told(6);
+        let pending = notices.take().expect("notices");
+        assert_eq!(pending.nodes[&5], Outdated::Contents);
         notices.end();
         assert!(notices.take().is_none());
     }

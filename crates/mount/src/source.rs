@@ -26,6 +26,13 @@ pub(crate) fn look(fd: impl AsFd) -> Result<Look, Errno> {
     })
 }
 
+/// Whether a file has been unlinked, as far as this machine knows.
+pub(crate) fn has_no_name(fd: impl AsFd) -> bool {
+    let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(fd, c"", known, StatxFlags::NLINK);
+    found.is_ok_and(|found| found.stx_mask & StatxFlags::NLINK.bits() != 0 && found.stx_nlink == 0)
+}
+
 /// A path to what a descriptor stands for, for calls that take no `O_PATH`.
 pub(crate) fn path_of(fd: impl AsFd) -> CString {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());

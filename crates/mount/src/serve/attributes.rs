@@ -56,6 +56,14 @@ impl Changes {
         self.valid & what != 0
     }
 
+    /// Whether bytes that are written later would undo this: they set the time, and
+    /// take set-id bits. While the kernel cuts a file off it writes nothing back.
+    fn are_undone_by_writes(&self) -> bool {
+        let sets_time = self.has(set::MTIME) && !self.has(set::MTIME_NOW);
+        let sets_ids = self.has(set::MODE) && self.mode & 0o6000 != 0;
+        (sets_time || sets_ids) && !self.has(set::SIZE)
+    }
+
     /// One time: now, as told, or as it is.
     fn time(&self, told: u32, now: u32, (seconds, nanoseconds): (u64, u32)) -> Timespec {
         let (tv_sec, tv_nsec) = match (self.has(told), self.has(now)) {
@@ -152,6 +160,9 @@ impl Filesystem {
         let (inode, place) = self.place(header.node)?;
         let attributes =
             |change: &dyn Fn() -> Done| self.changing(&inode, &place, Touched::Attributes, change);
+        if changes.are_undone_by_writes() {
+            self.write_stores_back(&inode);
+        }
         if changes.has(set::MODE) {
             let change = || changes.set_mode(&place);
             attributes(&|| self.rights.or_as(asker, change))?;

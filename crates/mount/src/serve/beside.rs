@@ -35,6 +35,9 @@ const PRUNED_AT_ONCE: usize = 512;
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 const LOOKS_MAX: usize = 4096;
 
+/// How often it is looked which files were unlinked without our being told.
+const UNLINKED_PERIOD: Duration = Duration::from_secs(3);
+
 impl Filesystem {
     /// Whether every change of a file beside us is told.
     pub(crate) fn watched(&self, inode: &Inode) -> Watched {
@@ -136,17 +139,28 @@ impl Filesystem {
     /// Looks at open files, until the mount is gone: where the source is watched the
     /// kernel does not ask before each read, and not all is told. Filesystems that
     /// are mounted within the source are not watched, and some changes are silent.
+    /// And looks for files that were unlinked, whose room our descriptors keep.
     pub(crate) fn keep_looking(&self, gone: &AtomicBool) {
-        if self.watch.is_none() {
-            return;
-        }
-        let (mut rested, mut last) = (Duration::ZERO, 0);
+        let (mut rested, mut unlinked_rested, mut last) = (Duration::ZERO, Duration::ZERO, 0);
         while !gone.load(Relaxed) {
             thread::sleep(PERIOD);
             rested += PERIOD;
-            if rested >= LOOK_PERIOD {
+            unlinked_rested += PERIOD;
+            if rested >= LOOK_PERIOD && self.watch.is_some() {
                 rested = Duration::ZERO;
                 last = self.look_at_open_files(last);
+            }
+            if unlinked_rested >= UNLINKED_PERIOD {
+                unlinked_rested = Duration::ZERO;
+                self.look_for_unlinked();
+            }
+        }
+    }
+
+    fn look_for_unlinked(&self) {
+        for inode in self.inodes.held() {
+            if inode.is_held_without_name() {
+                self.notices.inode(inode.node, Outdated::Attributes);
             }
         }
     }
@@ -177,21 +191,29 @@ impl Filesystem {
 
     fn tell(&self, pending: &Pending) {
         if pending.too_many {
-            self.have_forgotten();
+            self.have_forgotten(self.inodes.to_forget());
         }
         // Names first: what they stand for is asked for anew.
         for (folder, name) in &pending.names {
             self.send(&Answer::outdated_name(*folder, name));
         }
+        let mut nameless = Vec::new();
         for (node, what) in &pending.nodes {
-            match (what, self.inodes.get(*node)) {
-                (_, Err(_)) => {}
-                (Outdated::Contents, Ok(inode)) => self.tell_contents(&inode),
-                (Outdated::Attributes, Ok(_)) => {
-                    self.send(&Answer::outdated_inode(*node, notice::NO_CONTENTS));
+            if let Ok(inode) = self.inodes.get(*node) {
+                match what {
+                    Outdated::Contents => self.tell_contents(&inode),
+                    Outdated::Attributes => {
+                        self.send(&Answer::outdated_inode(*node, notice::NO_CONTENTS));
+                    }
+                }
+                inode.may_not_be_told();
+                if inode.is_held_without_name() {
+                    nameless.push(*node);
                 }
             }
+            self.notices.is_told(*node);
         }
+        self.have_forgotten(nameless);
         if pending.all {
             for inode in self.inodes.opened() {
                 self.tell_contents(&inode);
@@ -199,11 +221,10 @@ impl Filesystem {
         }
     }
 
-    /// Has the kernel forget inodes that nobody uses, for there are too many.
-    /// Those that are in use stay. Before Linux 6.18 it does so when it is short
-    /// of memory itself.
-    fn have_forgotten(&self) {
-        let mut nodes = self.inodes.to_forget();
+    /// Has the kernel forget those of these inodes that nobody uses: there are too
+    /// many, or their room is to be free. Before Linux 6.18 it does so when it is
+    /// short of memory itself.
+    fn have_forgotten(&self, mut nodes: Vec<u64>) {
         while !nodes.is_empty() {
             let rest = nodes.split_off(nodes.len().min(PRUNED_AT_ONCE));
             if !self.send(&Answer::unused_inodes(&nodes)) {

@@ -29,6 +29,10 @@ impl Filesystem {
         let (inode, place) = self.place(header.node)?;
         let path = source::path_of(&place);
         let flags = XattrFlags::from_bits_retain(flags);
+        if name == CAPABILITY {
+            // Which bytes that are written later would take.
+            self.write_stores_back(&inode);
+        }
         self.changing(&inode, &place, Touched::Attributes, || {
             let set = || rustix::fs::setxattr(&path, name, value, flags);
             match name.to_bytes().starts_with(b"user.") {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -11,10 +12,11 @@ use super::{Done, Filesystem};
 use crate::cache::{Occasion, Verdict, Watched, Writers};
 use crate::handles::{OpenFile, Opened};
 use crate::inodes::Inode;
+use crate::notices::Outdated;
 use crate::rights::Asker;
-use crate::source;
+use crate::source::{self, Look};
 use crate::watch::Taken;
-use crate::wire::abi::{self, FSYNC_DATA_ONLY};
+use crate::wire::abi::{self, FSYNC_DATA_ONLY, notice};
 use crate::wire::{Answer, Fields, Header};
 
 /// What a file is opened with in the source. The kernel's page cache may hand us
@@ -180,6 +182,22 @@ impl Filesystem {
         answer.open(self.files.add(file), keep | no_flush | live);
     }
 
+    /// Has the kernel ask where a file ends that somebody else made longer or shorter:
+    /// the answer to an open cannot say it, and the first read ends where the kernel
+    /// believes the file to end. Nobody is waited for, since no pages are told of.
+    fn tell_size(&self, inode: &Inode, look: &Look) {
+        let told = inode.told_size.load(Relaxed) == look.stat.st_size.cast_unsigned();
+        if !told && self.watched(inode) == Watched::Yes {
+            // What comes of these events is not to come behind the answer.
+            self.catch_up();
+        }
+        self.notices.after_answer(inode.node);
+        if !told {
+            self.send(&Answer::outdated_inode(inode.node, notice::NO_CONTENTS));
+            inode.may_not_be_told();
+        }
+    }
+
     /// What an open may believe of the pages kept; `fd` was opened by it, and
     /// perhaps so that it can write.
     fn verdict(&self, inode: &Inode, fd: &OwnedFd, writes: bool) -> Result<Verdict, Errno> {
@@ -199,7 +217,9 @@ impl Filesystem {
             false => self.inodes.writers_beside(inode, fd, writes),
         };
         let occasion = Occasion::Open(writers);
-        Ok(coherence.compare(&inode.identity, &look, watched, occasion))
+        let verdict = coherence.compare(&inode.identity, &look, watched, occasion);
+        self.tell_size(inode, &look);
+        Ok(verdict)
     }
 
     pub(super) fn release(&self, mut fields: Fields<'_>) -> Done {
@@ -208,6 +228,9 @@ impl Filesystem {
         drop(file);
         // The inode's own descriptor was kept for it.
         self.inodes.queue(&inode);
+        if inode.is_held_without_name() {
+            self.notices.inode(inode.node, Outdated::Attributes);
+        }
         Ok(())
     }
 

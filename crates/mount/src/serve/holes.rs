@@ -69,8 +69,7 @@ impl Filesystem {
     /// know yet is answered without.
     pub(super) fn look_written(&self, inode: &Inode, place: &OwnedFd) -> Result<Look, Errno> {
         let look = source::look(place)?;
-        let told = inode.told_size.load(Relaxed) == look.stat.st_size.cast_unsigned();
-        if !told || !has_holes(&look.stat) {
+        if !inode.is_told(&look.stat) || !has_holes(&look.stat) {
             return Ok(look);
         }
         let storers = self.storers(inode);
@@ -95,6 +94,11 @@ impl Filesystem {
         source::look(place)
     }
 
+    /// Has the kernel write back all that was stored into a file.
+    pub(super) fn write_stores_back(&self, inode: &Inode) {
+        self.write_back(&self.storers(inode), 0, u64::MAX);
+    }
+
     /// Has the kernel write back what was stored between two places.
     fn write_back(&self, storers: &[u64], from: u64, to: u64) {
         let (from, len) = (from as i64, to.saturating_sub(from).min(i64::MAX as u64));
@@ -116,7 +120,7 @@ impl Filesystem {
     /// believe them: not at all where a store through a mapping could change them,
     /// or another path.
     pub(super) fn told(&self, inode: &Inode, stat: &Stat) -> Duration {
-        inode.told_size.store(stat.st_size.cast_unsigned(), Relaxed);
+        inode.tell(stat);
         match may_have_stores(inode) && has_holes(stat) {
             true => Duration::ZERO,
             false => self.lifetime(inode, LIFETIMES.attributes),

@@ -1,6 +1,9 @@
 //! What is changed in the source beside the mount is seen by the next open.
 
+use super::disk::SmallDisk;
 use super::support::{Mounted, drop_pages, python};
+use crate::support::{TempDir, eventually, tool};
+use std::process::Command;
 use std::time::Duration;
 
 /// Bytes of several pages that say which version they are.
@@ -110,4 +113,72 @@ assert open(sys.argv[2], 'rb').read() == model, 'the source differs'
     let paths = ["target", "source"].map(|name| mounted.directory().join(name).join("file"));
     let paths = paths.map(|path| path.to_str().expect("a path").to_owned());
     python(script, &[&paths[0], &paths[1]]);
+}
+
+/// A file gets longer and shorter beside the mount, and is opened and read through it at once.
+const ENDS: &str = "
+import os, random, sys
+outer, inner, rng = sys.argv[1], sys.argv[2], random.Random(7)
+open(inner, 'wb').close()
+held = os.open(outer, os.O_RDONLY)
+for turn in range(600):
+    size = rng.choice([0, 1, 4096, 5000, rng.randrange(300000)])
+    fd = os.open(inner, os.O_RDWR)
+    os.ftruncate(fd, rng.choice([0, min(size, os.fstat(fd).st_size)]))
+    os.pwrite(fd, bytes([turn % 255 + 1]) * size, 0)
+    os.close(fd)
+    fd = os.open(outer, os.O_RDONLY)
+    found = b''
+    while part := os.read(fd, 70000):
+        found += part
+    os.close(fd)
+    assert found == bytes([turn % 255 + 1]) * size, f'turn {turn}: {len(found)} bytes of {size}'
+";
+
+#[test]
+fn the_next_open_sees_the_new_end() {
+    for options in [&["--ram", "32M"][..], &["--ram", "32M", "--no-watch"]] {
+        let mounted = Mounted::new("new-end", options);
+        let paths = [mounted.target(), mounted.source()].map(|path| path.join("file"));
+        let [outer, inner] = paths.map(|path| path.to_str().expect("a path").to_owned());
+        python(ENDS, &[&outer, &inner]);
+    }
+}
+
+#[test]
+fn the_room_of_a_file_that_is_unlinked_beside_is_free() {
+    for options in [&["--ram", "32M"][..], &["--ram", "32M", "--no-watch"]] {
+        let files = TempDir::new("room");
+        let disk = SmallDisk::ext4(&files, 64 << 20, 0);
+        let mounted = Mounted::over(files, options);
+        let used = || {
+            let mut command = Command::new("df");
+            command.args(["--output=used", "-m"]).arg(disk.at());
+            let said = tool("coreutils", &mut command);
+            let number = said.lines().last().expect("a line").trim().to_owned();
+            number.parse::<u32>().expect("a number")
+        };
+        let before = used();
+        let (inner, outer) = (mounted.source().join("f"), mounted.target().join("f"));
+        for open_meanwhile in [false, true] {
+            std::fs::write(&inner, vec![1; 32 << 20]).expect("written beside");
+            let mut opened = Some(std::fs::File::open(&outer).expect("seen"));
+            std::io::copy(opened.as_mut().expect("open"), &mut std::io::sink()).expect("read");
+            if !open_meanwhile {
+                opened = None;
+            }
+            std::fs::remove_file(&inner).expect("unlinked beside");
+            if let Some(file) = opened.take() {
+                std::thread::sleep(Duration::from_millis(500));
+                let bytes = file.metadata().expect("an open file lives on").len();
+                assert_eq!(bytes, 32 << 20);
+                assert!(used() >= before + 32, "what is open keeps its room");
+            }
+            assert!(
+                eventually(Duration::from_secs(10), || used() <= before + 1),
+                "{} MiB are used, and were {before} before, {options:?}",
+                used()
+            );
+        }
+    }
 }

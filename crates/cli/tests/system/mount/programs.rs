@@ -91,3 +91,33 @@ fn postgresql_finds_its_cluster_whole() {
     let mounted = Mounted::new("postgresql", &["--ram", "32M", "--admit", "all"]);
     assert_eq!(shell(&mounted, POSTGRESQL).trim(), "t");
 }
+
+/// Jobs of every kind at once, each on files of its own; then all once more from what is there, on either side.
+const FIO: &str = "
+common='--size=6M --runtime=20 --verify=crc32c --verify_fatal=1 --randseed=7 --group_reporting --output=/dev/null'
+jobs() {
+    fio $common --directory=$1 $2 \
+        --name=buffered --rw=randrw --bsrange=512-64k --bs_unaligned=1 --numjobs=2 \
+        --name=mapped --rw=randrw --bs=4k --ioengine=mmap --numjobs=2 \
+        --name=direct --rw=randrw --bs=4k --ioengine=libaio --direct=1 --iodepth=8 --numjobs=2 \
+        --name=synced --rw=randwrite --bs=16k --fdatasync=8 \
+        --name=appended --rw=write --bs=3k
+}
+jobs . ''
+for file in *; do sync $file; dd if=$file of=/dev/null iflag=nocache count=0 status=none; done
+jobs . --verify_only
+jobs ../source --verify_only
+";
+
+#[test]
+fn fio_verifies_what_it_wrote() {
+    for options in [
+        &["--ram", "16M", "--admit", "all"][..],
+        &["--ram", "32M", "--no-watch"],
+    ] {
+        let mounted = Mounted::new("fio", options);
+        shell(&mounted, FIO);
+        let stats = mounted.finish();
+        assert_eq!(stats["damaged_pages"], 0, "{stats}");
+    }
+}

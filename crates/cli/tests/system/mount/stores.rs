@@ -2,6 +2,8 @@
 
 use super::support::{Mounted, python};
 use crate::support::{TempDir, tool};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Leaves so much room, stores more than that, and says who says so and what is there.
@@ -123,4 +125,92 @@ fn stores_into_holes_are_data_at_once() {
         );
         assert!(expected.contains("one cp (True, 1)"), "{expected}");
     }
+}
+
+/// What is set behind stores that have not been written back, and what is there when they have.
+const SET_BEHIND: &str = "
+import mmap, os, sys
+os.chdir(sys.argv[1])
+USER = 65534
+CAPABILITY = bytes.fromhex('0100000200040000000000000000000000000000')
+def shown(name):
+    status = os.stat(name)
+    when = status.st_mtime_ns if status.st_mtime_ns < 1 << 60 else 'now'
+    print(name, oct(status.st_mode), when, os.listxattr(name), open(name, 'rb').read().count(b's'))
+
+for name, change in (
+    ('time', lambda fd: os.utime(fd, ns=(5, 5))),
+    ('name time', lambda fd: os.utime('name time', ns=(5, 5))),
+    ('set-id', lambda fd: os.fchmod(fd, 0o6755)),
+    ('capability', lambda fd: os.setxattr(fd, 'security.capability', CAPABILITY)),
+):
+    os.close(os.open(name, os.O_CREAT, 0o666)), os.chmod(name, 0o666)
+    os.setegid(USER), os.seteuid(USER)
+    fd = os.open(name, os.O_RDWR)
+    os.pwrite(fd, bytes(50000), 0)
+    view = mmap.mmap(fd, 50000)
+    view[100:40000] = b's' * 39900
+    os.seteuid(0), os.setegid(0)
+    change(fd)
+    shown(name)
+    view.flush()
+    shown(name)
+    view.close(), os.close(fd)
+    shown(name)
+";
+
+#[test]
+fn what_is_set_behind_stores_stays() {
+    let plain = TempDir::new("behind-plain");
+    let mounted = Mounted::new("behind", &["--ram", "32M", "-o", "suid"]);
+    let run = |folder: &Path| {
+        let mode = PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder, mode).expect("for all");
+        python(SET_BEHIND, &[folder.to_str().expect("a path")])
+    };
+    let (expected, found) = (run(plain.path()), run(&mounted.target()));
+    assert_eq!(found, expected, "the filesystem says the second");
+    assert!(expected.contains("time 0o100666 5 [] 39900"), "{expected}");
+}
+
+/// Rights change while there may be stores into holes, for which every look has them written first.
+const RIGHTS: &str = "
+import mmap, os, sys
+os.chdir(sys.argv[1])
+USER = 65534
+LIST = bytes.fromhex('02000000' '01000600ffffffff' '0200040001000000' '04000400ffffffff' '10000600ffffffff' '20000400ffffffff')
+fd = os.open('f', os.O_RDWR | os.O_CREAT, 0o400)
+os.ftruncate(fd, 1 << 20)
+os.chown('f', USER, USER)
+view = mmap.mmap(fd, 1 << 20)
+
+def by_user():
+    os.setegid(USER), os.seteuid(USER)
+    try:
+        os.close(os.open('f', os.O_RDWR))
+        return 'opened'
+    except OSError as error:
+        return error.strerror
+    finally:
+        os.seteuid(0), os.setegid(0)
+
+for turn in range(20):
+    view[turn * 8192] = 1
+    os.setxattr('f', 'system.posix_acl_access', LIST)
+    print(by_user(), oct(os.stat('f').st_mode))
+    os.chmod('f', 0o400)
+    print(by_user(), oct(os.stat('f').st_mode))
+";
+
+#[test]
+fn rights_count_at_once_also_where_stores_into_holes_are_written_first() {
+    let plain = TempDir::new("rights-plain");
+    let mounted = Mounted::new("rights-holes", &["--ram", "32M"]);
+    let run = |folder: &Path| {
+        let mode = PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder, mode).expect("for all");
+        python(RIGHTS, &[folder.to_str().expect("a path")])
+    };
+    let (expected, found) = (run(plain.path()), run(&mounted.target()));
+    assert_eq!(found, expected, "the filesystem says the second");
 }

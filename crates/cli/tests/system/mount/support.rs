@@ -15,7 +15,11 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// Whether the mounts of this run are served by io_uring.
 pub(crate) fn by_rings() -> bool {
-    std::env::var_os(TRANSPORT).is_some_and(|transport| transport == "uring")
+    match std::env::var_os(TRANSPORT) {
+        Some(transport) => transport == "uring",
+        None => std::fs::read_to_string("/sys/module/fuse/parameters/enable_uring")
+            .is_ok_and(|allowed| allowed.starts_with('Y')),
+    }
 }
 
 /// A source and a target, mounted.
@@ -151,6 +155,15 @@ impl Drop for Mounted {
             let _ = Command::new("umount").arg("--lazy").arg(path).output();
         }
     }
+}
+
+/// Waits until nobody serves a mount whose server was killed.
+pub(crate) fn wait_until_dead(target: &Path) {
+    let is_dead = || {
+        let error = std::fs::read_dir(target).err();
+        error.and_then(|error| error.raw_os_error()) == Some(107)
+    };
+    assert!(eventually(BOUND, is_dead), "somebody serves the mount");
 }
 
 /// Makes the page cache drop a file's pages, as it does when memory is short.
