@@ -71,8 +71,8 @@ pub(crate) struct Index {
     segments: BTreeMap<SegmentId, Segment>,
     /// Kept, and more than half dead.
     sparse: BTreeSet<SegmentId>,
-    /// Kept, with fewer copies than wanted.
-    widowed: BTreeSet<SegmentId>,
+    /// Kept, with fewer copies than wanted, or with one that will go.
+    doomed: BTreeSet<SegmentId>,
     /// To be given back.
     dead: Vec<(SegmentId, Homes)>,
     /// Bytes of all segments here, each copy counted.
@@ -188,8 +188,17 @@ impl Index {
             (State::Open | State::Pending(_), _) => 0,
             (State::Kept, 0) => self.forget(id),
             (State::Kept, _) => {
-                self.widowed.insert(id);
+                self.doomed.insert(id);
                 0
+            }
+        }
+    }
+
+    /// Segments that are kept at such homes will lose a copy.
+    pub(crate) fn doom(&mut self, at: impl Fn(&Homes) -> bool) {
+        for (id, segment) in &self.segments {
+            if matches!(segment.state, State::Kept) && at(&segment.homes) {
+                self.doomed.insert(*id);
             }
         }
     }
@@ -232,10 +241,10 @@ impl Index {
         self.names.get(&unit).is_some_and(|(at, _)| *at == id)
     }
 
-    /// Segments that are worth being written anew, those with a lost copy first:
+    /// Segments that are worth being written anew, those with a lost copy or one that will go first:
     /// their live blocks.
     pub(crate) fn worth_rewriting(&self, count: usize) -> Vec<(SegmentId, Vec<Packed>)> {
-        let ids = self.widowed.iter().chain(&self.sparse).take(count);
+        let ids = self.doomed.iter().chain(&self.sparse).take(count);
         ids.filter_map(|id| {
             let segment = self.segments.get(id)?;
             let live = |entry: &usize| segment.live >> entry & 1 == 1;
@@ -245,8 +254,8 @@ impl Index {
         .collect()
     }
 
-    pub(crate) fn has_widows(&self) -> bool {
-        !self.widowed.is_empty()
+    pub(crate) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
     }
 
     /// Takes what is to be given back.
@@ -324,7 +333,7 @@ impl Index {
     fn remove(&mut self, id: SegmentId) -> Option<Segment> {
         let segment = self.segments.remove(&id)?;
         self.sparse.remove(&id);
-        self.widowed.remove(&id);
+        self.doomed.remove(&id);
         self.bytes -= u64::from(segment.bytes) * copies(&segment.homes);
         self.live_bytes -= u64::from(segment.live_bytes);
         self.blocks -= segment.blocks.len();
@@ -377,6 +386,6 @@ impl Index {
         );
         assert_eq!(totals, counted);
         let here = |id: &SegmentId| self.segments.contains_key(id);
-        assert!(self.sparse.iter().all(here) && self.widowed.iter().all(here));
+        assert!(self.sparse.iter().all(here) && self.doomed.iter().all(here));
     }
 }

@@ -35,6 +35,7 @@ mod fleet;
 mod index;
 mod keeper;
 mod latency;
+pub mod lender;
 pub mod link;
 mod network;
 mod node;
