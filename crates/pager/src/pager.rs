@@ -185,6 +185,13 @@ impl Pager {
         self.posts.add(space)
     }
 
+    /// Some room was made: who waits for it looks again.
+    pub(crate) fn tell_of_room(&self) {
+        if self.budget.is_wished_for() && self.tracer_waits.load(Ordering::Relaxed) {
+            self.tracer.poke();
+        }
+    }
+
     /// An evictor's turn at a space is over.
     pub(crate) fn end_eviction(&self, space: &Space) {
         let mut core = space.core();

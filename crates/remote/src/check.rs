@@ -102,8 +102,7 @@ impl Server<'_> {
         match self.ask(Command::Info(section))? {
             Reply::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             other => {
-                let text = format!("{other:?}");
-                let error = LinkError::Protocol(text);
+                let error = LinkError::unexpected(&other);
                 Err(OpenError::Unreachable(self.address.clone(), error))
             }
         }

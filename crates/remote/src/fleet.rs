@@ -8,6 +8,7 @@
 //! - Nodes are only added, up to NODES_MAX, so that an index stays one node's.
 //! - Two homes of a segment are on two nodes when they are chosen.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -42,6 +43,8 @@ const NOBODY: u16 = u16::MAX;
 pub(crate) enum Event {
     Missing(SegmentId, Home),
     Emptied(usize),
+    /// Not given back yet.
+    Undone(SegmentId, Home),
     Leaves(usize),
 }
 
@@ -61,6 +64,8 @@ pub(crate) struct Fleet {
     next_node: AtomicUsize,
     next_tag: AtomicUsize,
     events: Mutex<Vec<Event>>,
+    /// Where keys that mark servers were stored.
+    marks: Mutex<BTreeSet<Home>>,
     threads: Mutex<Option<Vec<JoinHandle<()>>>>,
     ends: AtomicBool,
 }
@@ -92,6 +97,7 @@ impl Fleet {
             next_node: AtomicUsize::new(0),
             next_tag: AtomicUsize::new(0),
             events: Mutex::default(),
+            marks: Mutex::default(),
             threads: Mutex::new(None),
             ends: AtomicBool::new(false),
         }
@@ -264,7 +270,16 @@ impl Fleet {
     /// One turn of a node's worker.
     pub(crate) fn turn(self: &Arc<Self>, at: usize, node: &Arc<Node>) {
         let site = usize::from(node.site);
-        for after in node.turn(&|| self.tag_of(site, at)) {
+        let marker = || {
+            let tag = self.tag_of(site, at)?;
+            let home = Home {
+                site: node.site,
+                tag,
+            };
+            lock(&self.marks).insert(home);
+            Some(tag)
+        };
+        for after in node.turn(&marker) {
             match after {
                 Aftermath::Redirected {
                     job,
@@ -281,6 +296,11 @@ impl Fleet {
                 }
                 Aftermath::Missing(id, home) => lock(&self.events).push(Event::Missing(id, home)),
                 Aftermath::Emptied => lock(&self.events).push(Event::Emptied(at)),
+                Aftermath::Undone(Chore::Unlink, id, home) => {
+                    lock(&self.events).push(Event::Undone(id, home));
+                }
+                // The next pass renews it.
+                Aftermath::Undone(Chore::Expire, ..) => {}
                 Aftermath::Leaves => lock(&self.events).push(Event::Leaves(at)),
                 Aftermath::Unsure => self.sites[site].unsure.store(true, Relaxed),
             }
@@ -382,11 +402,7 @@ impl Fleet {
         let mut link = self.network.connect(address, within)?;
         link.send(&[Command::ClusterSlots])?;
         let reply = link.receive(within)?;
-        slot_runs(&reply, address).ok_or_else(|| {
-            let mut text = format!("{reply:?}");
-            text.truncate(text.floor_char_boundary(120));
-            LinkError::Protocol(text)
-        })
+        slot_runs(&reply, address).ok_or_else(|| LinkError::unexpected(&reply))
     }
 
     fn take_map(self: &Arc<Self>, at: usize, runs: &[(u16, u16, Address)]) {
@@ -425,6 +441,15 @@ impl Fleet {
                 let _ = nodes[at].submit(job, Duration::ZERO);
             }
         }
+    }
+
+    /// Has the keys go that mark servers.
+    pub(crate) fn unmark(&self) {
+        let marks = std::mem::take(&mut *lock(&self.marks)).into_iter();
+        self.submit_chores(
+            Chore::Unlink,
+            marks.map(|home| (SegmentId::MARK, home)).collect(),
+        );
     }
 
     /// Runs every node in this thread until no job is left, at most so often:

@@ -8,6 +8,8 @@
 //!   each live block has its name lead to it.
 //! - `live_bytes <= bytes` for each segment; a kept one without a live block is
 //!   not here but among the dead.
+//! - A name whose block was lost leads to LOST, until it is freed: what was
+//!   written is never mistaken for what was not.
 //! - A segment has a home as long as it is here, but for the one being filled.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +25,11 @@ pub(crate) const BLOCKS_MAX: usize = 64;
 const NAME_RAM_BYTES: usize = 32;
 const SEGMENT_RAM_BYTES: usize = 140;
 
+/// Where a name leads whose block is lost; what would be the entry is its length.
+const LOST: SegmentId = SegmentId(0);
+
 /// Where a segment's copy is: an endpoint, and the tag in its key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Home {
     pub(crate) site: u8,
     pub(crate) tag: u16,
@@ -64,6 +69,17 @@ pub(crate) struct Found {
     pub(crate) segment_bytes: u32,
 }
 
+/// What a name leads to.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A block.
+    Block(Found),
+    /// What was written and is not there any more.
+    Lost,
+    /// Nothing was written.
+    Nothing,
+}
+
 /// Names and segments.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -80,6 +96,7 @@ pub(crate) struct Index {
     live_bytes: u64,
     pending_bytes: u64,
     blocks: usize,
+    lost: usize,
 }
 
 fn copies(homes: &Homes) -> u64 {
@@ -151,16 +168,28 @@ impl Index {
         self.review(id);
     }
 
-    /// Forgets a segment, and every name that leads to it; how many those were.
+    /// A segment is no more, and the names that lead to it are lost; how many
+    /// those were.
     pub(crate) fn forget(&mut self, id: SegmentId) -> usize {
         let Some(segment) = self.remove(id) else {
             return 0;
         };
         let live = |entry: &usize| segment.live >> entry & 1 == 1;
-        let names = (0..segment.blocks.len()).filter(live);
-        names
-            .map(|entry| self.names.remove(&segment.blocks[entry].unit))
-            .count()
+        let entries = (0..segment.blocks.len()).filter(live);
+        let lost = entries.map(|entry| {
+            let block = &segment.blocks[entry];
+            self.names.insert(block.unit, (LOST, block.units))
+        });
+        let lost = lost.count();
+        self.lost += lost;
+        lost
+    }
+
+    /// A block was written that is not kept.
+    pub(crate) fn note_lost(&mut self, unit: u32, units: u8) {
+        self.free(unit, u32::from(units));
+        self.names.insert(unit, (LOST, units));
+        self.lost += 1;
     }
 
     /// Gives the oldest kept segment up, and says how many blocks went with it.
@@ -209,6 +238,7 @@ impl Index {
         while let Some((unit, (id, entry))) = self.names.range(unit..end).next() {
             let (unit, id, entry) = (*unit, *id, usize::from(*entry));
             self.names.remove(&unit);
+            self.lost -= usize::from(id == LOST);
             if let Some(segment) = self.segments.get_mut(&id) {
                 let bytes = segment.blocks[entry].sent;
                 segment.live &= !(1 << entry);
@@ -219,15 +249,22 @@ impl Index {
         }
     }
 
-    /// The block that holds this unit.
-    pub(crate) fn find(&self, unit: u32) -> Option<Found> {
-        let (_, (id, entry)) = self.names.range(..=unit).next_back()?;
-        let segment = self.segments.get(id)?;
+    /// What is at this unit.
+    pub(crate) fn find(&self, unit: u32) -> Place {
+        let Some((begin, (id, entry))) = self.names.range(..=unit).next_back() else {
+            return Place::Nothing;
+        };
+        let Some(segment) = self.segments.get(id) else {
+            return match unit - begin < u32::from(*entry) {
+                true => Place::Lost,
+                false => Place::Nothing,
+            };
+        };
         let block = segment.blocks[usize::from(*entry)];
         if unit - block.unit >= u32::from(block.units) {
-            return None;
+            return Place::Nothing;
         }
-        Some(Found {
+        Place::Block(Found {
             id: *id,
             block,
             homes: segment.homes,
@@ -301,8 +338,9 @@ impl Index {
         self.segments.len()
     }
 
-    pub(crate) fn names(&self) -> usize {
-        self.names.len()
+    /// Blocks that are there.
+    pub(crate) fn live_blocks(&self) -> usize {
+        self.names.len() - self.lost
     }
 
     pub(crate) fn ram_bytes(&self) -> u64 {
@@ -346,7 +384,9 @@ impl Index {
     /// Checks every invariant by a full walk.
     #[cfg(test)]
     pub(crate) fn validate(&self) {
-        for (unit, (id, entry)) in &self.names {
+        let lost = self.names.values().filter(|(id, _)| *id == LOST).count();
+        assert_eq!(lost, self.lost);
+        for (unit, (id, entry)) in self.names.iter().filter(|(_, (id, _))| *id != LOST) {
             let segment = &self.segments[id];
             assert_eq!(segment.blocks[usize::from(*entry)].unit, *unit);
             assert!(
@@ -376,12 +416,12 @@ impl Index {
             totals.3 += entries.len();
             totals.4 += segment.blocks.len();
         }
-        assert_eq!(totals.3, self.names.len());
+        assert_eq!(totals.3, self.live_blocks());
         let counted = (
             self.bytes,
             self.live_bytes,
             self.pending_bytes,
-            self.names.len(),
+            self.live_blocks(),
             self.blocks,
         );
         assert_eq!(totals, counted);

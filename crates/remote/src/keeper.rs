@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use zcache::tier::{TierError, TierRead};
+use zcache::tier::TierRead;
 
 use crate::fleet::Event;
 use crate::index::{Home, Homes};
@@ -22,10 +22,16 @@ use crate::tier::{Core, lock};
 const RENEWED_MAX: usize = 2048;
 
 /// Segments that are written anew in one turn.
-const REWRITTEN_MAX: usize = 8;
+const REWRITTEN_MAX: usize = 16;
 
 /// After a turn in which nothing could be written anew.
 const REWRITE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two tries of what servers would not give back.
+const UNDONE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Such segments that are remembered; more are left to the lease.
+const UNDONE_MAX: usize = 1 << 16;
 
 /// Keys that one pass of giving everything back takes.
 const GIVEN_BACK: usize = 16384;
@@ -36,19 +42,39 @@ pub(crate) struct Keeper {
     renews_from: Option<SegmentId>,
     renewed_at: Duration,
     rewrites_at: Duration,
+    /// What servers would not give back when asked.
+    undone: Vec<(SegmentId, Home)>,
+    undone_at: Duration,
 }
 
 impl Keeper {
-    pub(crate) fn turn(&mut self, core: &std::sync::Arc<Core>) {
+    /// Whether there is more to be done at once.
+    pub(crate) fn turn(&mut self, core: &std::sync::Arc<Core>) -> bool {
         let now = core.clock.now();
         core.close_old_draft();
-        core.take_note();
+        self.undone.extend(core.take_note());
+        self.undone.truncate(UNDONE_MAX);
+        if !self.undone.is_empty() && now >= self.undone_at + UNDONE_PAUSE {
+            self.undone_at = now;
+            let is_down = |copy: &(SegmentId, Home)| core.is_down(copy.1);
+            let (later, undone) = std::mem::take(&mut self.undone)
+                .into_iter()
+                .partition(is_down);
+            self.undone = later;
+            core.fleet.submit_chores(Chore::Unlink, undone);
+        }
         core.fleet.refresh();
         self.renew(core, now);
-        if now >= self.rewrites_at && !core.rewrite() {
-            self.rewrites_at = now + REWRITE_PAUSE;
+        let mut got_on = false;
+        if now >= self.rewrites_at {
+            match core.rewrite() {
+                Some(true) => got_on = true,
+                Some(false) => self.rewrites_at = now + REWRITE_PAUSE,
+                None => {}
+            }
         }
         core.unlink_dead();
+        got_on || self.renews_from.is_some()
     }
 
     fn renew(&mut self, core: &Core, now: Duration) {
@@ -73,10 +99,12 @@ fn copies(segments: Vec<(SegmentId, Homes)>) -> Vec<(SegmentId, Home)> {
 }
 
 impl Core {
-    /// Takes note of what workers found out.
-    fn take_note(&self) {
+    /// Takes note of what workers found out. Gives what is to be tried again.
+    fn take_note(&self) -> Vec<(SegmentId, Home)> {
+        let mut undone = Vec::new();
         for event in self.fleet.take_events() {
             match event {
+                Event::Undone(id, home) => undone.push((id, home)),
                 Event::Missing(id, home) => self.lose(&[(id, home)]),
                 Event::Emptied(node) => {
                     let kept = lock(&self.index).kept_from(SegmentId(0), usize::MAX);
@@ -91,6 +119,7 @@ impl Core {
                 }
             }
         }
+        undone
     }
 
     fn lose(&self, gone: &[(SegmentId, Home)]) {
@@ -104,8 +133,9 @@ impl Core {
     }
 
     /// Writes segments anew that lost or will lose a copy, or that are more than half dead
-    /// while more than a quarter of everything is. Whether it got on.
-    fn rewrite(&self) -> bool {
+    /// while more than a quarter of everything is. Whether it got on; `None` when
+    /// there was nothing to do.
+    fn rewrite(&self) -> Option<bool> {
         let worth = {
             let index = lock(&self.index);
             let live = index.live_bytes() * self.config.copies() as u64;
@@ -115,43 +145,47 @@ impl Core {
                 false => Vec::new(),
             }
         };
-        let mut got_on = false;
-        for (id, blocks) in worth {
-            got_on |= self.rewrite_segment(id, &blocks).is_ok();
-        }
-        got_on
+        (!worth.is_empty()).then(|| self.rewrite_segments(&worth))
     }
 
-    fn rewrite_segment(&self, id: SegmentId, blocks: &[Packed]) -> Result<(), TierError> {
-        let mut bytes: Vec<Vec<u8>> = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            bytes.push(vec![0; usize::from(block.units) * UNIT_BYTES]);
-        }
-        let reads = blocks
-            .iter()
-            .zip(&mut bytes)
-            .map(|(block, bytes)| TierRead {
-                offset_bytes: u64::from(block.unit) * UNIT_BYTES as u64,
-                bytes,
-                result: Ok(()),
-            });
+    fn rewrite_segments(&self, worth: &[(SegmentId, Vec<Packed>)]) -> bool {
+        let blocks = || worth.iter().flat_map(|(_, blocks)| blocks);
+        let len = |block: &Packed| usize::from(block.units) * UNIT_BYTES;
+        let mut bytes: Vec<Vec<u8>> = blocks().map(|block| vec![0; len(block)]).collect();
+        let reads = blocks().zip(&mut bytes).map(|(block, bytes)| TierRead {
+            offset_bytes: u64::from(block.unit) * UNIT_BYTES as u64,
+            bytes,
+            result: Ok(()),
+        });
         let mut reads: Vec<TierRead<'_>> = reads.collect();
         self.read(&mut reads);
         let results: Vec<_> = reads.iter().map(|read| read.result).collect();
         drop(reads);
-        let mut draft = Draft::new(self.new_segment());
-        for ((block, bytes), result) in blocks.iter().zip(&bytes).zip(results) {
-            // What was freed meanwhile is not needed; what did not come stays where it is.
-            if result.is_ok() {
-                draft.add(&self.seal, block.unit, bytes);
+        let mut came = bytes.iter().zip(results);
+        let mut drafts = Vec::with_capacity(worth.len());
+        let mut replaced = Vec::with_capacity(worth.len());
+        for (id, blocks) in worth {
+            let mut draft = Draft::new(self.new_segment());
+            for (block, (bytes, result)) in blocks.iter().zip(&mut came) {
+                // What was freed meanwhile is not needed; what did not come stays where it is.
+                if result.is_ok() {
+                    draft.add(&self.seal, block.unit, bytes);
+                }
+            }
+            if !draft.blocks.is_empty() {
+                drafts.push(draft);
+                replaced.push(*id);
             }
         }
-        if draft.blocks.is_empty() {
-            return Err(TierError::Lost);
-        }
-        let stored = self.store(vec![draft], Some(id));
-        count(&self.counts.rewritten, u64::from(stored[0].is_ok()));
-        stored[0]
+        let stored = self.store(drafts, &replaced);
+        let stored = stored.iter().filter(|result| result.is_ok()).count();
+        count(&self.counts.rewritten, stored as u64);
+        stored > 0
+    }
+
+    /// Whether the node of a copy is not asked at the moment.
+    fn is_down(&self, home: Home) -> bool {
+        self.fleet.route(home).is_none_or(|node| node.is_open())
     }
 
     /// At the end: no server keeps anything of this run.
@@ -166,17 +200,23 @@ impl Core {
             from = SegmentId(last.0 + 1);
             self.fleet.submit_chores(Chore::Unlink, copies(kept));
         }
-        let is_busy = || {
-            self.fleet
-                .nodes()
-                .iter()
-                .any(|node| node.has_jobs() && !node.is_open())
-        };
-        while is_busy() && self.clock.now() < deadline {
+        self.fleet.unmark();
+        let is_busy = || self.fleet.nodes().iter().any(|node| node.is_busy());
+        while self.clock.now() < deadline {
             if self.clock.is_simulated() {
                 self.fleet.pump();
             }
-            self.clock.sleep(Duration::from_millis(1));
+            if is_busy() {
+                self.clock.sleep(Duration::from_millis(1));
+                continue;
+            }
+            let mut undone = self.take_note();
+            undone.retain(|(_, home)| !self.is_down(*home));
+            if undone.is_empty() {
+                break;
+            }
+            self.clock.sleep(UNDONE_PAUSE / 5);
+            self.fleet.submit_chores(Chore::Unlink, undone);
         }
     }
 }

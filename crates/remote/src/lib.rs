@@ -37,12 +37,15 @@ mod keeper;
 mod latency;
 pub mod lender;
 pub mod link;
+#[cfg(test)]
+mod model;
 mod network;
 mod node;
 mod read;
 mod report;
 mod seal;
 mod segment;
+pub mod simulated;
 mod slots;
 mod stats;
 mod tier;

@@ -15,6 +15,9 @@ use zcache::tier::TierError;
 
 use crate::endpoint::Address;
 
+/// Characters of an unexpected answer that are shown.
+const WHAT_MAX: usize = 120;
+
 /// What the tier asks of a server; nothing else is ever sent, but for AUTH.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -157,6 +160,12 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// An answer that a command does not have.
+    pub(crate) fn unexpected(what: &impl fmt::Debug) -> LinkError {
+        let text = format!("{what:?}");
+        LinkError::Protocol(text.chars().take(WHAT_MAX).collect())
+    }
+
     /// As a tier reports it.
     #[must_use]
     pub fn as_tier_error(&self) -> TierError {

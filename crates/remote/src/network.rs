@@ -134,11 +134,7 @@ fn reply(value: Value) -> Result<Reply, LinkError> {
             code: error.code().to_owned(),
             text: error.details().unwrap_or_default().to_owned(),
         },
-        other => {
-            let mut text = format!("{other:?}");
-            text.truncate(text.floor_char_boundary(80));
-            return Err(LinkError::Protocol(text));
-        }
+        other => return Err(LinkError::unexpected(&other)),
     })
 }
 

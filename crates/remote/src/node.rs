@@ -9,8 +9,7 @@
 //! - `idle + lent + late <= READERS_MAX`.
 //! - A link with an answer outstanding is never lent: it is late, and comes
 //!   back when the worker has heard from it.
-//! - Every job is reported once, done or failed; chores that fail are left to
-//!   the lease.
+//! - Every job is reported once, done or failed.
 //!
 //! Lock order: worker, then any one of the others; these are never nested.
 
@@ -147,6 +146,8 @@ pub(crate) enum Aftermath {
     },
     /// A server does not have this copy any more.
     Missing(SegmentId, Home),
+    /// A server would not do a chore now.
+    Undone(Chore, SegmentId, Home),
     /// A server came back without what it had.
     Emptied,
     /// What a server has must go elsewhere, for its lender wants its RAM back.
@@ -451,15 +452,16 @@ impl Node {
 
 // The queue.
 impl Node {
-    /// Queues a job. Where it may wait, it does so for room in the window.
+    /// Queues a job. One that may wait does so for room in the window; others
+    /// are bounded by whoever sends them.
     ///
     /// # Errors
     /// The job, when there is no room.
     pub(crate) fn submit(&self, job: Job, may_wait: Duration) -> Result<(), Job> {
         let mut queue = lock(&self.queue);
         let max = self.rules.window_bytes_max * 4;
-        if matches!(job.work, Work::Put(_)) && queue.bytes > max {
-            if !may_wait.is_zero() && !self.rules.clock.is_simulated() {
+        if !may_wait.is_zero() && queue.bytes > max {
+            if !self.rules.clock.is_simulated() {
                 let is_full = |queue: &mut Queue| queue.bytes > max;
                 let waited = self
                     .queue_changed
@@ -493,6 +495,11 @@ impl Node {
         } else if let Err(job) = self.submit(job, Duration::ZERO) {
             job.fail(WriteError::Link(LinkError::Busy));
         }
+    }
+
+    /// Whether jobs wait or are under way, at a node that answers.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.is_open() && (self.has_jobs() || self.worker.try_lock().is_err())
     }
 
     pub(crate) fn has_jobs(&self) -> bool {
@@ -531,7 +538,7 @@ impl Node {
 enum Flown {
     Put(Job),
     Item(Chore, SegmentId, Home, u8),
-    Items(usize),
+    Items(Vec<(SegmentId, Home)>),
     Asking,
     Wait,
     Mark,
@@ -547,7 +554,7 @@ impl Node {
         let now = self.rules.clock.now();
         if !lock(&self.breaker).allows(now) {
             worker.link = None;
-            self.fail_all(&LinkError::Down);
+            self.fail_all(&LinkError::Down, &mut after);
             return after;
         }
         let is_open = self.is_open();
@@ -556,7 +563,7 @@ impl Node {
         {
             worker.link = None;
             self.failed(&error);
-            self.fail_all(&error);
+            self.fail_all(&error, &mut after);
             after.push(Aftermath::Unsure);
             return after;
         }
@@ -572,12 +579,15 @@ impl Node {
         after
     }
 
-    fn fail_all(&self, error: &LinkError) {
+    fn fail_all(&self, error: &LinkError, after: &mut Vec<Aftermath>) {
         while let Some(job) = self.pop() {
-            if let Work::Chore(_, items) = &job.work {
-                self.chores_left.fetch_add(items.len() as u64, Relaxed);
+            match job.work {
+                Work::Chore(chore, items) => {
+                    let undone = |(id, home)| Aftermath::Undone(chore, id, home);
+                    after.extend(items.into_iter().map(undone));
+                }
+                Work::Put(_) => job.fail(WriteError::Link(error.clone())),
             }
-            job.fail(WriteError::Link(error.clone()));
         }
     }
 
@@ -595,7 +605,7 @@ impl Node {
         match link.receive(timeouts.connect)? {
             Reply::Ok => {}
             // The server is there but not yet, or not for us.
-            other => return Err(LinkError::Protocol(format!("{other:?}"))),
+            other => return Err(LinkError::unexpected(&other)),
         }
         if let Some(tag) = worker.marker {
             link.send(&[Command::Get(self.rules.keys.marker(tag))])?;
@@ -611,16 +621,6 @@ impl Node {
         worker.heard_at = self.rules.clock.now();
         worker.marked_at = worker.heard_at;
         Ok(())
-    }
-
-    /// At the end: the key that marks what was kept goes too.
-    pub(crate) fn unmark(&self) {
-        let worker = &mut *lock(&self.worker);
-        if let (Some(link), Some(tag)) = (worker.link.as_mut(), worker.marker.take()) {
-            let gone = link.send(&[Command::Unlink(vec![self.rules.keys.marker(tag)])]);
-            // If it fails, the lease ends it.
-            let _ = gone.and_then(|()| link.receive(self.rules.timeouts.read));
-        }
     }
 
     fn mark(&self, tag: u16) -> Command {
@@ -656,11 +656,12 @@ impl Node {
             for flown in flight {
                 match flown {
                     Flown::Put(job) => job.fail(WriteError::Link(error.clone())),
-                    Flown::Item(..) => {
-                        self.chores_left.fetch_add(1, Relaxed);
+                    Flown::Item(chore, id, home, _) => {
+                        after.push(Aftermath::Undone(chore, id, home));
                     }
-                    Flown::Items(count) => {
-                        self.chores_left.fetch_add(count as u64, Relaxed);
+                    Flown::Items(items) => {
+                        let undone = |(id, home)| Aftermath::Undone(Chore::Unlink, id, home);
+                        after.extend(items.into_iter().map(undone));
                     }
                     Flown::Asking | Flown::Wait | Flown::Mark | Flown::Notice => {}
                 }
@@ -721,7 +722,7 @@ impl Node {
             bytes -= match &flown {
                 Flown::Put(job) => job.bytes(),
                 Flown::Item(..) => 64,
-                Flown::Items(count) => *count as u64 * 64,
+                Flown::Items(items) => items.len() as u64 * 64,
                 Flown::Asking | Flown::Wait | Flown::Mark | Flown::Notice => 0,
             };
             self.landed(flown, reply, unconfirmed, worker, after);
@@ -765,7 +766,7 @@ impl Node {
         link.send(&[Command::Ping, self.ask_for_notice()])?;
         let there = link.receive(self.rules.timeouts.read)?;
         if there != Reply::Ok {
-            return Err(LinkError::Protocol(format!("{there:?}")));
+            return Err(LinkError::unexpected(&there));
         }
         let notice = link.receive(self.rules.timeouts.read)?;
         worker.heard_at = self.rules.clock.now();
@@ -818,7 +819,7 @@ impl Node {
             batch.push(Command::Unlink(names.collect()));
             flight.push_back(match items.as_slice() {
                 [(id, home)] => Flown::Item(chore, *id, *home, job.hops),
-                _ => Flown::Items(items.len()),
+                _ => Flown::Items(items),
             });
             return;
         }
@@ -868,7 +869,9 @@ impl Node {
                     }
                     (reply, _) => {
                         after.push(Aftermath::Unsure);
-                        job.fail(WriteError::Refused(format!("{reply:?}")));
+                        job.fail(WriteError::Refused(
+                            LinkError::unexpected(&reply).to_string(),
+                        ));
                     }
                 }
             }
@@ -896,10 +899,16 @@ impl Node {
                     port,
                 }),
                 (Chore::Expire, Reply::Int(0), _) => after.push(Aftermath::Missing(id, home)),
+                (_, Reply::Refused { .. }, _) => after.push(Aftermath::Undone(chore, id, home)),
                 _ => {}
             },
             Flown::Notice => self.noticed(&reply, after),
             Flown::Mark if reply != Reply::Ok => worker.marker = None,
+            // Of one slot: each is followed by itself where that has moved.
+            Flown::Items(items) if matches!(reply, Reply::Refused { .. }) => {
+                let undone = |(id, home)| Aftermath::Undone(Chore::Unlink, id, home);
+                after.extend(items.into_iter().map(undone));
+            }
             Flown::Items(_) | Flown::Asking | Flown::Mark => {}
         }
     }

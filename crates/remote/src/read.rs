@@ -17,9 +17,9 @@ use std::time::Duration;
 use zcache::tier::{TierError, TierRead};
 
 use crate::config::Durability;
-use crate::index::{Found, Home, Homes, State};
+use crate::index::{Found, Home, Homes, Place, State};
 use crate::link::{Command, LinkError, Reply};
-use crate::node::Exchange;
+use crate::node::{Exchange, Node};
 use crate::segment::{Packed, SegmentId, UNIT_BYTES};
 use crate::stats::count;
 use crate::tier::{Core, lock};
@@ -55,6 +55,15 @@ struct Fetch {
     outcome: Outcome,
     /// How many copies were asked so far.
     asked: usize,
+}
+
+/// What was asked of one node and is not answered yet.
+struct UnderWay<'a> {
+    node: &'a Arc<Node>,
+    batch: Vec<usize>,
+    within: Duration,
+    exchange: Exchange<'a>,
+    began: Duration,
 }
 
 enum Outcome {
@@ -97,7 +106,7 @@ impl Core {
                 for piece in &fetch.pieces {
                     // Failed because it went elsewhere: look again.
                     let moved = !index.leads_to(piece.block.unit, fetch.id)
-                        && index.find(piece.block.unit).is_some();
+                        && matches!(index.find(piece.block.unit), Place::Block(_));
                     if moved && replan + 1 < REPLANS && !left.contains(&piece.read) {
                         left.push(piece.read);
                     }
@@ -125,10 +134,23 @@ impl Core {
         fetches: &mut Vec<Fetch>,
     ) -> Result<(), TierError> {
         let mut done = 0;
+        let mut knows_any = false;
         while done < read.bytes.len() {
             let offset = read.offset_bytes + done as u64;
             let unit = u32::try_from(offset / UNIT_BYTES as u64).map_err(|_| TierError::Lost)?;
-            let found = lock(&self.index).find(unit).ok_or(TierError::Lost)?;
+            let found = match lock(&self.index).find(unit) {
+                Place::Block(found) => found,
+                Place::Lost => return Err(TierError::Lost),
+                Place::Nothing => {
+                    // Nothing is wanted of it; something is of what lies beside it.
+                    let end = (offset / UNIT_BYTES as u64 + 1) * UNIT_BYTES as u64;
+                    let len = ((end - offset) as usize).min(read.bytes.len() - done);
+                    read.bytes[done..done + len].fill(0);
+                    done += len;
+                    continue;
+                }
+            };
+            knows_any = true;
             let begins = u64::from(found.block.unit) * UNIT_BYTES as u64;
             let from = (offset - begins) as usize;
             let block_len = usize::from(found.block.units) * UNIT_BYTES;
@@ -146,7 +168,11 @@ impl Core {
             }
             done += len;
         }
-        Ok(())
+        if knows_any {
+            Ok(())
+        } else {
+            Err(TierError::Lost)
+        }
     }
 
     /// Copies what is not at a server yet, or was fetched before.
@@ -174,7 +200,7 @@ impl Core {
                         drop(posts);
                         let again = lock(&self.index).find(found.block.unit);
                         match again {
-                            Some(again)
+                            Place::Block(again)
                                 if again.id == found.id && !matches!(again.state, State::Open) =>
                             {
                                 return self.copy_local(&again, from, out);
@@ -295,16 +321,47 @@ impl Core {
 
     /// Asks one copy of each that is not settled.
     fn round(&self, fetches: &mut [Fetch], reads: &mut [TierRead<'_>], round: u32, whole: bool) {
-        let mut by_node: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut by_node = self.by_node(fetches);
+        while by_node.iter().any(|(_, list)| !list.is_empty()) {
+            let mut under_way: Vec<UnderWay<'_>> = Vec::with_capacity(by_node.len());
+            for (node, list) in &mut by_node {
+                let batch: Vec<usize> = list.drain(..list.len().min(DEPTH)).collect();
+                if batch.is_empty() {
+                    continue;
+                }
+                let within = self.within(round, fetches, &batch, node.hedge_after());
+                let command = |n: &usize| self.command(&fetches[*n]);
+                let commands: Vec<Command> = batch.iter().map(command).collect();
+                let began = self.clock.now();
+                match node.begin(&commands, within) {
+                    Ok(exchange) => under_way.push(UnderWay {
+                        node,
+                        batch,
+                        within,
+                        exchange,
+                        began,
+                    }),
+                    Err(error) => self.failed(fetches, &batch, &error),
+                }
+            }
+            for exchange in under_way {
+                self.collect(exchange, fetches, reads, whole);
+            }
+        }
+    }
+
+    /// Which fetches go to which node now.
+    fn by_node(&self, fetches: &mut [Fetch]) -> Vec<(Arc<Node>, Vec<usize>)> {
+        let mut by_node: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
         for (n, fetch) in fetches.iter_mut().enumerate() {
             if fetch.is_settled() {
                 continue;
             }
             let home = fetch.home();
-            match home.and_then(|home| self.fleet.route_index(home)) {
-                Some(at) => match by_node.iter_mut().find(|(node, _)| *node == at) {
+            match home.and_then(|home| self.fleet.route(home)) {
+                Some(to) => match by_node.iter_mut().find(|(node, _)| Arc::ptr_eq(node, &to)) {
                     Some((_, list)) => list.push(n),
-                    None => by_node.push((at, vec![n])),
+                    None => by_node.push((to, vec![n])),
                 },
                 None => {
                     fetch.outcome = Outcome::Failed(LinkError::Down);
@@ -315,53 +372,33 @@ impl Core {
                 }
             }
         }
-        let nodes = self.fleet.nodes();
-        for (_, list) in &mut by_node {
-            list.reverse();
-        }
-        while by_node.iter().any(|(_, list)| !list.is_empty()) {
-            let mut under_way: Vec<(usize, Vec<usize>, Duration, Exchange<'_>, Duration)> =
-                Vec::new();
-            for (at, list) in &mut by_node {
-                let batch = list.split_off(list.len().saturating_sub(DEPTH));
-                if batch.is_empty() {
-                    continue;
-                }
-                let node = &nodes[*at];
-                let within = self.within(round, fetches, &batch, node.hedge_after());
-                let commands: Vec<Command> = batch
-                    .iter()
-                    .rev()
-                    .map(|n| self.command(&fetches[*n]))
-                    .collect();
-                match node.begin(&commands, within) {
-                    Ok(exchange) => {
-                        under_way.push((*at, batch, within, exchange, self.clock.now()))
+        by_node
+    }
+
+    /// Takes the answers of one node.
+    fn collect(
+        &self,
+        mut from: UnderWay<'_>,
+        fetches: &mut [Fetch],
+        reads: &mut [TierRead<'_>],
+        whole: bool,
+    ) {
+        let is_page = fetches.len() == 1 && !whole;
+        for (at, n) in from.batch.iter().enumerate() {
+            match from.exchange.next(from.within) {
+                Ok(reply) => {
+                    if is_page {
+                        from.node.latency.record(self.clock.now() - from.began);
                     }
-                    Err(error) => self.failed(fetches, &batch, &error),
+                    self.answered(&mut fetches[*n], reply, reads, whole, from.node);
                 }
-            }
-            for (at, batch, within, mut exchange, began) in under_way {
-                let mut batch = batch;
-                while let Some(n) = batch.pop() {
-                    match exchange.next(within) {
-                        Ok(reply) => {
-                            let is_page = fetches.len() == 1 && !whole;
-                            if is_page {
-                                nodes[at].latency.record(self.clock.now() - began);
-                            }
-                            self.answered(&mut fetches[n], reply, reads, whole, at);
-                        }
-                        Err(error) => {
-                            if error == LinkError::Timeout {
-                                // How late it is, nobody waits to know.
-                                nodes[at].latency.record(within * 2);
-                            }
-                            batch.push(n);
-                            self.failed(fetches, &batch, &error);
-                            break;
-                        }
+                Err(error) => {
+                    if error == LinkError::Timeout {
+                        // How late it is, nobody waits to know.
+                        from.node.latency.record(from.within * 2);
                     }
+                    self.failed(fetches, &from.batch[at..], &error);
+                    return;
                 }
             }
         }
@@ -408,19 +445,21 @@ impl Core {
         reply: Reply,
         reads: &mut [TierRead<'_>],
         whole: bool,
-        at: usize,
+        from: &Node,
     ) {
         let Some(home) = fetch.home() else { return };
         let reply = match reply.redirect() {
             None => reply,
-            Some((asking, host, port)) => match self.follow(fetch, home, at, asking, host, port) {
-                Ok(reply) => reply,
-                Err(error) => {
-                    fetch.outcome = Outcome::Failed(error);
-                    fetch.asked += 1;
-                    return;
+            Some((asking, host, port)) => {
+                match self.follow(fetch, home, from, asking, host, port) {
+                    Ok(reply) => reply,
+                    Err(error) => {
+                        fetch.outcome = Outcome::Failed(error);
+                        fetch.asked += 1;
+                        return;
+                    }
                 }
-            },
+            }
         };
         match reply {
             Reply::Bytes(bytes) => match self.open_all(fetch, bytes, reads, whole) {
@@ -431,9 +470,7 @@ impl Core {
             Reply::Nil => self.copy_gone(fetch, home),
             other => {
                 self.fleet.doubt(home);
-                let mut text = format!("{other:?}");
-                text.truncate(text.floor_char_boundary(80));
-                fetch.outcome = Outcome::Failed(LinkError::Protocol(text));
+                fetch.outcome = Outcome::Failed(LinkError::unexpected(&other));
                 fetch.asked += 1;
             }
         }
@@ -443,13 +480,12 @@ impl Core {
         &self,
         fetch: &Fetch,
         home: Home,
-        at: usize,
+        from: &Node,
         asking: bool,
         host: String,
         port: u16,
     ) -> Result<Reply, LinkError> {
-        let nodes = self.fleet.nodes();
-        let to = self.fleet.redirected(&nodes[at], home, asking, host, port);
+        let to = self.fleet.redirected(from, home, asking, host, port);
         let to = to.ok_or(LinkError::Down)?;
         let within = self.config.timeouts.read;
         let mut commands = vec![self.command(fetch)];

@@ -35,6 +35,11 @@ const _: () = assert!(BLOCK_BYTES_MAX + BLOCK_BYTES_MAX / CHUNK_BYTES * 16 < SEG
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SegmentId(pub(crate) u64);
 
+impl SegmentId {
+    /// What is no segment but a key that marks a server: chores give it back too.
+    pub(crate) const MARK: SegmentId = SegmentId(u64::MAX);
+}
+
 impl std::fmt::Debug for SegmentId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "S{}", self.0)
@@ -182,6 +187,9 @@ impl Keys {
     }
 
     pub(crate) fn segment(&self, tag: u16, id: SegmentId) -> String {
+        if id == SegmentId::MARK {
+            return self.marker(tag);
+        }
         format!("{}:{{{tag:x}}}:{:x}", self.head, id.0)
     }
 

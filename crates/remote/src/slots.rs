@@ -9,6 +9,14 @@ pub(crate) fn slot_of_tag(tag: u16) -> u16 {
     slot(format!("{tag:x}").as_bytes())
 }
 
+/// The slot of a key: of what is in its braces.
+pub(crate) fn slot_of_key(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    slot(tag.map_or(key, |(tag, _)| tag).as_bytes())
+}
+
 fn slot(hashed: &[u8]) -> u16 {
     let mut crc = 0u16;
     for byte in hashed {

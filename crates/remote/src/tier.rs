@@ -102,8 +102,9 @@ impl RemoteTier {
         let run = move || {
             let mut keeper = Keeper::default();
             while !core.ends.load(Relaxed) {
-                keeper.turn(&core);
-                core.clock.sleep(TICK);
+                if !keeper.turn(&core) {
+                    core.clock.sleep(TICK);
+                }
             }
         };
         let builder = std::thread::Builder::new().name("remote".to_owned());
@@ -275,7 +276,7 @@ impl RemoteTier {
         RemoteStats {
             nodes,
             segments: index.segments() as u64,
-            blocks: index.names() as u64,
+            blocks: index.live_blocks() as u64,
             kept_bytes: index.bytes(),
             live_bytes: index.live_bytes(),
             queued_bytes: index.pending_bytes(),
@@ -390,9 +391,6 @@ impl Tier for RemoteTier {
         }
         self.core.give_everything_back();
         self.core.fleet.end_threads();
-        for node in self.core.fleet.nodes() {
-            node.unmark();
-        }
     }
 
     fn reports(&self) -> Vec<TierReport> {

@@ -85,7 +85,7 @@ impl Core {
                 break;
             }
             let (drafts, owners) = self.pack(writes, &left);
-            let results = self.store(drafts, None);
+            let results = self.store(drafts, &[]);
             left.clear();
             for (result, owners) in results.into_iter().zip(owners) {
                 for at in owners {
@@ -125,12 +125,12 @@ impl Core {
     }
 
     /// Stores segments at as many nodes as copies are wanted, and waits until
-    /// all are acknowledged or have failed. Then names lead to them; where they
-    /// replace others, only names that lead to these still.
+    /// all are acknowledged or have failed. Then names lead to them; where each
+    /// replaces another, only names that lead to that one still.
     pub(crate) fn store(
         &self,
         drafts: Vec<Draft>,
-        replaced: Option<SegmentId>,
+        replaced: &[SegmentId],
     ) -> Vec<Result<(), TierError>> {
         let mut results = vec![Ok(()); drafts.len()];
         let mut storing: Vec<Storing> = Vec::with_capacity(drafts.len());
@@ -154,7 +154,7 @@ impl Core {
             match result {
                 Ok(()) => {
                     for block in begun.blocks {
-                        index.publish(begun.id, block, replaced);
+                        index.publish(begun.id, block, replaced.get(begun.draft).copied());
                     }
                     index.acknowledge(begun.id);
                 }
@@ -204,7 +204,7 @@ impl Core {
             let node = self.fleet.route(home);
             let job = Job::new(Work::Put(put));
             let may_wait = self.config.timeouts.write;
-            if !node.is_some_and(|node| node.submit(job, may_wait).is_ok()) {
+            if node.is_none_or(|node| node.submit(job, may_wait).is_err()) {
                 begun.copies_left -= 1;
                 begun.result = Err(LinkError::Busy.as_tier_error());
             }
@@ -250,10 +250,13 @@ impl Core {
         let waiting = posts.draft.as_ref().map_or(0, |draft| draft.bytes.len());
         let is_full = {
             let mut index = lock(&self.index);
-            // What the name led to before is not what it means now.
-            index.free(unit, bytes.len().div_ceil(UNIT_BYTES) as u32);
             let queued = index.pending_bytes() + (waiting + bytes.len()) as u64;
-            queued > self.config.queue_bytes_max
+            let is_full = queued > self.config.queue_bytes_max;
+            if is_full {
+                // What the name led to before is not what it means now.
+                index.note_lost(unit, bytes.len().div_ceil(UNIT_BYTES) as u8);
+            }
+            is_full
         };
         if is_full {
             count(&self.counts.dropped_busy, 1);

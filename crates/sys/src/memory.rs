@@ -1,6 +1,6 @@
 //! Requests to the kernel about memory of our own.
 //!
-//! Not on the data path. Sources: `madvise(2)`, `mallopt(3)`.
+//! Not on the data path. Sources: `madvise(2)`, `mallopt(3)`, `mremap(2)`.
 
 use std::io;
 
@@ -30,6 +30,49 @@ pub fn return_freed_blocks() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
     }
+}
+
+/// Whether this kernel knows memory that it may drop at any time.
+#[must_use]
+pub fn has_droppable() -> bool {
+    const MAP_DROPPABLE: i32 = 8;
+    let null = std::ptr::null_mut();
+    let flags = MAP_DROPPABLE | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory, at a place that the kernel chooses.
+    let page = unsafe { libc::mmap(null, 4096, libc::PROT_NONE, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: our new memory, to which nobody refers.
+    unsafe { libc::munmap(page, 4096) };
+    true
+}
+
+/// Whether this kernel moves several mappings by one `mremap(2)`, tried on two pages of
+/// ours.
+#[must_use]
+pub fn moves_several_mappings() -> bool {
+    const PAGE: usize = 4096;
+    let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let null = std::ptr::null_mut();
+    // SAFETY: new memory, at a place that the kernel chooses.
+    let area = unsafe { libc::mmap(null, 4 * PAGE, libc::PROT_NONE, anonymous, -1, 0) };
+    if area == libc::MAP_FAILED {
+        return false;
+    }
+    let target = area.wrapping_byte_add(2 * PAGE);
+    // SAFETY: the first page of our new memory, which then is a mapping of its own.
+    let split = unsafe { libc::mprotect(area, PAGE, libc::PROT_READ) } == 0;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both ranges are our new memory, to which nobody refers.
+    let moved = unsafe { libc::mremap(area, 2 * PAGE, 2 * PAGE, flags, target) };
+    // SAFETY: as above; where it has moved there is a hole.
+    unsafe { libc::munmap(target, 2 * PAGE) };
+    if moved == libc::MAP_FAILED {
+        // SAFETY: as above; it lies where it did, since it did not move.
+        unsafe { libc::munmap(area, 2 * PAGE) };
+    }
+    split && moved == target
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub const PRESENT: u64 = 1 << 3;
 pub const SWAPPED: u64 = 1 << 4;
 /// The page is the one page of zeros that all processes share.
 pub const ZERO: u64 = 1 << 5;
+/// There is no page, but a guard, which counts as swapped.
+const GUARD: u64 = 1 << 8;
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
@@ -58,13 +60,29 @@ pub struct Region {
 
 /// Finds the pages in `range` that are in RAM or in swap, as many regions of
 /// them as fit into `regions`; returns how many these are and the address up to
-/// which the range was looked at.
+/// which the range was looked at. Guards are no pages; Linux 6.13 and 6.14, which have
+/// guards and do not tell them, show them as swapped.
 ///
 /// `pagemap` is an open `/proc/PID/pagemap`.
 ///
 /// # Errors
 /// ENOTTY before Linux 6.7; EINVAL when the range is not of whole pages.
 pub fn scan(
+    pagemap: BorrowedFd<'_>,
+    range: Range<u64>,
+    regions: &mut [Region],
+) -> io::Result<(usize, u64)> {
+    match scan_but(GUARD, pagemap, range.clone(), regions) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            scan_but(0, pagemap, range, regions)
+        }
+        other => other,
+    }
+}
+
+/// The same without what is of these kinds.
+fn scan_but(
+    kinds: u64,
     pagemap: BorrowedFd<'_>,
     range: Range<u64>,
     regions: &mut [Region],
@@ -78,8 +96,8 @@ pub fn scan(
         regions: regions.as_mut_ptr() as u64,
         regions_len: regions.len() as u64,
         max_pages: 0,
-        category_inverted: 0,
-        category_mask: 0,
+        category_inverted: kinds,
+        category_mask: kinds,
         category_anyof_mask: PRESENT | SWAPPED,
         return_mask: FILE | PRESENT | SWAPPED | ZERO,
     };
@@ -108,6 +126,26 @@ mod tests {
         assert_eq!((found, end), (1, range.end));
         assert_eq!(regions[0].start..regions[0].end, range);
         assert_eq!(regions[0].kinds, PRESENT);
+    }
+
+    #[test]
+    fn guards_are_no_pages() {
+        const MADV_GUARD_INSTALL: i32 = 102;
+        let pagemap = File::open("/proc/self/pagemap").expect("a page map of our own");
+        let memory = vec![7u8; 64 << 12];
+        let start = (memory.as_ptr() as u64).next_multiple_of(4096);
+        let at = start + (8 << 12);
+        // SAFETY: pages of our own memory that nobody reads until they are freed, which
+        // unmaps them, since they are many; and the guards are removed before.
+        let set = unsafe { libc::madvise(at as *mut _, 4 << 12, MADV_GUARD_INSTALL) };
+        let mut regions = [Region::default(); 4];
+        let range = start..start + (32 << 12);
+        let found = scan(pagemap.as_fd(), range, &mut regions);
+        // SAFETY: as above.
+        unsafe { libc::madvise(at as *mut _, 4 << 12, MADV_GUARD_INSTALL + 1) };
+        if set == 0 {
+            assert_eq!(found.expect("a scan").0, 2);
+        }
     }
 
     #[test]

@@ -41,8 +41,12 @@ pub const ADVICES: [u32; 8] = [4, 8, 9, 18, 19, 24, 102, 103];
 const OPERATIONS: [u32; 2] = [35, 22];
 const MADV_DONTNEED_LOCKED: u32 = 24;
 const MLOCK_ONFAULT: u64 = 1;
+const MAP_TYPE: u32 = 0xf;
+const MAP_DROPPABLE: u32 = 8;
 const SHM_REMAP: u32 = 0o40000;
 const UFFDIO_REGISTER: u32 = 0xc020_aa00;
+/// The other request to a userfaultfd that is reported.
+pub const UFFDIO_MOVE: u32 = 0xc028_aa05;
 /// Futex operations in which the kernel touches a word without asking anybody
 /// for its page: WAKE_OP, LOCK_PI, UNLOCK_PI, TRYLOCK_PI, WAIT_REQUEUE_PI,
 /// CMP_REQUEUE_PI, LOCK_PI2.
@@ -151,13 +155,14 @@ fn cases() -> Vec<(i64, Case)> {
             a.watch_if_one_of(0, u32::MAX, &OPERATIONS)
         }),
         (libc::SYS_seccomp, Assembler::watch),
+        (libc::SYS_vmsplice, Assembler::watch),
         (libc::SYS_mlock, Assembler::watch),
         (libc::SYS_mlock2, Assembler::watch),
         (libc::SYS_mlockall, Assembler::watch),
         (libc::SYS_set_tid_address, Assembler::watch),
         (libc::SYS_io_uring_setup, Assembler::watch),
         (libc::SYS_ioctl, |a| {
-            a.watch_if_one_of(1, u32::MAX, &[UFFDIO_REGISTER])
+            a.watch_if_one_of(1, u32::MAX, &[UFFDIO_REGISTER, UFFDIO_MOVE])
         }),
         (libc::SYS_futex, |a| {
             a.watch_if_one_of(1, 127, &FUTEX_OPERATIONS)
@@ -178,10 +183,14 @@ fn clone(a: &mut Assembler) {
     a.watch();
 }
 
-/// Private anonymous memory, anything at a fixed place, writable private files.
+/// Private anonymous memory, anything at a fixed place, writable private files, memory
+/// that may be dropped.
 fn mmap(a: &mut Assembler) {
     a.argument(3);
     a.when(JSET, libc::MAP_FIXED as u32, Assembler::watch);
+    a.push(AND, 0, 0, MAP_TYPE);
+    a.when(JEQ, MAP_DROPPABLE, Assembler::watch);
+    a.argument(3);
     a.unless(JSET, libc::MAP_PRIVATE as u32, Assembler::allow);
     a.when(JSET, libc::MAP_ANONYMOUS as u32, Assembler::watch);
     a.argument(2);

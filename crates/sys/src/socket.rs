@@ -1,8 +1,9 @@
-//! A descriptor sent to another process through a socket. Source: `unix(7)`,
-//! `cmsg(3)`, `recvmsg(2)`.
+//! A descriptor sent to another process through a socket; a socket's timeouts.
+//! Source: `unix(7)`, `cmsg(3)`, `recvmsg(2)`, `socket(7)`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use crate::fd::check;
 
@@ -80,6 +81,46 @@ pub fn receiving_message(address: u64) -> ReceivingMessage {
     }
 }
 
+/// How long calls that receive, or that send, wait by this socket; `None` without a
+/// bound, or if it is none. Source: `SO_RCVTIMEO` in `socket(7)`.
+#[must_use]
+pub fn timeout(socket: &OwnedFd, receives: bool) -> Option<Duration> {
+    let option = match receives {
+        true => libc::SO_RCVTIMEO,
+        false => libc::SO_SNDTIMEO,
+    };
+    let [seconds, microseconds]: [i64; 2] = option_of(socket, option)?;
+    let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);
+    let timeout = seconds + Duration::from_micros(u64::try_from(microseconds).ok()?);
+    (!timeout.is_zero()).then_some(timeout)
+}
+
+/// Whether this is a socket without bounds between messages.
+#[must_use]
+pub fn is_stream(socket: &OwnedFd) -> bool {
+    option_of(socket, libc::SO_TYPE) == Some([libc::SOCK_STREAM])
+}
+
+/// The words that an option consists of; `None` if this is no socket.
+fn option_of<T: Default + Copy, const WORDS: usize>(
+    socket: &OwnedFd,
+    option: i32,
+) -> Option<[T; WORDS]> {
+    let mut words = [T::default(); WORDS];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the words and their length live across the call.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    (got == 0).then_some(words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +153,19 @@ mod tests {
         let mut reader = reader;
         reader.read_to_string(&mut read).expect("it ends");
         assert_eq!(read, "x");
+    }
+
+    #[test]
+    fn a_sockets_timeout_is_told() {
+        let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
+        let time = Duration::from_millis(1500);
+        ours.set_read_timeout(Some(time)).expect("it can be set");
+        let ours = OwnedFd::from(ours);
+        assert_eq!(timeout(&ours, true), Some(time));
+        assert!(!is_stream(&ours));
+        assert_eq!(timeout(&ours, false), None);
+        assert_eq!(timeout(&OwnedFd::from(theirs), true), None);
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        assert_eq!(timeout(&OwnedFd::from(reader), true), None);
     }
 }

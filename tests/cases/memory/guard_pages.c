@@ -1,6 +1,6 @@
 /* Guard pages of MADV_GUARD_INSTALL (Linux 6.13) fault until they are removed, whatever is read beside them, and read as zeros
  * then. The modes: "near" sweeps fresh pages before them, "evicted" sets them into a range that is out of RAM, "fork" looks in a
- * child, "advice" drops and protects the range around them. */
+ * child, "advice" drops and protects the range around them, "half" sets them by a call that fails behind them. */
 #include "../case.h"
 
 #define INSTALL 102
@@ -34,6 +34,16 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < 60; i++)
             memory[i * PAGE] = 1;
         expect("guard pages that can be read", (long)readable(guards, 4), 0);
+        return verdict();
+    }
+    if (is(how, "half")) {
+        fill(memory, 128, 3);
+        munmap(memory + 64 * PAGE, PAGE);
+        expect_call("guards before a hole", madvise(guards, 8 * PAGE, INSTALL), "ENOMEM");
+        expect("guard pages that can be read", (long)readable(guards, 4), 0);
+        expect_call("GUARD_REMOVE", madvise(guards, 4 * PAGE, REMOVE), "done");
+        expect("zero pages where they were", (long)zeros(guards, 4), 4);
+        expect("wrong pages before them", (long)wrong(memory, 60, 3), 0);
         return verdict();
     }
     fill(memory, 128, 3);

@@ -172,6 +172,11 @@ impl Budget {
         }
     }
 
+    /// Whether somebody wants room beyond the watermark.
+    pub(crate) fn is_wished_for(&self) -> bool {
+        self.wanted_pages.load(Ordering::Relaxed) > 0
+    }
+
     fn wanted_bytes(&self) -> u64 {
         self.wanted_pages.load(Ordering::Relaxed) * PAGE_BYTES
     }

@@ -70,6 +70,7 @@ impl Evictor {
             }
             while pager.budget.is_below_high() {
                 pager.counters.eviction_rounds.add(1);
+                pager.tell_of_room();
                 if self.round() {
                     self.futile_rounds = 0;
                     pager.wake_stalled();

@@ -138,7 +138,13 @@ impl Handler {
             core.deferred.push(page);
             return Resolution::Done;
         }
-        match core.table.get(page) {
+        let state = core.table.get(page);
+        let comes = matches!(state, State::Absent | State::Stored(_) | State::Shadow(_));
+        if comes && core.holds_faults() {
+            core.held.push(page);
+            return Resolution::Done;
+        }
+        match state {
             State::Absent => self.give_zeros(space, &mut core, page),
             State::Shadow(slot) => self.give_back(space, &mut core, page, slot),
             State::Stored(_) => self.load(space, core, page),

@@ -7,10 +7,12 @@ use zcache_sys::process;
 use zcache_sys::ptrace::{self, Stop, Waited};
 
 use super::front::Word;
+use super::script::Claim;
 use super::tracer::{End, Outcome, Parentage, Tracer, resume};
 use crate::error::StartError;
 use crate::report;
 use crate::syscalls;
+use crate::syscalls::timed::Wait;
 use crate::syscalls::transfer::Cut;
 
 impl Tracer {
@@ -108,11 +110,19 @@ impl Tracer {
                 resume(pid, 0);
             }
             Stop::Signal(signal) => {
+                let filtered = self.is_filtered(pid);
                 if let Some(cut) = Cut::of(pid, signal) {
-                    self.finish_transfer(pid, cut, signal);
+                    self.start_with(pid, async move |tracer, claim| {
+                        cut.finish(&tracer, claim, signal).await;
+                    });
                     return;
                 }
-                let filtered = self.is_filtered(pid);
+                if let Some(wait) = Wait::of(pid, signal, filtered) {
+                    self.start_with(pid, async move |tracer, claim| {
+                        wait.go_on(&tracer, claim, signal).await;
+                    });
+                    return;
+                }
                 syscalls::signals::restart_if_ignored(pid, signal, filtered);
                 resume(pid, signal);
             }
@@ -136,23 +146,25 @@ impl Tracer {
         }
     }
 
-    fn finish_transfer(self: &Rc<Self>, pid: i32, cut: Cut, signal: i32) {
+    /// Starts a script that the stops of a thread come to.
+    fn start_with(
+        self: &Rc<Self>,
+        pid: i32,
+        script: impl AsyncFnOnce(Rc<Tracer>, Claim) + 'static,
+    ) {
         let tracer = Rc::clone(self);
         self.scripts.start(async move {
             let claim = tracer.scripts.claim(pid);
-            cut.finish(&tracer, claim, signal).await;
+            script(tracer, claim).await;
         });
         self.scripts.run();
     }
 
     pub(super) fn watched(self: &Rc<Self>, pid: i32) {
         let space = self.space_of(pid);
-        let tracer = Rc::clone(self);
-        self.scripts.start(async move {
-            let claim = tracer.scripts.claim(pid);
+        self.start_with(pid, async move |tracer, claim| {
             syscalls::watched(&tracer, &claim, space).await;
         });
-        self.scripts.run();
     }
 }
 

@@ -4,7 +4,7 @@
 mod adopt;
 mod attach;
 mod births;
-mod care_error;
+pub(crate) mod care_error;
 mod dispatch;
 mod ends;
 pub(crate) mod front;

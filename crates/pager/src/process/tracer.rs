@@ -33,6 +33,10 @@ use crate::sync::{Mutex, lock};
 /// Jobs that may wait at once: each is a stopped thread's.
 const WORKERS_MAX: usize = 64;
 
+/// Shadows that are emptied at once. These jobs wait for no fault: those that do may
+/// wait for the fork that one of these is for.
+const FLUSHERS_MAX: usize = 8;
+
 /// One process of the tree.
 pub(super) struct Process {
     pub(super) pidfd: PidFd,
@@ -103,6 +107,7 @@ pub(crate) struct Tracer {
     pub(crate) scripts: Rc<Scripts>,
     pub(super) watch: Arc<Watch>,
     workers: Workers,
+    flushers: Workers,
     /// Buries what has ended: that makes room, and waits for none.
     undertaker: Workers,
     pub(super) main: i32,
@@ -147,6 +152,7 @@ impl Tracer {
             scripts: Rc::new(Scripts::default()),
             watch,
             workers: Workers::new("work", WORKERS_MAX),
+            flushers: Workers::new("flush", FLUSHERS_MAX),
             undertaker: Workers::new("bury", 1),
             main,
             main_end: Cell::new(None),
@@ -203,6 +209,22 @@ impl Tracer {
         &self,
         work: impl FnOnce(&Arc<Pager>) -> T + Send + 'static,
     ) -> T {
+        self.done_by(&self.workers, work).await
+    }
+
+    /// The same for what empties a shadow and waits for no fault.
+    pub(crate) async fn flushing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Pager>) -> T + Send + 'static,
+    ) -> T {
+        self.done_by(&self.flushers, work).await
+    }
+
+    async fn done_by<T: Send + 'static>(
+        &self,
+        workers: &Workers,
+        work: impl FnOnce(&Arc<Pager>) -> T + Send + 'static,
+    ) -> T {
         let result = Arc::new(Mutex::new(None));
         let (into, pager) = (Arc::clone(&result), Arc::clone(&self.pager));
         let job = move || {
@@ -210,7 +232,7 @@ impl Tracer {
             *lock(&into) = Some(done);
             pager.tracer.poke();
         };
-        self.workers.send(Box::new(job));
+        workers.send(Box::new(job));
         self.scripts.until(|| lock(&result).take()).await
     }
 
@@ -223,6 +245,11 @@ impl Tracer {
     /// The address space of a thread.
     pub(crate) fn space_of(&self, thread: i32) -> Option<Arc<Space>> {
         self.threads.borrow().get(&thread)?.space.clone()
+    }
+
+    /// The process of a thread.
+    pub(crate) fn process_of(&self, thread: i32) -> Option<i32> {
+        Some(self.threads.borrow().get(&thread)?.process)
     }
 
     /// Whether a thread has put filters upon itself.

@@ -289,8 +289,9 @@ impl Hands for Kernel {
         let mut entries = vec![0u8; count as usize * 8];
         self.pagemap.read_exact_at(&mut entries, first.0 * 8).ok()?;
         let entries = entries.chunks_exact(8);
-        // Present in RAM, or swapped by the host.
-        Some(entries.map(|entry| entry[7] >> 6 != 0).collect())
+        // Present in RAM, or swapped by the host; a guard shows itself as swapped.
+        let there = |entry: &[u8]| entry[7] >> 6 != 0 && entry[7] & 4 == 0;
+        Some(entries.map(there).collect())
     }
 
     fn residents(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {

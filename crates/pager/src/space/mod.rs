@@ -68,6 +68,10 @@ pub(crate) struct Core {
     pub(crate) deferred: Vec<Vpn>,
     /// Faults that wait for room.
     pub(crate) stalled: VecDeque<Vpn>,
+    /// Forks that wait for room: faults wait until they have it.
+    pub(crate) forks_waiting: u32,
+    /// These faults.
+    pub(crate) held: Vec<Vpn>,
     pub(crate) window: Option<ForkWindow>,
     /// Ranges that a child sees as zeros.
     pub(crate) wiped: Ranges,
@@ -76,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) brk: u64,
     /// Pages that must stay resident, with how many reasons each has.
     pub(crate) pinned: BTreeMap<u64, u32>,
+    /// Pages that pipes have got, the oldest first; they are pinned.
+    pub(crate) spliced: VecDeque<Vpn>,
     /// No evictor may go to the shadow any more.
     pub(crate) buried: bool,
     /// Evictors that are at the shadow: compress, or free slots.
@@ -124,6 +130,17 @@ impl Core {
             Standing::Probation => &mut self.probation,
             Standing::Protected => &mut self.protected,
         }
+    }
+
+    /// Pages that are in RAM, those in the shadow among them.
+    pub(crate) fn in_ram(&self) -> u64 {
+        self.table.resident() + self.shadow.held()
+    }
+
+    /// Whether pages that come wait until a fork has its room. Not while a call is under
+    /// way: the fork waits for its turn, and the call may need a page to end.
+    pub(crate) fn holds_faults(&self) -> bool {
+        self.forks_waiting > 0 && !self.gate.is_call()
     }
 
     /// Keeps a page resident from its next touch on, until as many `unpin`s.
@@ -246,11 +263,14 @@ impl Space {
                 busy: Vec::new(),
                 deferred: Vec::new(),
                 stalled: VecDeque::new(),
+                forks_waiting: 0,
+                held: Vec::new(),
                 window: None,
                 wiped: Ranges::default(),
                 guards: Ranges::default(),
                 brk: 0,
                 pinned: BTreeMap::new(),
+                spliced: VecDeque::new(),
                 buried: false,
                 at_shadow: 0,
             }),
@@ -348,6 +368,13 @@ impl Space {
     /// Has whoever waits for this page ask again.
     pub(crate) fn wake(&self, page: Vpn) {
         self.hands().wake(page, 1);
+    }
+
+    /// Wakes every fault that waited for a fork's room.
+    pub(crate) fn wake_held(&self, core: &mut Core) {
+        for page in core.held.drain(..) {
+            self.wake(page);
+        }
     }
 
     /// Wakes every fault that was deferred.

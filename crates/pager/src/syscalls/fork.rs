@@ -22,7 +22,8 @@ use zcache_sys::ptrace::{self, Registers, Stop};
 use zcache_sys::vma;
 
 use super::Watched;
-use crate::pager::Pager;
+use crate::budget::PAGE_BYTES;
+use crate::pager::{Pager, say};
 use crate::paging::evict::Evictor;
 use crate::process::inject::Held;
 use crate::process::tracer::{Outcome, Tracer};
@@ -30,6 +31,8 @@ use crate::space::page_table::{State, Vpn};
 use crate::space::{ForkWindow, Space, handle_of};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long room is waited for before a window is tried again.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// What a fork asks for.
 struct Wish {
@@ -217,8 +220,20 @@ impl Watched<'_> {
     }
 
     /// Has the turn of this call begin with everything stored that a child does
-    /// not inherit, and the child's pages charged.
+    /// not inherit, and the child's pages charged. Meanwhile no page comes to the
+    /// space: other threads would take the room as it is made.
     async fn open_window(&self) -> bool {
+        self.space.core().forks_waiting += 1;
+        let opened = self.try_windows().await;
+        let mut core = self.space.core();
+        core.forks_waiting -= 1;
+        if core.forks_waiting == 0 {
+            self.space.wake_held(&mut core);
+        }
+        opened
+    }
+
+    async fn try_windows(&self) -> bool {
         let start = Instant::now();
         loop {
             self.begin().await;
@@ -228,7 +243,7 @@ impl Watched<'_> {
                 true => self.pager().try_open_window(&space),
                 false => {
                     self.tracer
-                        .elsewhere(move |pager| {
+                        .flushing(move |pager| {
                             pager.flush_shadow(&space) && pager.try_open_window(&space)
                         })
                         .await
@@ -237,17 +252,34 @@ impl Watched<'_> {
             if opened {
                 return true;
             }
-            let resident = {
-                let mut core = self.space.core();
-                core.end_call(&self.space);
-                core.table.resident() + core.shadow.held()
-            };
-            self.room(resident, Duration::from_millis(50)).await;
+            self.space.core().end_call(&self.space);
+            self.room_for_child().await;
             if start.elapsed() > PATIENCE {
-                self.say_refused(resident);
+                self.say_refused();
                 return false;
             }
         }
+    }
+}
+
+impl Watched<'_> {
+    /// Waits a while until all of the space that is in RAM fits twice.
+    async fn room_for_child(&self) {
+        let start = Instant::now();
+        let budget = &self.pager().budget;
+        let _wanted = budget.want(self.space.core().in_ram());
+        // What leaves makes room and is no longer needed twice.
+        let fits = || budget.available_bytes() >= self.space.core().in_ram() * PAGE_BYTES;
+        let look = || (fits() || start.elapsed() > ROUND).then_some(());
+        self.tracer.scripts.until(look).await;
+    }
+
+    fn say_refused(&self) {
+        say!(
+            "process {}: fork refused: its {} MiB in memory would not fit twice in the budget",
+            self.space.leader(),
+            self.space.core().in_ram() >> 8
+        );
     }
 }
 

@@ -86,6 +86,18 @@ enum Change {
 }
 
 impl Change {
+    fn of_remap(a: [u64; 6]) -> Change {
+        Change::Remap {
+            old: whole_pages(a[0], a[1]),
+            new_len: a[2],
+            flags: a[3],
+            target: match a[3] & MREMAP_FIXED != 0 {
+                true => whole_pages(a[4], a[2]),
+                false => 0..0,
+            },
+        }
+    }
+
     /// What it may touch.
     fn touches(&self, a: [u64; 6]) -> Vec<Range<u64>> {
         let ranges = match self {
@@ -116,6 +128,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// One mapping is moved, by `mremap` with these arguments.
+    pub(crate) fn of_move(arguments: [u64; 6]) -> Plan {
+        Plan {
+            change: Some(Change::of_remap(arguments)),
+            arguments: None,
+            needed: false,
+        }
+    }
+
     /// Other arguments with which the call is to be made. The program's own filters are
     /// asked about them too, so where it has some they are left if they can be.
     pub(crate) fn rewritten(&self, filtered: bool) -> Option<[u64; 6]> {
@@ -133,10 +154,11 @@ pub(crate) enum Behind {
         address: u64,
         len: u64,
     },
-    /// The mapping was to be locked.
+    /// The mapping was to be locked, and to have this protection.
     Lock {
         address: u64,
         len: u64,
+        protection: u64,
     },
 }
 
@@ -157,8 +179,14 @@ impl Pager {
                 // hint, and each page comes at its first touch instead.
                 let anonymous = flags & MAP_TYPE == MAP_PRIVATE && flags & MAP_ANONYMOUS != 0;
                 if anonymous && flags & (MAP_POPULATE | MAP_LOCKED) != 0 {
-                    let flags = flags & !(MAP_POPULATE | MAP_LOCKED);
-                    arguments = Some([a[0], a[1], a[2], flags, a[4], a[5]]);
+                    let mut made = a;
+                    made[3] = flags & !(MAP_POPULATE | MAP_LOCKED);
+                    if flags & MAP_LOCKED != 0 && flags & MAP_FIXED == 0 && !needed {
+                        // Linux says whether so much may be locked; where nothing may
+                        // be touched it brings nothing.
+                        (made[2], made[3]) = (0, flags & !MAP_POPULATE);
+                    }
+                    arguments = Some(made);
                 }
                 let over = match flags & MAP_FIXED != 0 {
                     true => whole_pages(a[0], a[1]),
@@ -167,15 +195,7 @@ impl Pager {
                 Some(Change::Map { arguments: a, over })
             }
             libc::SYS_munmap => Some(Change::Unmap(whole_pages(a[0], a[1]))),
-            libc::SYS_mremap => Some(Change::Remap {
-                old: whole_pages(a[0], a[1]),
-                new_len: a[2],
-                flags: a[3],
-                target: match a[3] & MREMAP_FIXED != 0 {
-                    true => whole_pages(a[4], a[2]),
-                    false => 0..0,
-                },
-            }),
+            libc::SYS_mremap => Some(Change::of_remap(a)),
             libc::SYS_brk => Some(Change::Break(space.core().brk)),
             libc::SYS_madvise => Some(Change::Advise {
                 range: whole_pages(a[0], a[1]),
@@ -270,6 +290,7 @@ impl Pager {
                 true => Behind::Lock {
                     address: start,
                     len,
+                    protection,
                 },
                 false => Behind::Nothing,
             };
@@ -528,29 +549,6 @@ impl Pager {
                 }
             }
             core.table.set_epoch(target, epoch);
-        }
-    }
-
-    /// The program watches this memory itself from now on. All of it is resident.
-    pub(crate) fn leave_to_program(&self, space: &Space, range: Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let out = |state: State| !matches!(state, State::Resident);
-        let some_out = {
-            let core = space.core();
-            let mut some = false;
-            core.table
-                .for_each(range.clone(), |_, state| some |= out(state));
-            some
-        };
-        if !some_out && space.hands().unregister(range.clone()).is_ok() {
-            let mut core = space.core();
-            let known = core.table.present(range.clone());
-            for page in known {
-                core.unpin(page, self.next_stamp());
-            }
-            self.forget(&mut core, range);
         }
     }
 

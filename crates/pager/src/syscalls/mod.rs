@@ -5,19 +5,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zcache_sys::process::read_memory;
 use zcache_sys::ptrace::{self, Registers, Stop};
 
+mod again;
+mod droppable;
 pub(crate) mod fork;
+mod locked;
 pub(crate) mod mapping;
+mod own_faults;
+mod pipes;
+mod remap;
 pub(crate) mod signals;
+pub(crate) mod timed;
 pub(crate) mod transfer;
 mod uring;
 
-use crate::budget::PAGE_BYTES;
-use crate::pager::{Pager, say};
+use crate::pager::Pager;
+use crate::process::care_error::CareError;
 use crate::process::inject::{Held, Injection};
 use crate::process::script::Claim;
 use crate::process::tracer::{Tracer, resume};
@@ -103,15 +110,9 @@ impl Watched<'_> {
                 self.tracer.note_filter(self.thread());
                 self.resume();
             }
-            // Locked memory comes at its first touch, like all other, so that it
-            // is counted and made room for.
-            libc::SYS_mlock if !self.tracer.is_filtered(self.thread()) => {
-                self.rewritten(libc::SYS_mlock2, [a[0], a[1], MLOCK_ONFAULT, 0, 0, 0])
-                    .await;
-            }
+            libc::SYS_mlock if !self.tracer.is_filtered(self.thread()) => self.lock(a).await,
             libc::SYS_mlock2 if a[2] as u32 == 0 && !self.tracer.is_filtered(self.thread()) => {
-                self.rewritten(number, [a[0], a[1], MLOCK_ONFAULT, a[3], a[4], a[5]])
-                    .await;
+                self.lock(a).await;
             }
             libc::SYS_mlockall
                 if a[0] as u32 & 3 != 0 && !self.tracer.is_filtered(self.thread()) =>
@@ -120,6 +121,7 @@ impl Watched<'_> {
                     .await;
             }
             libc::SYS_mlock | libc::SYS_mlock2 | libc::SYS_mlockall => self.resume(),
+            libc::SYS_vmsplice => self.splice_pages(a).await,
             libc::SYS_io_uring_setup => self.make_ring(a[1]).await,
             libc::SYS_process_madvise => self.refuse(libc::EPERM),
             libc::SYS_futex => self.futex(a).await,
@@ -233,10 +235,16 @@ impl Watched<'_> {
             self.refuse(libc::ENOMEM);
             return;
         }
+        if let Some(parts) = self.mappings_to_move(number) {
+            return self.move_mappings(number, parts).await;
+        }
+        let filtered = self.tracer.is_filtered(self.thread());
+        let private = self.as_private(number, filtered);
+        let arguments = private.unwrap_or_else(|| self.arguments());
         let plan = self
             .pager()
-            .before_call(&self.space, self.thread(), number, self.arguments());
-        let rewritten = plan.rewritten(self.tracer.is_filtered(self.thread()));
+            .before_call(&self.space, self.thread(), number, arguments);
+        let rewritten = plan.rewritten(filtered).or(private);
         if let Some(arguments) = rewritten {
             self.rewrite(number, arguments);
         }
@@ -248,6 +256,11 @@ impl Watched<'_> {
         let mut held = Held::default();
         if result.is_some() {
             held = self.then(behind).await;
+        }
+        if private.is_some()
+            && let Some(start) = result.and_then(|start| u64::try_from(start).ok())
+        {
+            held = held.or(self.wipe_in_children(start, arguments[1]).await);
         }
         self.space.core().end_call(&self.space);
         if result.is_some() {
@@ -289,10 +302,17 @@ impl Watched<'_> {
                     [address, len, advice, 0, 0, self.pager().secret],
                 )
             }
-            Behind::Lock { address, len } => (
-                libc::SYS_mlock2,
-                [address, len, MLOCK_ONFAULT, 0, 0, self.pager().secret],
-            ),
+            Behind::Lock {
+                address,
+                len,
+                protection,
+            } => {
+                let lock = [address, len, MLOCK_ONFAULT, 0, 0, self.pager().secret];
+                let (_, held) = self.inject("mlock2", libc::SYS_mlock2, lock).await;
+                let open = [address, len, protection, 0, 0, 0];
+                let (_, again) = self.inject("mprotect", libc::SYS_mprotect, open).await;
+                return held.or(again);
+            }
         };
         self.inject("madvise", number, arguments).await.1
     }
@@ -305,14 +325,37 @@ impl Watched<'_> {
         number: i64,
         arguments: [u64; 6],
     ) -> (Option<u64>, Held) {
-        let Ok(registers) = ptrace::registers(self.thread()) else {
-            return (None, Held::default());
-        };
-        let Ok(injection) = Injection::begin(self.tracer, self.claim, registers.rip - 2) else {
-            return (None, Held::default());
+        let (result, held) = self.try_inject(what, number, arguments).await;
+        (result.ok(), held)
+    }
+
+    /// As [`Watched::inject`], with the error.
+    async fn try_inject(
+        &self,
+        what: &'static str,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> (Result<u64, CareError>, Held) {
+        let registers = ptrace::registers(self.thread());
+        let begun = registers
+            .map_err(CareError::own("reading registers"))
+            .and_then(|now| Injection::begin(self.tracer, self.claim, now.rip - 2));
+        let injection = match begun {
+            Ok(injection) => injection,
+            Err(error) => return (Err(error), Held::default()),
         };
         let result = injection.call(what, number, arguments).await;
-        (result.ok(), injection.end().unwrap_or_default())
+        (result, injection.end().unwrap_or_default())
+    }
+
+    /// The call has another result.
+    fn answer(&self, result: i64) {
+        if let Ok(registers) = ptrace::registers(self.thread()) {
+            self.set_registers(&Registers {
+                rax: result.cast_unsigned(),
+                ..registers
+            });
+        }
     }
 
     /// A space that has lost its servant gets another one, now that one of its
@@ -379,36 +422,6 @@ impl Watched<'_> {
             .await;
     }
 
-    /// The program wants to watch some of its memory itself: that is left to it,
-    /// whole and resident.
-    async fn own_userfaultfd(self, a: [u64; 6]) {
-        let thread = self.thread();
-        let mut words = [0u8; 16];
-        let read = self
-            .tracer
-            .elsewhere(move |_| read_memory(thread, a[2], &mut words).map(|_| words))
-            .await;
-        if let Ok(words) = read {
-            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| words[at + i]));
-            let range = mapping::whole_pages(word(0), word(8));
-            let known = self.space.core().table.present(range.clone());
-            let start = Instant::now();
-            {
-                let mut core = self.space.core();
-                known.iter().for_each(|page| core.pin(*page));
-            }
-            for page in known {
-                if start.elapsed() < PATIENCE {
-                    self.bring(thread, page).await;
-                }
-            }
-            self.begin().await;
-            self.pager().leave_to_program(&self.space, range);
-            self.space.core().end_call(&self.space);
-        }
-        self.resume();
-    }
-
     /// Some namespaces are only left by a process that shares its memory with
     /// nobody: its servant goes, and another one comes.
     async fn unshare(self) {
@@ -450,29 +463,5 @@ impl Watched<'_> {
         if result.is_some() {
             self.resume_by(held);
         }
-    }
-
-    /// Waits until so many pages could be charged; false when that took too long.
-    pub(crate) async fn room(&self, pages: u64, patience: Duration) -> bool {
-        let start = Instant::now();
-        let pager = Arc::clone(self.pager());
-        let _wanted = pager.budget.want(pages);
-        self.tracer
-            .scripts
-            .until(|| {
-                if pager.budget.available_bytes() >= pages.max(1) * PAGE_BYTES {
-                    return Some(true);
-                }
-                (start.elapsed() > patience).then_some(false)
-            })
-            .await
-    }
-
-    pub(crate) fn say_refused(&self, pages: u64) {
-        say!(
-            "process {}: fork refused: its {} MiB in memory would not fit twice in the budget",
-            self.space.leader(),
-            pages >> 8
-        );
     }
 }

@@ -6,8 +6,8 @@
 use zcache_sys::procfs;
 use zcache_sys::ptrace;
 
-const ERESTARTNOHAND: i64 = 514;
-const ERESTART_RESTARTBLOCK: i64 = 516;
+pub(super) const ERESTARTNOHAND: i64 = 514;
+pub(super) const ERESTART_RESTARTBLOCK: i64 = 516;
 
 /// Calls that end with EINTR whatever becomes of the signal: `signal(7)`.
 const FAIL: [i64; 23] = [

@@ -5,7 +5,6 @@
 use std::sync::OnceLock;
 
 use zcache_sys::process::{read_memory, write_memory};
-use zcache_sys::ptrace::{self, Registers};
 use zcache_sys::uring::{
     self, PARAMETER_FLAGS, REGISTER_ENABLE, REGISTER_RESTRICTIONS, Restrictions, SETUP_DISABLED,
     SETUP_NO_DESCRIPTOR,
@@ -86,16 +85,6 @@ impl Watched<'_> {
         }
         if result.is_some() {
             self.resume_by(held);
-        }
-    }
-
-    /// The call has another result.
-    fn answer(&self, result: i64) {
-        if let Ok(registers) = ptrace::registers(self.thread()) {
-            self.set_registers(&Registers {
-                rax: result.cast_unsigned(),
-                ..registers
-            });
         }
     }
 }

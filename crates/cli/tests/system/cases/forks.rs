@@ -122,3 +122,9 @@ fn memory_beside_what_cannot_be_watched_is_inherited() {
 fn a_thread_executes_an_image_while_the_first_one_waits_in_a_call() {
     agree("forks/exec_beside_leader", &[]);
 }
+
+#[test]
+fn forks_beside_threads_that_touch_memory_all_the_time() {
+    agree("forks/beside_touching", &["1"]);
+    agree("forks/beside_touching", &["4"]);
+}

@@ -144,3 +144,9 @@ fn a_bounded_time_of_the_processor() {
 fn a_filter_of_its_own_that_looks_at_arguments() {
     agree("limits/filter_of_arguments", &[]);
 }
+
+#[test]
+fn a_users_limit_of_locked_memory() {
+    tree::need_root();
+    agree("limits/locked_memory", &[]);
+}

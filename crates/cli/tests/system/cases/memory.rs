@@ -45,6 +45,11 @@ fn guard_pages_are_inherited() {
 }
 
 #[test]
+fn guard_pages_before_a_hole() {
+    agree("memory/guard_pages", &["half"]);
+}
+
+#[test]
 fn guard_pages_survive_advice_and_protection() {
     agree("memory/guard_pages", &["advice"]);
 }
@@ -92,6 +97,11 @@ fn moved_shared_anonymous_memory() {
 #[test]
 fn memory_that_moves_and_leaves_its_mapping() {
     agree("memory/moved_mappings", &["dontunmap"]);
+}
+
+#[test]
+fn several_mappings_that_move_at_once() {
+    agree("memory/moved_together", &[]);
 }
 
 #[test]
@@ -288,4 +298,19 @@ fn calls_leave_the_registers_of_their_arguments() {
 #[test]
 fn memory_that_is_freed_in_part() {
     agree("memory/freed_in_part", &[]);
+}
+
+#[test]
+fn pages_that_a_program_moves_itself() {
+    agree("memory/own_moves", &[]);
+}
+
+#[test]
+fn pages_in_a_pipe() {
+    agree("memory/spliced", &[]);
+}
+
+#[test]
+fn memory_that_may_be_dropped() {
+    agree("memory/droppable", &[]);
 }

@@ -203,3 +203,36 @@ fn transfers_go_on_when_children_end() {
 fn a_handler_ends_a_transfer() {
     agree("signals/long_transfers", &["handled"]);
 }
+
+#[test]
+fn transfers_by_vectors_and_messages_go_on() {
+    for call in [
+        "writev", "pwritev2", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg",
+    ] {
+        agree("signals/transfers_by_vectors", &[call]);
+    }
+}
+
+#[test]
+fn transfers_from_file_to_file_go_on() {
+    for call in ["sendfile", "splice", "readv", "preadv"] {
+        agree("signals/transfers_by_vectors", &[call]);
+    }
+}
+
+#[test]
+fn a_transfer_that_goes_on_ends_in_time() {
+    for call in ["writev", "sendmsg"] {
+        agree("signals/transfers_by_vectors", &[call, "timeout"]);
+    }
+}
+
+#[test]
+fn waits_keep_their_deadline_under_a_stream_of_signals() {
+    agree("signals/deadlines", &["plain"]);
+}
+
+#[test]
+fn waits_keep_their_deadline_under_a_filter() {
+    agree("signals/deadlines", &["filtered"]);
+}

@@ -362,15 +362,17 @@ impl Ranked {
         }
     }
 
-    /// Looks again where blocks are whose reads failed; whether any moved.
+    /// Looks again where blocks are; whether any moved while it was read. What was read of
+    /// these may be another block's.
     fn look_again(&self, parts: &mut [Part<'_>]) -> bool {
         let state = lock(&self.state);
         let mut moved = false;
-        for part in parts.iter_mut().filter(|part| part.result.is_err()) {
+        for part in parts {
             let (home, end) = state.home_at(part.offset_bytes);
             let is_whole = end - part.offset_bytes >= part.bytes.len() as u64;
             if home != part.home && is_whole {
                 part.home = home;
+                part.result = Err(TierError::Lost);
                 moved = true;
             }
         }

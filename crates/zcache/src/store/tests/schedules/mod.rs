@@ -17,6 +17,7 @@ mod faults;
 mod handles;
 mod history;
 mod limits;
+mod lists;
 mod places;
 mod tier;
 mod witness;
