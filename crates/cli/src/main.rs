@@ -1,6 +1,7 @@
 //! The `zcache` command.
 
 mod codecs;
+mod lend;
 mod measure;
 mod mount;
 mod remote_options;
@@ -27,6 +28,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Run),
+    Lend(lend::Lend),
     Measure(measure::Measure),
     Mount(mount::Mount),
     Umount(mount::Umount),
@@ -162,6 +164,7 @@ fn main() -> ExitCode {
             Ok(config) => code(zcache_pager::run(config)),
             Err(error) => fail(&error),
         },
+        Command::Lend(lend) => ended(lend.run()),
         Command::Measure(measure) => ended(measure.run()),
         Command::Mount(mount) => ended(mount.run()),
         Command::Umount(umount) => ended(umount.run()),

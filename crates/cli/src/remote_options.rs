@@ -62,8 +62,12 @@ pub(crate) struct RemoteOptions {
     #[arg(long, value_name = "WHEN", default_value = "disk", requires = "remote")]
     remote_durability: Safe,
 
+    /// The user, where servers know several; or set ZCACHE_REMOTE_USER.
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    remote_user: Option<String>,
+
     /// A file with the password in its first line, which only its owner can read; or
-    /// set ZCACHE_REMOTE_PASSWORD (and ZCACHE_REMOTE_USER).
+    /// set ZCACHE_REMOTE_PASSWORD.
     #[arg(long, value_name = "FILE", requires = "remote")]
     remote_password_file: Option<PathBuf>,
 
@@ -121,6 +125,7 @@ impl RemoteOptions {
         }
         let mut config = RemoteConfig::new(endpoints, durability).with_environment();
         config.bytes_max = self.remote_max;
+        config.username = self.remote_user.or(config.username);
         if let Some(path) = &self.remote_password_file {
             let secret = Secret::read(path);
             let secret = secret.map_err(|error| format!("--remote-password-file: {error}"))?;

@@ -47,7 +47,7 @@ impl Away {
         let halves: Vec<SegmentId> = halves.map(|(id, _)| id).collect();
         let mut index = lock(&core.index);
         for id in halves {
-            index.widow(id);
+            index.doom_segment(id);
         }
     }
 }

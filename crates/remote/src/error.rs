@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::endpoint::Address;
+use crate::lender::COMMANDS;
 use crate::link::LinkError;
 
 /// Why a tier was not opened.
@@ -71,7 +72,7 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Rights(address, what) => write!(
                 f,
-                "{address}: the user lacks rights: {what}; give it '~PREFIX:* +get +set +getrange +unlink +expire +wait +ping +info +cluster|slots +asking'"
+                "{address}: the user lacks rights: {what}; give it '~PREFIX:* {COMMANDS}'"
             ),
             OpenError::Old(address, version) => write!(
                 f,

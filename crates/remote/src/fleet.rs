@@ -42,6 +42,7 @@ pub(crate) enum Event {
     Emptied(usize),
     /// Not given back yet.
     Undone(SegmentId, Home),
+    Leaves(usize),
 }
 
 struct Site {
@@ -149,12 +150,15 @@ impl Fleet {
         (at != NOBODY).then_some(usize::from(at))
     }
 
-    /// Homes for copies of a new segment, each on another node that answers and
-    /// has room; `None` when there are not as many.
+    /// Homes for copies of a new segment, each on another node that answers, has
+    /// room and has no notice; `None` when there are not as many.
     pub(crate) fn choose(&self, copies: usize) -> Option<Vec<Home>> {
         let masters = self.masters();
         let nodes = self.nodes();
-        let fit = |at: &usize| !nodes[*at].is_open() && !nodes[*at].is_full();
+        let fit = |at: &usize| {
+            let node = &nodes[*at];
+            !node.is_open() && !node.is_full() && !node.leaves()
+        };
         let fit: Vec<usize> = masters.into_iter().filter(fit).collect();
         if fit.len() < copies {
             return None;
@@ -292,6 +296,7 @@ impl Fleet {
                 }
                 // The next pass renews it.
                 Aftermath::Undone(Chore::Expire, ..) => {}
+                Aftermath::Leaves => lock(&self.events).push(Event::Leaves(at)),
                 Aftermath::Unsure => self.sites[site].unsure.store(true, Relaxed),
             }
         }

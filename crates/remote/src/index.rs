@@ -87,8 +87,8 @@ pub(crate) struct Index {
     segments: BTreeMap<SegmentId, Segment>,
     /// Kept, and more than half dead.
     sparse: BTreeSet<SegmentId>,
-    /// Kept, with fewer copies than wanted.
-    widowed: BTreeSet<SegmentId>,
+    /// Kept, with fewer copies than wanted, or with one that will go.
+    doomed: BTreeSet<SegmentId>,
     /// To be given back.
     dead: Vec<(SegmentId, Homes)>,
     /// Bytes of all segments here, each copy counted.
@@ -222,8 +222,17 @@ impl Index {
         if is_last {
             return self.forget(id);
         }
-        self.widowed.insert(id);
+        self.doomed.insert(id);
         0
+    }
+
+    /// Segments that are kept at such homes will lose a copy.
+    pub(crate) fn doom(&mut self, at: impl Fn(&Homes) -> bool) {
+        for (id, segment) in &self.segments {
+            if matches!(segment.state, State::Kept) && at(&segment.homes) {
+                self.doomed.insert(*id);
+            }
+        }
     }
 
     /// A block is not needed any more.
@@ -272,10 +281,10 @@ impl Index {
         self.names.get(&unit).is_some_and(|(at, _)| *at == id)
     }
 
-    /// Segments that are worth being written anew, those with a lost copy first:
+    /// Segments that are worth being written anew, those with a lost copy or one that will go first:
     /// their live blocks.
     pub(crate) fn worth_rewriting(&self, count: usize) -> Vec<(SegmentId, Vec<Packed>)> {
-        let ids = self.widowed.iter().chain(&self.sparse).take(count);
+        let ids = self.doomed.iter().chain(&self.sparse).take(count);
         ids.filter_map(|id| {
             let segment = self.segments.get(id)?;
             let live = |entry: &usize| segment.live >> entry & 1 == 1;
@@ -286,15 +295,15 @@ impl Index {
     }
 
     /// Notes that a segment is to be written anew, because a copy cannot be had.
-    pub(crate) fn widow(&mut self, id: SegmentId) {
+    pub(crate) fn doom_segment(&mut self, id: SegmentId) {
         let is_kept = |segment: &Segment| matches!(segment.state, State::Kept);
         if self.segments.get(&id).is_some_and(is_kept) {
-            self.widowed.insert(id);
+            self.doomed.insert(id);
         }
     }
 
-    pub(crate) fn has_widows(&self) -> bool {
-        !self.widowed.is_empty()
+    pub(crate) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
     }
 
     /// Takes what is to be given back.
@@ -373,7 +382,7 @@ impl Index {
     fn remove(&mut self, id: SegmentId) -> Option<Segment> {
         let segment = self.segments.remove(&id)?;
         self.sparse.remove(&id);
-        self.widowed.remove(&id);
+        self.doomed.remove(&id);
         self.bytes -= u64::from(segment.bytes) * copies(&segment.homes);
         self.live_bytes -= u64::from(segment.live_bytes);
         self.blocks -= segment.blocks.len();
@@ -428,6 +437,6 @@ impl Index {
         );
         assert_eq!(totals, counted);
         let here = |id: &SegmentId| self.segments.contains_key(id);
-        assert!(self.sparse.iter().all(here) && self.widowed.iter().all(here));
+        assert!(self.sparse.iter().all(here) && self.doomed.iter().all(here));
     }
 }

@@ -111,6 +111,11 @@ impl Core {
                     gone.retain(|(_, home)| self.fleet.route_index(*home) == Some(node));
                     self.lose(&gone);
                 }
+                Event::Leaves(node) => {
+                    let is_there = |home: &Home| self.fleet.route_index(*home) == Some(node);
+                    let mut index = lock(&self.index);
+                    index.doom(|homes| homes.iter().flatten().any(is_there));
+                }
             }
         }
     }
@@ -139,7 +144,7 @@ impl Core {
         }
     }
 
-    /// Writes segments anew that lost a copy, or that are more than half dead
+    /// Writes segments anew that lost or will lose a copy, or that are more than half dead
     /// while more than a quarter of everything is. Whether it got on; `None` when
     /// there was nothing to do.
     fn rewrite(&self) -> Option<bool> {
@@ -147,7 +152,7 @@ impl Core {
             let index = lock(&self.index);
             let live = index.live_bytes() * self.config.copies() as u64;
             let much_is_dead = index.bytes() > live + live / 3;
-            match index.has_widows() || much_is_dead {
+            match index.has_doomed() || much_is_dead {
                 true => index.worth_rewriting(REWRITTEN_MAX),
                 false => Vec::new(),
             }

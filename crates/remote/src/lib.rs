@@ -36,6 +36,7 @@ mod fleet;
 mod index;
 mod keeper;
 mod latency;
+pub mod lender;
 pub mod link;
 #[cfg(test)]
 mod model;

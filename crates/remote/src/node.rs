@@ -14,7 +14,7 @@
 //! Lock order: worker, then any one of the others; these are never nested.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ const HEDGE_UNMEASURED: Duration = Duration::from_millis(20);
 
 /// After how long without a word the worker asks whether the node is there.
 const IDLE_PING: Duration = Duration::from_secs(1);
+
+/// How often it is asked for a notice.
+const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a full node is not given more.
 const FULL_WAIT: Duration = Duration::from_millis(500);
@@ -150,6 +153,8 @@ pub(crate) enum Aftermath {
     Undone(Chore, SegmentId, Home),
     /// A server came back without what it had.
     Emptied,
+    /// What a server has must go elsewhere, for its lender wants its RAM back.
+    Leaves,
     /// The cluster's map may have changed.
     Unsure,
 }
@@ -181,6 +186,8 @@ pub(crate) struct Node {
     pub(crate) latency: Latency,
     pub(crate) reads_late: AtomicU64,
     pub(crate) chores_left: AtomicU64,
+    /// Whether it has a notice: its lender wants its RAM back.
+    leaves: AtomicBool,
 }
 
 #[derive(Default)]
@@ -210,6 +217,7 @@ struct Worker {
     /// The tag of the key that tells whether the server was emptied.
     marker: Option<u16>,
     marked_at: Duration,
+    noticed_at: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -238,7 +246,13 @@ impl Node {
             latency: Latency::new(),
             reads_late: AtomicU64::new(0),
             chores_left: AtomicU64::new(0),
+            leaves: AtomicBool::new(false),
         }
+    }
+
+    /// Whether its lender wants its RAM back.
+    pub(crate) fn leaves(&self) -> bool {
+        self.leaves.load(Relaxed)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -553,6 +567,7 @@ enum Flown {
     Asking,
     Wait,
     Mark,
+    Notice,
 }
 
 // The worker.
@@ -673,7 +688,7 @@ impl Node {
                         let undone = |(id, home)| Aftermath::Undone(Chore::Unlink, id, home);
                         after.extend(items.into_iter().map(undone));
                     }
-                    Flown::Asking | Flown::Wait | Flown::Mark => {}
+                    Flown::Asking | Flown::Wait | Flown::Mark | Flown::Notice => {}
                 }
             }
             for job in unconfirmed {
@@ -703,6 +718,10 @@ impl Node {
                 self.encode(job, &mut batch, flight);
             }
             self.add_mark(worker, &mut batch, flight);
+            if !batch.is_empty() && self.notice_is_due(worker) {
+                batch.push(self.ask_for_notice());
+                flight.push_back(Flown::Notice);
+            }
             if self.rules.waits
                 && flight.iter().any(|flown| matches!(flown, Flown::Put(_)))
                 && !batch.is_empty()
@@ -718,7 +737,7 @@ impl Node {
                 link.send(&batch)?;
             }
             if flight.is_empty() {
-                return self.ask_whether_there(worker);
+                return self.ask_whether_there(worker, after);
             }
             let reply = link.receive(timeouts.write)?;
             worker.heard_at = self.rules.clock.now();
@@ -729,13 +748,39 @@ impl Node {
                 Flown::Put(job) => job.bytes(),
                 Flown::Item(..) => 64,
                 Flown::Items(items) => items.len() as u64 * 64,
-                Flown::Asking | Flown::Wait | Flown::Mark => 0,
+                Flown::Asking | Flown::Wait | Flown::Mark | Flown::Notice => 0,
             };
             self.landed(flown, reply, unconfirmed, worker, after);
         }
     }
 
-    fn ask_whether_there(&self, worker: &mut Worker) -> Result<(), LinkError> {
+    fn notice_is_due(&self, worker: &mut Worker) -> bool {
+        let now = self.rules.clock.now();
+        let is_due = now >= worker.noticed_at + NOTICE_PERIOD;
+        if is_due {
+            worker.noticed_at = now;
+        }
+        is_due
+    }
+
+    fn ask_for_notice(&self) -> Command {
+        Command::Get(self.rules.keys.notice())
+    }
+
+    /// Only a notice is one: a cluster has none, and may say that the key is elsewhere.
+    fn noticed(&self, reply: &Reply, after: &mut Vec<Aftermath>) {
+        let leaves = matches!(reply, Reply::Bytes(_));
+        self.leaves.store(leaves, Relaxed);
+        if leaves {
+            after.push(Aftermath::Leaves);
+        }
+    }
+
+    fn ask_whether_there(
+        &self,
+        worker: &mut Worker,
+        after: &mut Vec<Aftermath>,
+    ) -> Result<(), LinkError> {
         let now = self.rules.clock.now();
         let Some(link) = worker.link.as_mut() else {
             return Ok(());
@@ -743,15 +788,17 @@ impl Node {
         if now < worker.heard_at + IDLE_PING {
             return Ok(());
         }
-        link.send(&[Command::Ping])?;
-        match link.receive(self.rules.timeouts.read)? {
-            Reply::Ok => {
-                worker.heard_at = self.rules.clock.now();
-                lock(&self.breaker).answered();
-                Ok(())
-            }
-            other => Err(LinkError::unexpected(&other)),
+        link.send(&[Command::Ping, self.ask_for_notice()])?;
+        let there = link.receive(self.rules.timeouts.read)?;
+        if there != Reply::Ok {
+            return Err(LinkError::unexpected(&there));
         }
+        let notice = link.receive(self.rules.timeouts.read)?;
+        worker.heard_at = self.rules.clock.now();
+        worker.noticed_at = worker.heard_at;
+        lock(&self.breaker).answered();
+        self.noticed(&notice, after);
+        Ok(())
     }
 
     fn add_mark(
@@ -880,6 +927,7 @@ impl Node {
                 (_, Reply::Refused { .. }, _) => after.push(Aftermath::Undone(chore, id, home)),
                 _ => {}
             },
+            Flown::Notice => self.noticed(&reply, after),
             Flown::Mark if reply != Reply::Ok => worker.marker = None,
             // Of one slot: each is followed by itself where that has moved.
             Flown::Items(items) if matches!(reply, Reply::Refused { .. }) => {

@@ -41,6 +41,10 @@ impl RemoteStats {
                     self.nodes.iter().filter(|node| node.is_open).count() as u64,
                 ),
                 ("nodes_given_up", opened),
+                (
+                    "nodes_with_notice",
+                    self.nodes.iter().filter(|node| node.leaves).count() as u64,
+                ),
                 ("segments", self.segments),
                 ("blocks", self.blocks),
                 ("kept_bytes", self.kept_bytes),

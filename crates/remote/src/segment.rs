@@ -13,6 +13,7 @@
 //! - Written once; its number, and so its key, is never used again.
 //! - Any part of a block is whole chunks of one segment, so one GETRANGE.
 
+use crate::lender;
 use crate::seal::Seal;
 
 /// Just under a size class of the servers' allocator, which 65,536 with its
@@ -174,12 +175,14 @@ fn sent_bytes(block: &[u8]) -> usize {
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     head: String,
+    notice: String,
 }
 
 impl Keys {
     pub(crate) fn new(prefix: &str, host: &str, epoch: u64) -> Keys {
         Keys {
             head: format!("{prefix}:{host}:{epoch:016x}"),
+            notice: lender::notice(prefix),
         }
     }
 
@@ -193,6 +196,11 @@ impl Keys {
     /// The key that says whether a server still has what it was given.
     pub(crate) fn marker(&self, tag: u16) -> String {
         format!("{}:{{{tag:x}}}:mark", self.head)
+    }
+
+    /// The key that is there while a lender wants its RAM back.
+    pub(crate) fn notice(&self) -> String {
+        self.notice.clone()
     }
 
     /// The key that rights are tried on.

@@ -45,6 +45,8 @@ pub struct NodeStats {
     pub opened: u64,
     /// Whether its memory was full a moment ago.
     pub is_full: bool,
+    /// Whether its lender wants its RAM back.
+    pub leaves: bool,
     /// Half of the reads of one page are answered within this time.
     pub p50: Duration,
     /// All but one of a hundred are.

@@ -271,6 +271,7 @@ impl RemoteTier {
             is_open: node.is_open(),
             opened: node.opened(),
             is_full: node.is_full(),
+            leaves: node.leaves(),
             p50: node.latency.quantile(500),
             p99: node.latency.quantile(990),
             reads_late: counted(&node.reads_late),

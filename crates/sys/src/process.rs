@@ -235,6 +235,35 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
+/// Has the kernel ask the process that this makes to end (SIGTERM) when the
+/// thread that makes it ends, in whatever way. It begins with no signal blocked,
+/// or it would never hear of that.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id().cast_signed();
+    let ask = move || {
+        // SAFETY: all-zero is a valid value to be overwritten.
+        let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: empties the set.
+        let _ = unsafe { libc::sigemptyset(&raw mut none) };
+        // SAFETY: the set lives across the call.
+        let _ =
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+        // SAFETY: takes integers.
+        let asked = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) };
+        check(asked.into())?;
+        // SAFETY: takes nothing and cannot fail.
+        let found = unsafe { libc::getppid() };
+        // It may have ended before that was asked.
+        match found == parent {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: the closure makes system calls alone and allocates nothing.
+    let _ = unsafe { command.pre_exec(ask) };
+}
+
 /// Whether two tasks live in one address space; `None` where the kernel cannot
 /// tell (kcmp(2) is an option of its configuration) or one of them is gone.
 #[must_use]

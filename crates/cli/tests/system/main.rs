@@ -17,6 +17,7 @@ mod cases;
 mod codecs;
 mod deaths;
 mod exits;
+mod lend;
 mod measure;
 mod mount;
 mod processes;
