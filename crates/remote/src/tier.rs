@@ -389,9 +389,6 @@ impl Tier for RemoteTier {
         }
         self.core.give_everything_back();
         self.core.fleet.end_threads();
-        for node in self.core.fleet.nodes().iter() {
-            node.unmark();
-        }
     }
 
     fn reports(&self) -> Vec<TierReport> {
