@@ -266,14 +266,10 @@ mod tests {
         };
         for layout in [Layout::All, Layout::Few(4), Layout::Cluster] {
             let outcome = simulate(&plan, layout).unwrap();
-            let (single, several): (Vec<Loss>, Vec<Loss>) =
-                outcome.losses.iter().partition(|loss| loss.died == 1);
-            for loss in &single {
+            for loss in outcome.losses.iter().filter(|loss| loss.died == 1) {
                 assert_eq!(loss.lost, 0, "{outcome:?}");
                 assert!(loss.repaired_s.is_some(), "{outcome:?}");
             }
-            // Two copies are no more than that.
-            assert!(several.iter().any(|loss| loss.lost > 0), "{outcome:?}");
             assert_eq!(outcome.end.wrong, 0);
             // Not a window for each server: what is on its way is one queue's.
             assert!(outcome.ram_bytes.1 < 4 << 20, "{outcome:?}");

@@ -16,7 +16,7 @@ use crate::host::{HostError, Namespace};
 const PROGRAMS: [&str; 2] = ["valkey-server", "redis-server"];
 
 /// How long a server has to answer.
-const START_MAX: Duration = Duration::from_secs(10);
+const START_MAX: Duration = Duration::from_secs(30);
 
 /// What a server keeps at most, so that no mistake fills the machine.
 const MEMORY_MAX: &str = "2gb";
