@@ -139,6 +139,7 @@ impl Run {
                 false => StatsTarget::File(path),
             }),
             command: self.program,
+            hidden_variables: remote_options::secret_variables(),
         })
     }
 }
