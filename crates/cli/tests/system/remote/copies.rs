@@ -20,10 +20,10 @@ fn three_servers_keep_what_no_disk_has_while_each_of_them_dies_once() {
     let urls = servers.each_ref().map(Server::url);
     let mut run = two_copies(&urls).option("--swap", "none").start();
     run.passes(1);
-    for n in 0..servers.len() {
-        servers[n].kill();
+    for server in &mut servers {
+        server.kill();
         run.passes(1);
-        servers[n].come_back();
+        server.come_back();
         run.wait_until("both copies are whole again", |so_far| {
             so_far.answering == 3
         });
