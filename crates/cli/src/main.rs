@@ -141,6 +141,7 @@ impl Run {
                 false => StatsTarget::File(path),
             }),
             command: self.program,
+            hidden_variables: remote_options::secret_variables(),
         })
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! - No secret is an argument: everybody on the machine can read these.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use zcache_pager::tier::{Keeps, ListedTier, OpenError, TierSource};
-use zcache_remote::{Durability, Endpoint, RemoteConfig, RemoteTier, Sealing, Secret, Tls};
+use zcache_remote::{
+    Durability, Endpoint, PASSWORD_VARIABLE, RemoteConfig, RemoteTier, Sealing, Secret, Tls,
+};
 
 use crate::size;
 
@@ -100,6 +103,11 @@ pub(crate) struct RemoteOptions {
     /// What keys begin with, where an access list wants it.
     #[arg(long, value_name = "TEXT", default_value = "zc", requires = "remote")]
     remote_prefix: String,
+}
+
+/// What of our environment is not for the program.
+pub(crate) fn secret_variables() -> Vec<OsString> {
+    vec![PASSWORD_VARIABLE.into()]
 }
 
 impl RemoteOptions {

@@ -35,6 +35,8 @@ pub struct RunConfig {
     pub stats: Option<StatsTarget>,
     /// The program and its arguments.
     pub command: Vec<OsString>,
+    /// Variables of our environment that are not for the program.
+    pub hidden_variables: Vec<OsString>,
 }
 
 /// The least budget that a run can work in.

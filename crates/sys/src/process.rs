@@ -521,6 +521,8 @@ pub struct Launch {
     pub program: CString,
     /// Arguments, the first being the program's own name.
     pub arguments: Vec<CString>,
+    /// Variables of the environment that it does not get.
+    pub hidden: Vec<CString>,
     /// The signal mask to give it.
     pub mask: SignalMask,
     /// The filter that reports its memory map's changes.
@@ -634,6 +636,10 @@ impl Launch {
                 )
             };
             give_back_start();
+            for name in &self.hidden {
+                // SAFETY: a NUL-terminated name, in a process of one thread.
+                let _ = unsafe { libc::unsetenv(name.as_ptr()) };
+            }
             // SAFETY: a NUL-terminated path and a null-terminated vector.
             let _ = unsafe { libc::execvp(self.program.as_ptr(), argv.as_ptr()) };
             let errno = io::Error::last_os_error()

@@ -171,9 +171,11 @@ fn launch(config: &RunConfig, mask: SignalMask, secret: u64) -> Result<Launched,
         .iter()
         .map(text)
         .collect::<Result<Vec<_>, _>>()?;
+    let hidden = config.hidden_variables.iter().map(text);
     let launch = Launch {
         program: arguments[0].clone(),
         arguments,
+        hidden: hidden.collect::<Result<Vec<_>, _>>()?,
         mask,
         filter: Filter::new(secret),
     };

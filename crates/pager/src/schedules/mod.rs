@@ -94,6 +94,7 @@ fn pager() -> Arc<Pager> {
         allocator: Allocator::Block,
         stats: None,
         command: Vec::new(),
+        hidden_variables: Vec::new(),
     };
     let store = Arc::new(store.expect("a store without swap opens"));
     let guard = GuardTable::new().expect("a page of memory");

@@ -296,9 +296,14 @@ impl Held {
     #[track_caller]
     pub(super) fn assert_nothing_left<'a>(&self, servers: impl IntoIterator<Item = &'a Server>) {
         for server in servers {
-            let names = server.key_names();
+            let mut names = Vec::new();
+            // Replicas follow.
+            let none = eventually(Duration::from_secs(3), || {
+                names = server.key_names();
+                names.is_empty()
+            });
             assert!(
-                names.is_empty(),
+                none,
                 "left at {}: {} keys, as {:?}",
                 server.url(),
                 names.len(),

@@ -76,7 +76,7 @@ fn a_user_with_the_prefix_and_the_commands_alone_is_enough() {
     }
     let rights =
         "borrower on >sesame-7291 ~mine:* +get +set +getrange +unlink +expire +wait +ping +info";
-    let server = Setup::new().option("user", rights).start();
+    let server = Setup::new().user(rights).start();
     let mut run = Scattering::over([server.url()])
         .option("--remote-prefix", "mine")
         .env("ZCACHE_REMOTE_USER", "borrower")

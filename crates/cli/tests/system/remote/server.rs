@@ -75,6 +75,13 @@ impl Setup {
         self
     }
 
+    /// With a user who has these rights, in the words of an access list.
+    pub(super) fn user(mut self, rights: &str) -> Setup {
+        self.options.push("--user".into());
+        self.options.extend(rights.split(' ').map(OsString::from));
+        self
+    }
+
     /// In this network namespace, at this address.
     pub(super) fn within(mut self, namespace: &str, host: &str) -> Setup {
         self.namespace = Some(namespace.to_owned());
