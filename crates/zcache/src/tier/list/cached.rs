@@ -2,6 +2,7 @@
 //!
 //! - The second tier has every block that was acknowledged; what the first one does can lose none.
 //! - A read that the first tier fails, or answers wrongly, is answered by the second.
+//! - Where the first tier's reads cost far more than the second's, as measured, it gets few copies.
 //! - Of a place that was freed the first tier has nothing, before it can be another block's.
 
 use super::cost::{Costs, Side};
@@ -42,6 +43,10 @@ impl Cached {
 
 impl Tier for Cached {
     fn write(&self, writes: &mut [TierWrite<'_>]) {
+        if !self.costs.is_worth_a_copy() {
+            self.second.write(writes);
+            return;
+        }
         let offered = writes.iter().map(|write| TierWrite {
             offset_bytes: write.offset_bytes,
             bytes: write.bytes,

@@ -18,6 +18,14 @@ const TRIED_ONE_IN: u32 = 64;
 /// two that are alike do not alternate.
 const STAYS_EIGHTHS: u64 = 9;
 
+/// A first side that costs so many times as much as the second is hardly worth what is
+/// written to it.
+const DEAR_TIMES: u64 = 2;
+
+/// While it is dear, one batch in so many is written to it all the same, so that its reads
+/// are measured.
+const WRITTEN_ONE_IN: u32 = 16;
+
 /// Two sides of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
@@ -31,6 +39,7 @@ pub(super) struct Costs {
     /// Moving means in nanoseconds; 0 while nothing is known.
     sides: [AtomicU64; 2],
     reads: AtomicU32,
+    writes: AtomicU32,
 }
 
 impl Costs {
@@ -41,6 +50,14 @@ impl Costs {
             true => Side::Second,
             false => Side::First,
         }
+    }
+
+    /// Whether a batch is worth a copy on the first side: while its reads are not dear, and
+    /// now and then.
+    pub(super) fn is_worth_a_copy(&self) -> bool {
+        let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
+        let is_dear = first != 0 && second != 0 && first > second * DEAR_TIMES;
+        !is_dear || self.writes.fetch_add(1, Relaxed) % WRITTEN_ONE_IN == 0
     }
 
     /// The side to read from: the cheaper one, or now and then the other.
@@ -69,6 +86,20 @@ impl Costs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dear_side_gets_few_copies() {
+        let costs = Costs::default();
+        let copies = |count: usize| (0..count).filter(|_| costs.is_worth_a_copy()).count();
+        assert_eq!(copies(32), 32, "nothing is known yet");
+        costs.learn(Side::First, Duration::from_micros(90));
+        costs.learn(Side::Second, Duration::from_micros(50));
+        assert_eq!(copies(32), 32);
+        for _ in 0..50 {
+            costs.learn(Side::First, Duration::from_micros(300));
+        }
+        assert_eq!(copies(32), 2);
+    }
 
     #[test]
     fn the_cheaper_side_is_read_and_the_other_tried() {
