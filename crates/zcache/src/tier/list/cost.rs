@@ -57,7 +57,11 @@ impl Costs {
     pub(super) fn is_worth_a_copy(&self) -> bool {
         let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
         let is_dear = first != 0 && second != 0 && first > second * DEAR_TIMES;
-        !is_dear || self.writes.fetch_add(1, Relaxed) % WRITTEN_ONE_IN == 0
+        !is_dear
+            || self
+                .writes
+                .fetch_add(1, Relaxed)
+                .is_multiple_of(WRITTEN_ONE_IN)
     }
 
     /// The side to read from: the cheaper one, or now and then the other.
