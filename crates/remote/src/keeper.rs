@@ -13,7 +13,7 @@ use zcache::tier::TierRead;
 
 use crate::away::Away;
 use crate::fleet::Event;
-use crate::index::{Home, Homes};
+use crate::index::{Home, Homes, Index};
 use crate::node::Chore;
 use crate::segment::{Draft, Packed, SegmentId, UNIT_BYTES};
 use crate::stats::count;
@@ -120,6 +120,14 @@ impl Core {
         }
     }
 
+    /// Notes that servers may have a segment, or get it yet, of whose write they said nothing.
+    pub(crate) fn doubt(&self, index: &mut Index, id: SegmentId, homes: Homes) {
+        index.bury(id, homes);
+        let mut doubtful = lock(&self.doubtful);
+        let room = UNDONE_MAX.saturating_sub(doubtful.len());
+        doubtful.extend(copies(vec![(id, homes)]).into_iter().take(room));
+    }
+
     /// Asks servers again that would not give back what they were asked for, but for
     /// those that do not answer; whether there was anything to ask.
     fn try_undone(&self) -> bool {
@@ -207,6 +215,8 @@ impl Core {
             node.probe_soon();
         }
         self.unlink_dead();
+        let doubtful = std::mem::take(&mut *lock(&self.doubtful));
+        self.fleet.submit_chores(Chore::Unlink, doubtful);
         let mut from = SegmentId(0);
         loop {
             // A write that is queued is before its unlinking in the same queue.

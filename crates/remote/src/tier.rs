@@ -51,6 +51,9 @@ pub(crate) struct Core {
     pub(crate) cache: Mutex<Cache>,
     /// What servers would not give back when asked.
     pub(crate) undone: Mutex<Vec<(SegmentId, Home)>>,
+    /// What a server was sent and said nothing of. It may take it later than it is told to
+    /// give it back, from a connection that was given up, so it is told again at the end.
+    pub(crate) doubtful: Mutex<Vec<(SegmentId, Home)>>,
     pub(crate) counts: Counts,
     pub(crate) next_segment: AtomicU64,
     pub(crate) ends: AtomicBool,
@@ -206,6 +209,7 @@ impl RemoteTier {
             posts: Mutex::default(),
             cache: Mutex::default(),
             undone: Mutex::default(),
+            doubtful: Mutex::default(),
             counts: Counts::default(),
             next_segment: AtomicU64::new(1),
             ends: AtomicBool::new(false),

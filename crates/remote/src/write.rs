@@ -160,7 +160,7 @@ impl Core {
                 }
                 Err(_) => {
                     index.forget(begun.id);
-                    index.bury(begun.id, begun.homes);
+                    self.doubt(&mut index, begun.id, begun.homes);
                 }
             }
         }
@@ -367,7 +367,7 @@ fn posted(core: &Weak<Core>, home: Home, done: &Done) {
             core.drop_posted(&mut index, done.id);
             // A server that was full surely does not have it.
             if *error != WriteError::Full {
-                index.bury(done.id, [Some(home), None]);
+                core.doubt(&mut index, done.id, [Some(home), None]);
             }
         }
     }
