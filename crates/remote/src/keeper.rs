@@ -214,7 +214,6 @@ impl Core {
         for node in self.fleet.nodes().iter() {
             node.probe_soon();
         }
-        self.unlink_dead();
         let doubtful = std::mem::take(&mut *lock(&self.doubtful));
         self.fleet.submit_chores(Chore::Unlink, doubtful);
         let mut from = SegmentId(0);
@@ -225,6 +224,8 @@ impl Core {
             from = SegmentId(last.0 + 1);
             self.fleet.submit_chores(Chore::Unlink, copies(kept));
         }
+        // Behind the rest: what is freed meanwhile goes from there to here.
+        self.unlink_dead();
         self.fleet.unmark();
         let is_busy = || self.fleet.nodes().iter().any(|node| node.is_busy());
         while self.clock.now() < deadline {
