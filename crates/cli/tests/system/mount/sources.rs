@@ -104,6 +104,7 @@ fn overlayfs() {
 }
 
 #[test]
+#[ignore = "takes long"]
 fn sshfs() {
     let files = TempDir::new("source-sshfs");
     let _remote = Remote::new(&files);
