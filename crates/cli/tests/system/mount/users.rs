@@ -162,7 +162,7 @@ fn what_root_is_refused_is_open_to_the_user_who_may() {
 
 /// A user makes a file where root makes and removes a private one beside the mount all the time. Says what he came by.
 const MEANWHILE: &str = "
-import collections, errno, os, sys, time
+import collections, errno, os, random, sys, time
 outer, inner = sys.argv[1] + '/shared/x', sys.argv[2] + '/shared/x'
 os.mkdir(os.path.dirname(inner))
 os.chmod(os.path.dirname(inner), 0o777)
@@ -177,6 +177,8 @@ while child == 0 and time.monotonic() < end:
         pass
     try:
         os.unlink(inner)
+        # Both must find the name free now and then, however the two are scheduled.
+        time.sleep(random.choice([0, 0.0001, 0.001]))
     except FileNotFoundError:
         pass
 if child == 0:
