@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use zcache_core::{
-    Allocator, CodecId, EntryToken, FRAME_SIZE, Found, FrameId, Frames, Run as FrameRun, Shard,
+    Allocator, CodecId, EntryToken, FRAME_SIZE, Found, FrameId, Frames, Kind, Run as FrameRun, Shard,
     Slot, WriteFailed, WritebackPlan, Zpage,
 };
 
@@ -107,7 +107,7 @@ impl Run {
             }
             8 | 9 => self
                 .writing
-                .extend(self.shard.begin_writeback(&mut self.home)),
+                .extend(self.shard.begin_writeback(&mut self.home, Kind::Persistent)),
             10 | 11 if !self.writing.is_empty() => self.finish(argument),
             12 => {
                 self.shard.evacuate(&mut self.home, argument as u32 % 8);

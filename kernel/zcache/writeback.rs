@@ -66,7 +66,7 @@ fn write_block(number: u32) -> bool {
 /// Takes the oldest block out of the lists, with the keys of its pages.
 fn begin(number: u32, keys: &mut [[u32; 2]]) -> Option<(BlockToken, usize)> {
     store::with(number, PageFrames::existing, |shard, frames| {
-        let plan = shard.begin_writeback(frames)?;
+        let plan = shard.begin_writeback(frames, Kind::Persistent)?;
         let frames = &*frames;
         let live = shard.live_zpages(frames, plan.block);
         let found = live.filter_map(|zpage| shard.key(frames, zpage.entry));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use common::{Arena, Random};
 use zcache_core::{
-    Allocator, CodecId, EntryToken, Found, Frames, Refused, Shard, Slot, TierBlock, Zpage,
+    Allocator, CodecId, EntryToken, Found, Frames, Kind, Refused, Shard, Slot, TierBlock, Zpage,
 };
 
 /// The smallest, a half, three quarters and all of a frame, and their neighbours.
@@ -81,7 +81,10 @@ impl World {
     /// Writes all blocks; every second write fails once.
     fn write_back(&mut self) {
         for number in 0.. {
-            let Some(plan) = self.shard.begin_writeback(&mut self.arena) else {
+            let Some(plan) = self
+                .shard
+                .begin_writeback(&mut self.arena, Kind::Persistent)
+            else {
                 break;
             };
             let slot = Slot(number);

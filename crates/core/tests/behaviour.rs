@@ -92,7 +92,7 @@ fn reclaim_has_hysteresis() {
         );
         while shard.reclaim_goal() > 0 {
             // Between the watermarks it goes on.
-            let plan = shard.begin_writeback(&mut arena).unwrap();
+            let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
             shard.finish_writeback(&mut arena, plan.block, Ok(Slot(slot)));
         }
         assert!(
@@ -167,7 +167,7 @@ fn the_oldest_block_is_written_first() {
         .collect();
     shard.touch(&mut arena, tokens[0]);
     // Four zpages of 4000 bytes fill a block, so the second block is now the oldest.
-    let plan = shard.begin_writeback(&mut arena).unwrap();
+    let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
     shard.finish_writeback(&mut arena, plan.block, Ok(Slot(77)));
     let in_tier = |token| matches!(shard.load(&arena, token), Some(Found::InTier { .. }));
     let gone: Vec<_> = (0..60).filter(|i| in_tier(tokens[*i])).collect();
@@ -182,7 +182,7 @@ fn bytes_of_a_slot_the_block_has_left_are_not_readmitted() {
     let mut shard = Shard::new(Allocator::Block);
     let old = random.bytes(3000);
     let token = shard.insert(&mut arena, zpage(&old)).unwrap();
-    let plan = shard.begin_writeback(&mut arena).unwrap();
+    let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
     let bytes = arena.bytes(plan.frame, plan.run).to_vec();
     shard.finish_writeback(&mut arena, plan.block, Ok(Slot(3)));
     let from = shard.sparsest_tier_block(&arena).unwrap();
@@ -197,7 +197,7 @@ fn bytes_of_a_slot_the_block_has_left_are_not_readmitted() {
     let now = shard.live_zpages(&arena, from.block).count();
     assert_eq!(now, 1, "the block's token is used again");
     assert_eq!(shard.readmit(&mut arena, &from, &bytes), Ok(0));
-    let plan = shard.begin_writeback(&mut arena).unwrap();
+    let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
     shard.finish_writeback(&mut arena, plan.block, Ok(Slot(4)));
     assert_eq!(
         shard.readmit(&mut arena, &from, &bytes),
@@ -221,7 +221,7 @@ fn what_the_home_finds_bad_or_has_not_read_stays_in_the_tier() {
             let bytes = random.bytes(1900);
             shard.insert(&mut arena, zpage(&bytes)).unwrap();
         }
-        let plan = shard.begin_writeback(&mut arena).unwrap();
+        let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
         shard.finish_writeback(&mut arena, plan.block, Ok(Slot(0)));
         let from = shard.sparsest_tier_block(&arena).unwrap();
         for len in [0, 5, 4096, 16384] {

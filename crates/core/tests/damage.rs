@@ -137,8 +137,9 @@ impl World {
 
     fn begin_or_end_writeback(&mut self) {
         if self.writing.len() < 4 {
+            let kind = [Kind::Persistent, Kind::Ephemeral][self.random.below(2) as usize];
             self.writing
-                .extend(self.shard.begin_writeback(&mut self.arena));
+                .extend(self.shard.begin_writeback(&mut self.arena, kind));
             return;
         }
         let plan = self.writing.remove(0);

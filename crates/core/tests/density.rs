@@ -134,7 +134,7 @@ fn metadata_per_page(allocator: Allocator, owner: impl Fn(u32) -> Option<Key>) -
             Some(key) => shard.put(&mut arena, &key, zpage).unwrap(),
         }
         while shard.usage().block_frames > 1000 {
-            let plan = shard.begin_writeback(&mut arena).unwrap();
+            let plan = shard.begin_writeback(&mut arena, Kind::Persistent).unwrap();
             shard.finish_writeback(&mut arena, plan.block, Ok(Slot(slot)));
             slot += 1;
         }

@@ -249,9 +249,10 @@ impl World {
     }
 
     fn begin_writeback(&mut self) {
-        let next = self.shard.next_writeback(&self.arena);
+        let kind = [Kind::Persistent, Kind::Ephemeral][self.random.below(2) as usize];
+        let next = self.shard.next_writeback(&self.arena, kind);
         if self.writing.len() < 3
-            && let Some(plan) = self.shard.begin_writeback(&mut self.arena)
+            && let Some(plan) = self.shard.begin_writeback(&mut self.arena, kind)
         {
             assert_eq!(next, Some(plan.run));
             let bytes = self.arena.bytes(plan.frame, plan.run).to_vec();
@@ -396,6 +397,15 @@ impl World {
             dropped.map_or(0, |dropped| dropped.zpages)
         );
         assert_eq!(before.blocks - after.blocks, u32::from(dropped.is_some()));
+        let before = self.shard.usage();
+        let dropped = self.shard.drop_oldest_in_tier(&mut self.arena);
+        let after = self.shard.usage();
+        assert_eq!(
+            before.tier_zpages - after.tier_zpages,
+            dropped.map_or(0, |dropped| dropped.zpages)
+        );
+        let slots = after.freed_slots - before.freed_slots;
+        assert_eq!(slots, u32::from(dropped.is_some()));
     }
 
     fn stale_tokens(&mut self) {

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use zcache::{Allocator, Codec};
-use zcache_core::{CodecId, EntryToken, Found, Shard, Slot, Zpage};
+use zcache_core::{CodecId, EntryToken, Found, Kind, Shard, Slot, Zpage};
 
 use super::Zpages;
 use super::arena::Arena;
@@ -275,7 +275,7 @@ impl<'a> World<'a> {
         let frames = self.block_frames();
         let clock = Instant::now();
         let mut blocks = 0;
-        while let Some(plan) = self.shard.begin_writeback(self.arena) {
+        while let Some(plan) = self.shard.begin_writeback(self.arena, Kind::Persistent) {
             self.shard
                 .finish_writeback(self.arena, plan.block, Ok(Slot(blocks)));
             blocks += 1;

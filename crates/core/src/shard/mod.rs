@@ -6,7 +6,7 @@
 //! - `handle`: pages addressed by a refcounted handle
 //! - `tmem`: pages addressed by (pool, object, index); `flush`: many of them at once
 //! - `place`: storing and freeing, whichever way they are addressed; `room`: blocks and the zpages in them
-//! - `reclaim`: watermarks, dropping of ephemeral blocks, writeback
+//! - `reclaim`: watermarks, writeback, dropping of ephemeral blocks
 //! - `tier`: blocks that live in a tier
 //! - `cold`: recompression of blocks that stay
 //! - `evacuate`: emptying sparse blocks in RAM
@@ -99,9 +99,11 @@ struct Lists {
     cold: [List; 2],
     /// Blocks InRam of each kind by room; indexed by `Kind as usize`.
     bins: [Bins<BINS>; 2],
-    /// Blocks InTier by emptiness, but for those put aside.
+    /// Persistent blocks InTier by emptiness, but for those put aside.
     tier_bins: Bins<TIER_BINS>,
-    /// Blocks InTier that could not be read whole.
+    /// Ephemeral blocks InTier, the oldest first.
+    tier_ages: List,
+    /// Persistent blocks InTier that could not be read whole.
     aside: List,
     /// Blocks SlotFreed.
     freed: List,
@@ -114,6 +116,7 @@ impl Lists {
             cold: [List::new(); 2],
             bins: [Bins::new(), Bins::new()],
             tier_bins: Bins::new(),
+            tier_ages: List::new(),
             aside: List::new(),
             freed: List::new(),
         }
@@ -125,6 +128,7 @@ impl Lists {
         self.cold = [List::new(); 2];
         self.bins.iter_mut().for_each(Bins::clear);
         self.tier_bins.clear();
+        self.tier_ages = List::new();
         self.aside = List::new();
         self.freed = List::new();
     }
@@ -216,7 +220,9 @@ impl Shard {
     pub fn usage(&self) -> Usage {
         Usage {
             objects: self.objects.live(),
-            tier_blocks: self.lists.tier_bins.blocks + self.lists.aside.len,
+            tier_blocks: self.lists.tier_bins.blocks
+                + self.lists.aside.len
+                + self.lists.tier_ages.len,
             aside_blocks: self.lists.aside.len,
             freed_slots: self.lists.freed.len,
             metadata_frames: self.metadata_frames(),

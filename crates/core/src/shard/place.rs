@@ -284,7 +284,7 @@ impl Shard {
                 codec,
                 checksum,
             }),
-            // Words are ephemeral, and nothing ephemeral is written to a tier.
+            // Words do not go to a tier.
             _ => Err(Damaged::New),
         }
     }

@@ -1,13 +1,14 @@
 //! Reclaim: when, and which block goes next.
 //!
 //! Stage on the data path: after a block has aged, before the tier. The core plans and the home acts: `begin_writeback`
-//! hands out the oldest persistent block, the home writes its bytes without the lock, `finish_writeback` frees the
-//! frames once the tier has acknowledged them. Ephemeral blocks are dropped whole.
+//! hands out the oldest block of a kind, the home writes its bytes without the lock, `finish_writeback` frees the
+//! frames once the tier has acknowledged them. Ephemeral blocks may be dropped whole instead, from RAM and from the tier.
 //!
 //! Invariants:
 //! - a persistent zpage leaves RAM only in `finish_writeback(Ok)`
 //! - no byte of a block changes between its `begin_writeback` and its `finish_writeback`
 //! - reclaim begins above the high watermark and ends at the low one
+//! - no word of an ephemeral page is in a tier: it is not worth a read
 //!
 //! Does not: bound the writes in flight; the home does.
 
@@ -16,6 +17,7 @@ use crate::exchange::{Dropped, Watermarks, WriteFailed, WritebackEnd, WritebackP
 use crate::frames::{FrameId, Frames, Run};
 use crate::ids::{BlockToken, Kind, Slot};
 use crate::tables::block::{AGE_LINKS, Block, State};
+use crate::tables::entry::Content;
 use crate::tables::{Checked, Damaged, ensure, members};
 
 impl Shard {
@@ -59,6 +61,28 @@ impl Shard {
         };
         let block = self.blocks.expect(frames, token)?;
         ensure(matches!(block.state, State::InRam(_)))?;
+        self.drop_block(frames, token, &block).map(Some)
+    }
+
+    /// Drops the oldest ephemeral block in a tier; `None` when there is none. Its slot is queued.
+    pub fn drop_oldest_in_tier(&mut self, frames: &mut impl Frames) -> Option<Dropped> {
+        let dropped = self.sound(frames, |shard, frames| {
+            let Some(token) = shard.lists.tier_ages.oldest() else {
+                return Ok(None);
+            };
+            let block = shard.blocks.expect(frames, token)?;
+            ensure(matches!(block.state, State::InTier(_)))?;
+            shard.drop_block(frames, token, &block).map(Some)
+        });
+        dropped.ok().flatten()
+    }
+
+    fn drop_block<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        block: &Block,
+    ) -> Checked<Dropped> {
         let before = self.frames_in_use();
         // With the last page the block goes too.
         for _ in 0..block.live {
@@ -68,28 +92,30 @@ impl Shard {
             self.counters.evicted_eph_zpages += 1;
         }
         self.counters.evicted_eph_blocks += 1;
-        Ok(Some(Dropped {
+        Ok(Dropped {
             zpages: u32::from(block.live),
             // Tables give back theirs.
             frames: before - self.frames_in_use(),
-        }))
+        })
     }
 
     /// The run of the block that `begin_writeback` would hand out now.
     #[must_use]
-    pub fn next_writeback(&self, frames: &impl Frames) -> Option<Run> {
-        let token = self.oldest(Kind::Persistent)?;
+    pub fn next_writeback(&self, frames: &impl Frames, kind: Kind) -> Option<Run> {
+        let token = self.oldest(kind)?;
         let block = self.blocks.expect(frames, token).ok()?;
         Some(self.allocator.run(block.fill))
     }
 
-    /// Hands out the oldest persistent block to be written; `None` when there is none. Several may be in flight.
-    pub fn begin_writeback(&mut self, frames: &mut impl Frames) -> Option<WritebackPlan> {
-        let plan = self.sound(frames, |shard, frames| {
-            match shard.oldest(Kind::Persistent) {
-                Some(token) => shard.hand_out(frames, token).map(Some),
-                None => Ok(None),
-            }
+    /// Hands out the oldest block of a kind to be written; `None` when there is none. Several may be in flight.
+    pub fn begin_writeback(
+        &mut self,
+        frames: &mut impl Frames,
+        kind: Kind,
+    ) -> Option<WritebackPlan> {
+        let plan = self.sound(frames, |shard, frames| match shard.oldest(kind) {
+            Some(token) => shard.hand_out(frames, token).map(Some),
+            None => Ok(None),
         });
         let plan = plan.ok().flatten();
         self.counters.writebacks_begun += u64::from(plan.is_some());
@@ -137,6 +163,15 @@ impl Shard {
         result: Result<Slot, WriteFailed>,
     ) -> WritebackEnd {
         let ended = self.end_writing(frames, block, |shard, frames, record, frame| {
+            let rest;
+            let record = match (record.kind, result) {
+                (Kind::Ephemeral, Ok(_)) => {
+                    shard.drop_words(frames, block)?;
+                    rest = shard.blocks.expect(frames, block)?;
+                    &rest
+                }
+                _ => record,
+            };
             if record.live == 0 {
                 return shard.finish_empty(frames, block, record, frame, result);
             }
@@ -220,6 +255,20 @@ impl Shard {
         taken.ok().flatten()
     }
 
+    /// Drops the pages of a block that are one word over and over.
+    fn drop_words<F: Frames>(&mut self, frames: &mut F, token: BlockToken) -> Checked<()> {
+        let mut next = members::first(frames, &self.blocks, token)?;
+        while let Some(member) = next {
+            next = self.entries.member_links(frames, member)?[1];
+            let entry = self.entries.expect(frames, member)?;
+            if matches!(entry.content, Content::Word { .. }) {
+                self.remove_entry(frames, member, &entry)?;
+                self.counters.evicted_eph_zpages += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn finish_empty<F: Frames>(
         &mut self,
         frames: &mut F,
@@ -257,6 +306,7 @@ impl Shard {
             ..*block
         };
         self.bin_tier(frames, token, &in_tier)?;
+        self.age_in_tier(frames, token, &in_tier)?;
         self.blocks.write(frames, token, &in_tier)?;
         let usage = self.kind_usage(block.kind);
         usage.zpages -= u32::from(block.live);

@@ -353,8 +353,8 @@ impl Shard {
             }
             State::InTier(slot) if live == 0 => self.queue_slot(frames, token, block, slot),
             State::InTier(_) => {
-                ensure(block.kind == Kind::Persistent)?;
-                self.bin_tier(frames, token, block)
+                self.bin_tier(frames, token, block)?;
+                self.age_in_tier(frames, token, block)
             }
             State::SlotFreed(_) => {
                 ensure(live == 0)?;

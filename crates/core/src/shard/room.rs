@@ -213,6 +213,10 @@ impl Shard {
                 self.usage.tier_zpages -= 1;
                 self.usage.tier_zbytes -= span.len as u64;
                 if after.live == 0 {
+                    if after.kind == Kind::Ephemeral {
+                        let ages = &mut self.lists.tier_ages;
+                        ages.remove(frames, &mut self.blocks, AGE_LINKS, span.block)?;
+                    }
                     self.queue_slot(frames, span.block, &after, slot)?;
                 } else {
                     self.bin_tier(frames, span.block, &after)?;
@@ -223,9 +227,17 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes a block the youngest of its kind, where it is in RAM.
+    /// Makes a block the youngest of its kind, where it is in RAM or an ephemeral one in a tier.
     pub(super) fn refresh<F: Frames>(&mut self, frames: &mut F, token: BlockToken) -> Checked<()> {
         let block = self.blocks.expect(frames, token)?;
+        if matches!(block.state, State::InTier(_)) && block.kind == Kind::Ephemeral {
+            let ages = &mut self.lists.tier_ages;
+            if ages.youngest() == Some(token) {
+                return Ok(());
+            }
+            ages.remove(frames, &mut self.blocks, AGE_LINKS, token)?;
+            return ages.push(frames, &mut self.blocks, AGE_LINKS, token);
+        }
         let youngest = self.lists.ages[block.kind as usize].youngest();
         if !matches!(block.state, State::InRam(_)) || youngest == Some(token) {
             return Ok(());
@@ -340,13 +352,16 @@ impl Shard {
         self.bin(frames, token, after)
     }
 
-    /// Puts a block in a tier among those to be read back, or aside.
+    /// Puts a block in a tier among those to be read back, or aside. Ephemeral ones go without having been read.
     pub(super) fn bin_tier<F: Frames>(
         &mut self,
         frames: &mut F,
         token: BlockToken,
         block: &Block,
     ) -> Checked<()> {
+        if block.kind == Kind::Ephemeral {
+            return Ok(());
+        }
         if block.aside {
             return self
                 .lists
@@ -360,12 +375,31 @@ impl Shard {
             .add(frames, &mut self.blocks, bin, token, free)
     }
 
+    /// Makes a block that has come to a tier the youngest there, if it may be dropped from there.
+    pub(super) fn age_in_tier<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        token: BlockToken,
+        block: &Block,
+    ) -> Checked<()> {
+        match block.kind {
+            Kind::Persistent => Ok(()),
+            Kind::Ephemeral => {
+                let ages = &mut self.lists.tier_ages;
+                ages.push(frames, &mut self.blocks, AGE_LINKS, token)
+            }
+        }
+    }
+
     pub(super) fn unbin_tier<F: Frames>(
         &mut self,
         frames: &mut F,
         token: BlockToken,
         block: &Block,
     ) -> Checked<()> {
+        if block.kind == Kind::Ephemeral {
+            return Ok(());
+        }
         if block.aside {
             return self
                 .lists

@@ -12,13 +12,14 @@
 use super::{Shard, TIER_BINS};
 use crate::exchange::{LiveZpage, Refused, TierBlock};
 use crate::frames::Frames;
-use crate::ids::BlockToken;
+use crate::ids::{BlockToken, Kind};
 use crate::tables::block::{Block, State};
 use crate::tables::entry::{Content, Entry, Span};
 use crate::tables::{Checked, members};
 
 impl Shard {
-    /// A block in a tier with about the least live bytes (to a sixty-fourth of a block), of those that were not put aside;
+    /// A persistent block in a tier with about the least live bytes (to a sixty-fourth of a block), of those that were not put
+    /// aside;
     /// `None` when there is none.
     pub fn sparsest_tier_block(&self, frames: &impl Frames) -> Option<TierBlock> {
         let token = self.lists.tier_bins.highest(0..TIER_BINS)?;
@@ -123,7 +124,7 @@ impl Shard {
             let Some(now) = shard.tier_block(frames, block)? else {
                 return Ok(());
             };
-            if now.aside {
+            if now.aside || now.kind == Kind::Ephemeral {
                 return Ok(());
             }
             shard.unbin_tier(frames, block.block, &now)?;

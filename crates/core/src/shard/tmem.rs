@@ -132,7 +132,7 @@ impl Shard {
         self.entries.made()
     }
 
-    /// Makes the block of a key's page the youngest of its kind, where it is in RAM.
+    /// Makes the block of a key's page the youngest of its kind, where it is in RAM or an ephemeral one in a tier.
     pub fn touch_page(&mut self, frames: &mut impl Frames, key: &Key) {
         // Damage is told by the look at the page.
         let _ = self.sound(frames, |shard, frames| {

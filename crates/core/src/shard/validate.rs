@@ -101,6 +101,9 @@ impl Shard {
             check("the block of a zpage holds bytes", holds, true)?;
             let same_kind = block.is_some_and(|block| block.kind == kind);
             check("kind of the block == kind of its zpages", same_kind, true)?;
+            let in_tier = block.is_some_and(|block| matches!(block.state, State::InTier(_)));
+            let is_word = matches!(entry.content, Content::Word { .. });
+            check("a word is in RAM", in_tier && is_word, false)?;
         }
         let counted = codec_zpages == self.codec_zpages;
         check("zpages of each codec == those counted", counted, true)?;
@@ -248,9 +251,13 @@ impl Shard {
                     self.count_ram_block(frames, &block, frame, live, zbytes, walked);
                 }
                 State::InTier(_) => {
-                    match block.aside {
-                        true => states.aside += 1,
-                        false => states.in_tier += 1,
+                    match (block.kind, block.aside) {
+                        (Kind::Ephemeral, is_aside) => {
+                            check("no ephemeral block is aside", is_aside, false)?;
+                            states.ephemeral_in_tier += 1;
+                        }
+                        (Kind::Persistent, true) => states.aside += 1,
+                        (Kind::Persistent, false) => states.in_tier += 1,
                     }
                     check("a block in a tier holds zpages", block.live != 0, true)?;
                     walked.tier_zpages += live;
@@ -351,6 +358,14 @@ impl Shard {
             matches!(block.state, State::SlotFreed(_))
         })?;
         check(
+            "ephemeral blocks in the tier's LRU == those InTier",
+            self.lists.tier_ages.len,
+            states.ephemeral_in_tier,
+        )?;
+        self.check_list(frames, &self.lists.tier_ages, AGE_LINKS, |block| {
+            block.kind == Kind::Ephemeral && matches!(block.state, State::InTier(_))
+        })?;
+        check(
             "blocks aside == those in their list",
             self.lists.aside.len,
             states.aside,
@@ -359,7 +374,7 @@ impl Shard {
             matches!(block.state, State::InTier(_)) && block.aside
         })?;
         check(
-            "blocks in tier bins == blocks InTier",
+            "blocks in tier bins == persistent blocks InTier",
             self.lists.tier_bins.blocks,
             states.in_tier,
         )?;
@@ -543,6 +558,7 @@ impl Shard {
 struct States {
     in_ram: [u32; 2],
     in_tier: u32,
+    ephemeral_in_tier: u32,
     aside: u32,
     freed: u32,
 }

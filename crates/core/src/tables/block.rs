@@ -11,8 +11,8 @@
 //!      8  fill      64 bits that only the packing interprets
 //!     16  generation
 //!     20  seal of all above
-//!     24  age links: the LRU of its kind (InRam), the queue of freed slots (SlotFreed)
-//!     32  bin links: bins of the packing (InRam), bins of the tier or those put aside (InTier)
+//!     24  age links: the LRU of its kind (InRam, and InTier where ephemeral), the queue of freed slots (SlotFreed)
+//!     32  bin links: bins of the packing (InRam), bins of the tier or those put aside (InTier where persistent)
 //!     40  first and last zpage
 //! ```
 //!

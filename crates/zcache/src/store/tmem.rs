@@ -326,7 +326,7 @@ enum Older {
 }
 
 /// A page by key that is gone is a miss and no error.
-fn hit(result: Result<(), LoadError>) -> Result<bool, LoadError> {
+pub(super) fn hit(result: Result<(), LoadError>) -> Result<bool, LoadError> {
     match result {
         Ok(()) => Ok(true),
         Err(LoadError::Gone) => Ok(false),

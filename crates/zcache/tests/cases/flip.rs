@@ -210,7 +210,8 @@ impl Trial {
 
     /// Writes the oldest block to a tier, and some back.
     fn write_back(&mut self) {
-        let Some(plan) = self.shard.begin_writeback(&mut self.heap) else {
+        let kind = [PoolKind::Persistent, PoolKind::Ephemeral][self.random.below(2) as usize];
+        let Some(plan) = self.shard.begin_writeback(&mut self.heap, kind) else {
             return;
         };
         let bytes = self.heap.bytes(plan.frame, plan.run).to_vec();
@@ -247,6 +248,8 @@ impl Trial {
             }
             12 => {
                 self.shard.drop_oldest_ephemeral(&mut self.heap);
+                self.shard.drop_oldest_in_tier(&mut self.heap);
+                self.free_slots();
             }
             13 => self.write_back(),
             14 => self.read_back(),

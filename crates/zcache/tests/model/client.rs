@@ -126,7 +126,7 @@ impl<'a> Client<'a> {
 
     fn reclaim(&mut self) {
         let bytes = self.random.pick(&[0, 1, 4096, 64 << 10, 1 << 20, u64::MAX]);
-        let what = self.random.below(6);
+        let what = self.random.below(8);
         self.shared.call(|store| match what {
             0 => drop(store.balance()),
             1 => {
@@ -135,6 +135,7 @@ impl<'a> Client<'a> {
             2 => {
                 store.compact(usize::MAX);
             }
+            3 | 4 => drop(store.write_back_ephemeral(bytes)),
             _ => drop(store.reclaim(bytes)),
         });
     }

@@ -126,7 +126,10 @@ fn a_write_that_meets_a_damaged_link_ends_in_its_slot() {
     world.insert_block(1);
     let pages = world.insert_block(2);
     let before = world.write_back(1);
-    let plan = world.shard.begin_writeback(&mut world.arena).unwrap();
+    let plan = world
+        .shard
+        .begin_writeback(&mut world.arena, Kind::Persistent)
+        .unwrap();
     // The last of the tier's bin, behind which the next is put.
     world.flip_block(before, BIN_LINKS + 4, 0);
     let end = world
@@ -142,7 +145,10 @@ fn a_write_that_meets_a_damaged_link_ends_in_its_slot() {
 fn the_end_of_a_write_is_not_that_of_a_later_block() {
     let mut world = World::new();
     let lost = world.insert_block(1);
-    let plan = world.shard.begin_writeback(&mut world.arena).unwrap();
+    let plan = world
+        .shard
+        .begin_writeback(&mut world.arena, Kind::Persistent)
+        .unwrap();
     world
         .shard
         .blocks
@@ -153,7 +159,10 @@ fn the_end_of_a_write_is_not_that_of_a_later_block() {
     world.shard.touch(&mut world.arena, lost[0]);
     assert_eq!(world.shard.counters().repairs, 1);
     pages.extend(world.insert_block(3));
-    let other = world.shard.begin_writeback(&mut world.arena).unwrap();
+    let other = world
+        .shard
+        .begin_writeback(&mut world.arena, Kind::Persistent)
+        .unwrap();
     assert_ne!(other.block, plan.block);
     let end = world
         .shard
@@ -202,7 +211,11 @@ fn a_block_that_is_freed_from_a_damaged_frame_of_records_leaves_no_frames_behind
     let mut world = World::new();
     let pages = world.insert_block(1);
     world.insert_block(2);
-    let block = world.shard.begin_writeback(&mut world.arena).unwrap().block;
+    let block = world
+        .shard
+        .begin_writeback(&mut world.arena, Kind::Persistent)
+        .unwrap()
+        .block;
     world
         .shard
         .finish_writeback(&mut world.arena, block, Err(WriteFailed));
@@ -237,7 +250,11 @@ fn a_freed_slot_is_taken_though_the_head_of_its_frame_is_damaged() {
 fn a_block_whose_state_is_damaged_is_counted_as_lost() {
     let mut world = World::new();
     let pages = world.insert_block(1);
-    let block = world.shard.begin_writeback(&mut world.arena).unwrap().block;
+    let block = world
+        .shard
+        .begin_writeback(&mut world.arena, Kind::Persistent)
+        .unwrap()
+        .block;
     world
         .shard
         .finish_writeback(&mut world.arena, block, Err(WriteFailed));

@@ -107,7 +107,10 @@ impl World {
 
     /// Writes the oldest block to a slot.
     fn write_back(&mut self, slot: u32) -> BlockToken {
-        let plan = self.shard.begin_writeback(&mut self.arena).unwrap();
+        let plan = self
+            .shard
+            .begin_writeback(&mut self.arena, Kind::Persistent)
+            .unwrap();
         self.shard
             .finish_writeback(&mut self.arena, plan.block, Ok(Slot(slot)));
         plan.block

@@ -1,5 +1,7 @@
 //! Many pages back at once: those in RAM one after the other, those in the tier
 //! by as few reads as their places allow, all in flight together.
+//!
+//! Does not: look up pages by key; see `run`.
 
 use zcache_core::TierRange;
 
@@ -21,7 +23,7 @@ const GAP_SECTORS: u64 = 2;
 const READ_SECTORS_MAX: u64 = 32;
 
 /// A page to be read from the tier.
-struct Wanted {
+pub(super) struct Wanted {
     index: usize,
     tags: Tags,
     at: TierRange,
@@ -77,19 +79,23 @@ impl Store {
         if let Some(swap) = &self.swap
             && !wanted.is_empty()
         {
-            self.read_wanted(swap, wanted, handles, out, results);
+            let name = |index: usize| PageName::Handle(handles[index]);
+            self.read_wanted(swap, wanted, &name, out, results, |done| done);
         }
         let results = results.iter().map(|result| result.map(|()| true));
         self.counts.asked(results);
     }
 
-    fn read_wanted(
+    /// Reads pages from the tier. The outcome of the page that has the name
+    /// `name(n)` is in `out[n]` and `results[n]`.
+    pub(super) fn read_wanted<T>(
         &self,
         swap: &Swap,
         mut wanted: Vec<Wanted>,
-        handles: &[Handle],
+        name: &dyn Fn(usize) -> PageName,
         out: &mut [Page],
-        results: &mut [Result<(), LoadError>],
+        results: &mut [T],
+        outcome: impl Fn(Result<(), LoadError>) -> T,
     ) {
         wanted.sort_unstable_by_key(|wanted| wanted.first);
         let sectors = swap.block_buffers.sectors().into();
@@ -99,14 +105,15 @@ impl Store {
             let (batch, later) = rest.split_at(fitting(rest, sectors));
             rest = later;
             let pages = &wanted[batch[0].from..batch[batch.len() - 1].to];
-            let done = self.read_batch(swap, batch, &wanted, handles, out);
+            let done = self.read_batch(swap, batch, &wanted, name, out);
             for (page, done) in pages.iter().zip(done) {
                 // Whatever did not work goes the slow way, which looks the page
                 // up again and tells a move from an error.
-                if !done {
-                    let name = PageName::Handle(handles[page.index]);
-                    results[page.index] = self.fetch(name, &mut out[page.index]);
-                }
+                let done = match done {
+                    true => Ok(()),
+                    false => self.fetch(name(page.index), &mut out[page.index]),
+                };
+                results[page.index] = outcome(done);
             }
         }
     }
@@ -117,7 +124,7 @@ impl Store {
         swap: &Swap,
         spans: &[Span],
         wanted: &[Wanted],
-        handles: &[Handle],
+        name: &dyn Fn(usize) -> PageName,
         out: &mut [Page],
     ) -> Vec<bool> {
         let mut done = Vec::with_capacity(spans[spans.len() - 1].to - spans[0].from);
@@ -143,10 +150,16 @@ impl Store {
                 let skip = page.at.offset_bytes as usize % SECTOR_SIZE;
                 let start = (page.first - span.first) as usize * SECTOR_SIZE + skip;
                 let bytes = &read.bytes[start..start + page.at.len_bytes as usize];
-                let name = PageName::Handle(handles[page.index]);
                 done.push(
                     read.result.is_ok()
-                        && unpack(name, &page.tags, None, bytes, &mut out[page.index]).is_ok(),
+                        && unpack(
+                            name(page.index),
+                            &page.tags,
+                            None,
+                            bytes,
+                            &mut out[page.index],
+                        )
+                        .is_ok(),
                 );
             }
         }
@@ -157,7 +170,8 @@ impl Store {
 }
 
 impl Swap {
-    fn wanted(&self, index: usize, tags: Tags, at: TierRange) -> Wanted {
+    /// A page that lies there.
+    pub(super) fn wanted(&self, index: usize, tags: Tags, at: TierRange) -> Wanted {
         let (offset_bytes, sectors, _) = self.sectors_of(at);
         let first = offset_bytes / SECTOR_SIZE as u64;
         Wanted {

@@ -1,9 +1,9 @@
 //! Neighbouring pages of one object at once: looked up and copied under one lock,
 //! then verified and decoded without it.
 //!
-//! Does not: read the tier; pages that lie there are fetched one by one.
+//! Pages that lie in the tier are read together, as `many` does it.
 
-use zcache_core::{Found, Key};
+use zcache_core::{Found, Key, TierRange};
 
 use crate::error::{LoadError, PageName};
 use crate::lend::{Lender, Working};
@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::store::coding::tags::Tags;
 use crate::store::part::Part;
 use crate::store::seed::RUN_PAGES;
+use crate::store::tmem::hit;
 
 /// Room for the zpages of one lookup: those of a whole run where they shrink to
 /// a third.
@@ -30,7 +31,9 @@ struct Copied {
 struct Taken {
     bytes: Vec<u8>,
     copied: Vec<Copied>,
-    in_tier: Vec<usize>,
+    in_tier: Vec<(usize, Tags, TierRange)>,
+    /// To be looked at by themselves, where the lock is not held.
+    damaged: Vec<usize>,
 }
 
 static TAKEN: Lender<Taken> = Lender::new();
@@ -84,13 +87,20 @@ impl Store {
             let unpacked = self.finish(name, &tags, bytes, &mut out[ahead]);
             results[ahead] = unpacked.map(|()| true);
         }
-        for ahead in taken.in_tier.drain(..) {
-            let name = later(first, ahead).map(PageName::Key);
-            results[ahead] = match self.fetch(name.expect("it was found"), &mut out[ahead]) {
-                Ok(()) => Ok(true),
-                Err(LoadError::Gone) => Ok(false),
-                Err(error) => Err(error),
-            };
+        let name = |ahead| {
+            later(first, ahead)
+                .map(PageName::Key)
+                .expect("it was found")
+        };
+        if let Some(swap) = &self.swap
+            && !taken.in_tier.is_empty()
+        {
+            let wanted = taken.in_tier.drain(..);
+            let wanted = wanted.map(|(ahead, tags, at)| swap.wanted(ahead, tags, at));
+            self.read_wanted(swap, wanted.collect(), &name, out, results, hit);
+        }
+        for ahead in taken.damaged.drain(..) {
+            results[ahead] = hit(self.fetch(name(ahead), &mut out[ahead]));
         }
         looked
     }
@@ -108,6 +118,7 @@ impl Store {
             bytes,
             copied,
             in_tier,
+            damaged,
         } = taken;
         let mut looked = out.len();
         let mut part = self.part(self.shard_of_key(first));
@@ -119,8 +130,12 @@ impl Store {
                     out[ahead].as_chunks_mut::<8>().0.fill(word.to_le_bytes());
                     results[ahead] = Ok(true);
                 }
-                // These go by themselves, where the lock is not held.
-                Found::InTier { .. } | Found::Damaged => in_tier.push(ahead),
+                Found::InTier {
+                    at,
+                    codec,
+                    checksum,
+                } => in_tier.push((ahead, Tags::new(codec, checksum, &self.dictionaries), at)),
+                Found::Damaged => damaged.push(ahead),
                 Found::InRam {
                     bytes: zpage,
                     codec,
@@ -149,7 +164,8 @@ impl Store {
 impl Working for Taken {
     fn bytes(&self) -> u64 {
         let lists = self.copied.capacity() * size_of::<Copied>()
-            + self.in_tier.capacity() * size_of::<usize>();
+            + self.in_tier.capacity() * size_of::<(usize, Tags, TierRange)>()
+            + self.damaged.capacity() * size_of::<usize>();
         (self.bytes.capacity() + lists) as u64
     }
 }
@@ -161,6 +177,7 @@ impl Taken {
         self.bytes.reserve_exact(COPY_BYTES);
         self.copied.clear();
         self.in_tier.clear();
+        self.damaged.clear();
     }
 }
 

@@ -4,12 +4,13 @@
 //! without it, and ended under it again.
 //!
 //! - Each block's frames are freed only when its write was acknowledged.
+//! - Nobody waits for a batch of ephemeral blocks: these can be dropped.
 //! - A batch that is dropped before its end, as when the tier panics, ends with
 //!   every block back in RAM and every slot free.
 //!
 //! Does not decide when a tier that failed is tried again.
 
-use zcache_core::{Frames, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
+use zcache_core::{Frames, Kind, Run, Slot, WriteFailed, WritebackEnd, WritebackPlan};
 
 use super::bounds::frame_bytes;
 use super::outcome::Reclaimed;
@@ -29,6 +30,7 @@ pub(super) struct Batch<'a> {
     store: &'a Store,
     swap: &'a Swap,
     shard: usize,
+    kind: Kind,
     blocks: Vec<Leaving>,
     /// Which places they may have been given.
     growth: Growth,
@@ -48,12 +50,15 @@ struct Leaving {
 pub(super) struct NoPlace(pub(super) Places);
 
 impl<'a> Batch<'a> {
-    pub(super) fn begin(store: &'a Store, swap: &'a Swap, shard: usize) -> Batch<'a> {
-        swap.batches.begin();
+    pub(super) fn begin(store: &'a Store, swap: &'a Swap, shard: usize, kind: Kind) -> Batch<'a> {
+        if kind == Kind::Persistent {
+            swap.batches.begin();
+        }
         Batch {
             store,
             swap,
             shard,
+            kind,
             blocks: Vec::new(),
             growth: swap.growth(),
             ended: false,
@@ -79,7 +84,7 @@ impl<'a> Batch<'a> {
         let Part { core, frames, .. } = &mut *part;
         let mut filled = 0;
         while (filled as u64) < bytes
-            && let Some(run) = core.next_writeback(frames)
+            && let Some(run) = core.next_writeback(frames, self.kind)
             && let Some(copy) = room.get_mut(filled..filled + run.bytes())
         {
             let places = match growth {
@@ -89,7 +94,7 @@ impl<'a> Batch<'a> {
             let taken = self.take_slot(run, places);
             if taken.is_err_and(|shorter| shorter) && passed_over < PASSED_OVER_MAX {
                 // The next one may be shorter; this one's turn comes again.
-                if let Some(plan) = core.begin_writeback(frames) {
+                if let Some(plan) = core.begin_writeback(frames, self.kind) {
                     core.finish_writeback(frames, plan.block, Err(WriteFailed));
                     add(&self.store.counts.blocks_not_tried, 1);
                 }
@@ -108,7 +113,7 @@ impl<'a> Batch<'a> {
                 }
             }
             // It is the one that was next, unless damage was met and repaired between.
-            let plan = core.begin_writeback(frames);
+            let plan = core.begin_writeback(frames, self.kind);
             let Some(plan) = plan.filter(|plan| plan.run == run) else {
                 lock(&self.swap.slots).free(slot, run);
                 if let Some(plan) = plan {
@@ -214,7 +219,9 @@ impl<'a> Batch<'a> {
             part.frames.trim();
         }
         self.swap.recount();
-        self.swap.batches.end(blocks.len(), done.bytes);
+        if self.kind == Kind::Persistent {
+            self.swap.batches.end(blocks.len(), done.bytes);
+        }
         self.ended = true;
         done
     }

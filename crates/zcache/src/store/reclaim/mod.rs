@@ -1,10 +1,13 @@
 //! Out of RAM, cheapest first: ephemeral blocks are dropped, half-empty blocks
 //! are merged, and the oldest persistent blocks are written to the tier.
+//! Ephemeral blocks are written there ahead of that where the client asks for it:
+//! see `ahead`.
 //!
 //! The blocks of a batch take neighbouring slots where these are free and then go
 //! in one transfer. Who finds nothing to write waits for the batches of other
 //! threads.
 
+mod ahead;
 mod batch;
 mod bounds;
 mod compaction;
@@ -21,6 +24,8 @@ use crate::store::events::Event;
 use crate::store::inside::Inside;
 use crate::store::part::Part;
 use crate::tier::Places;
+
+use zcache_core::Kind;
 
 use batch::{Batch, NoPlace};
 use bounds::frame_bytes;
@@ -84,6 +89,9 @@ impl Store {
                 Some(_inside) => self.write_back(swap, bytes, &mut done),
             },
         };
+        if done.bytes < bytes {
+            self.drop_in_tiers(bytes, &mut done);
+        }
         (done, stop)
     }
 
@@ -226,7 +234,7 @@ impl Store {
                 return stop;
             }
             let number = self.next_shard.fetch_add(1, Relaxed) & (self.shards.len() - 1);
-            match self.write_batch(swap, number, bytes - done.bytes, done) {
+            match self.write_batch(swap, number, Kind::Persistent, bytes - done.bytes, done) {
                 Step::Written => (in_vain, stop) = (0, Stop::Nothing),
                 Step::Empty => in_vain += 1,
                 Step::NoPlace(places) => {
@@ -245,11 +253,18 @@ impl Store {
     }
 
     /// Writes blocks of one shard until `bytes` are free or the batch is full.
-    fn write_batch(&self, swap: &Swap, number: usize, bytes: u64, done: &mut Reclaimed) -> Step {
+    fn write_batch(
+        &self,
+        swap: &Swap,
+        number: usize,
+        kind: Kind,
+        bytes: u64,
+        done: &mut Reclaimed,
+    ) -> Step {
         let Ok(mut buffer) = swap.block_buffers.lend() else {
             return Step::Stopped(Stop::NoMemory);
         };
-        let mut batch = Batch::begin(self, swap, number);
+        let mut batch = Batch::begin(self, swap, number, kind);
         let filled = batch.fill(bytes, buffer.bytes_mut());
         if batch.is_empty() {
             return match filled {

@@ -544,7 +544,9 @@ fn a_put_waits_for_blocks_on_their_way_in_other_threads_and_an_ephemeral_one_doe
         // Each takes a batch, until together they have every block.
         let is_left = |part: &crate::sync::Mutex<Part>| {
             let part = lock(part);
-            part.core.next_writeback(&part.frames).is_some()
+            part.core
+                .next_writeback(&part.frames, PoolKind::Persistent)
+                .is_some()
         };
         let mut others = Vec::new();
         while pages.store.shards.iter().any(is_left) {

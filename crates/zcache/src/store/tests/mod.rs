@@ -1,5 +1,6 @@
 //! What a store must do, on memory tiers with and without faults.
 
+mod ahead;
 mod codecs;
 mod cold;
 mod counters;
