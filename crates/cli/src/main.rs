@@ -103,6 +103,9 @@ struct Run {
     #[command(flatten)]
     remote: remote_options::RemoteOptions,
 
+    #[command(flatten)]
+    safe: remote_options::SafeOption,
+
     /// The program and its arguments.
     #[arg(required = true, last = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -116,7 +119,8 @@ impl Run {
         };
         swap_options::check(path.as_ref(), self.swap_max)?;
         // In the order in which blocks leave for them.
-        let mut tiers = Vec::from_iter(self.remote.tier(self.ram, path.is_some())?);
+        let remote = self.remote.tier(&self.safe, self.ram, path.is_some())?;
+        let mut tiers = Vec::from_iter(remote);
         tiers.extend(path.map(|path| {
             TierSource::disk(SwapConfig {
                 path,

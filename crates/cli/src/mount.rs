@@ -9,13 +9,15 @@ use clap::Args;
 use zcache_mount::{MountConfig, MountFlags};
 use zcache_sys::process::{self, Side};
 
+use crate::remote_options::RemoteOptions;
 use crate::{codecs, size};
 
 /// Show a tree a second time, and keep what the page cache drops of it.
 ///
 /// TARGET shows the tree SOURCE. Pages of files that are read through TARGET,
 /// dropped by the page cache and read again are kept compressed in RAM, so that
-/// the next time they come from there and not from slow storage. What is
+/// the next time they come from there and not from slow storage; with --remote, what
+/// RAM has no room for is kept in other machines' RAM. What is
 /// written goes to SOURCE before the write returns; nothing can be lost here.
 ///
 /// Returns when the tree is there; `zcache umount TARGET`, umount(8) or SIGTERM
@@ -79,10 +81,13 @@ pub(crate) struct Mount {
 
     /// Options as mount(8) and /etc/fstab have them: ro, suid, dev, noexec,
     /// noatime, nowatch, and ram=, admit=, codec=, allocator=, cold-cpu=, stats=,
-    /// transport=, threads=
-    /// as above.
+    /// transport=, threads=, and remote=, remote-max= and the like as above (of a
+    /// cluster one node, since commas part options).
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
+
+    #[command(flatten)]
+    remote: RemoteOptions,
 
     /// The directory to be shown.
     source: PathBuf,
@@ -188,6 +193,9 @@ impl Mount {
                         .map_err(|_| format!("threads={value}: no number"));
                     self.threads = Some(number?);
                 }
+                (name, value)
+                    if let Some(rest) = of_remote(name)
+                        && self.remote.set(rest, value)? => {}
                 // What only mount(8) and systemd read.
                 (
                     "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser"
@@ -206,11 +214,14 @@ impl Mount {
     }
 
     fn config(self, flags: MountFlags) -> Result<MountConfig, String> {
-        let default_ram = || zcache_mount::system_ram_bytes() / 8;
+        let ram_bytes = self
+            .ram
+            .unwrap_or_else(|| zcache_mount::system_ram_bytes() / 8);
+        let remote = self.remote.tier_of_cache(ram_bytes)?;
         Ok(MountConfig {
             source: self.source,
             target: self.target,
-            ram_bytes: self.ram.unwrap_or_else(default_ram),
+            ram_bytes,
             admit: self
                 .admit
                 .parse()
@@ -224,6 +235,7 @@ impl Mount {
                 .parse()
                 .map_err(|error| format!("--allocator: {error}"))?,
             cold_cpu_percent: self.cold_cpu,
+            tiers: Vec::from_iter(remote),
             watch: !self.no_watch,
             flags,
             // A daemon's working directory is the root.
@@ -256,6 +268,14 @@ fn set_flag(flags: &mut MountFlags, option: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What an option of mount(8) about other machines' RAM is about.
+fn of_remote(name: &str) -> Option<&str> {
+    match name {
+        "remote" => Some(""),
+        name => name.strip_prefix("remote-"),
+    }
 }
 
 fn percent(value: &str) -> Result<u32, String> {

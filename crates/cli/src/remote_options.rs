@@ -1,6 +1,7 @@
 //! What the user says of other machines' RAM, made into a tier of the list.
 //!
 //! - No secret is an argument: everybody on the machine can read these.
+//! - What is lost of a mount is in its source: only a program's pages need be safe.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +45,15 @@ enum Seal {
     Never,
 }
 
+/// When a program's page that left is safe
+#[derive(Args)]
+#[command(next_help_heading = "Other machines' RAM")]
+pub(crate) struct SafeOption {
+    /// When a block that left counts as safe.
+    #[arg(long, value_name = "WHEN", default_value = "disk", requires = "remote")]
+    remote_durability: Safe,
+}
+
 /// RAM of other machines
 #[derive(Args)]
 #[command(next_help_heading = "Other machines' RAM")]
@@ -51,7 +61,8 @@ pub(crate) struct RemoteOptions {
     /// A Valkey or Redis server (7 or later) that keeps blocks in its RAM:
     /// redis://HOST[:PORT], rediss://HOST[:PORT] (TLS), unix:///SOCKET,
     /// redis-cluster://HOST,HOST,… or rediss-cluster://…; may be given again for more
-    /// servers. Blocks go there before the disk, where that is cheaper to read from.
+    /// servers. The coldest blocks go there before they go to the disk or, of a mount, are
+    /// dropped.
     // Read later: what is wrong with an argument, the parser repeats with the argument.
     #[arg(long, value_name = "URL")]
     remote: Vec<String>,
@@ -60,10 +71,6 @@ pub(crate) struct RemoteOptions {
     /// this, what they have.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, requires = "remote")]
     remote_max: Option<u64>,
-
-    /// When a block that left counts as safe.
-    #[arg(long, value_name = "WHEN", default_value = "disk", requires = "remote")]
-    remote_durability: Safe,
 
     /// The user, where servers know several; or set ZCACHE_REMOTE_USER.
     #[arg(long, value_name = "NAME", requires = "remote")]
@@ -111,15 +118,17 @@ pub(crate) fn secret_variables() -> Vec<OsString> {
 }
 
 impl RemoteOptions {
-    /// The tier that is asked for, if one is.
-    pub(crate) fn tier(self, ram_bytes: u64, has_disk: bool) -> Result<Option<TierSource>, String> {
+    /// The tier for a program's pages, if one is asked for.
+    pub(crate) fn tier(
+        self,
+        safe: &SafeOption,
+        ram_bytes: u64,
+        has_disk: bool,
+    ) -> Result<Option<TierSource>, String> {
         if self.remote.is_empty() {
             return Ok(None);
         }
-        let endpoints = self.remote.iter().map(|url| Endpoint::parse(url));
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>();
-        let endpoints = endpoints.map_err(|error| format!("--remote: {error}"))?;
-        let durability = match self.remote_durability {
+        let durability = match safe.remote_durability {
             Safe::Disk => Durability::Disk,
             Safe::TwoCopies => Durability::TwoCopies,
             Safe::Wait => Durability::Wait,
@@ -131,6 +140,47 @@ impl RemoteOptions {
                     .into(),
             );
         }
+        let config = self.config(durability, ram_bytes)?;
+        Ok(Some(source(config)))
+    }
+
+    /// The tier for pages that can be had again elsewhere, if one is asked for: one copy
+    /// of each, which counts once a server has it.
+    pub(crate) fn tier_of_cache(self, ram_bytes: u64) -> Result<Option<TierSource>, String> {
+        if self.remote.is_empty() {
+            return Ok(None);
+        }
+        let mut config = self.config(Durability::Disk, ram_bytes)?;
+        config.posts = false;
+        Ok(Some(source(config)))
+    }
+
+    /// Takes an option of mount(8): its name without `remote-`, which is empty for a
+    /// server. False when there is none of this name.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
+        match (name, value) {
+            ("", Some(url)) => self.remote.push(url.to_owned()),
+            ("max", Some(value)) => self.remote_max = Some(size::parse(value)?),
+            ("user", Some(value)) => self.remote_user = Some(value.to_owned()),
+            ("password-file", Some(value)) => self.remote_password_file = Some(value.into()),
+            ("ca", Some(value)) => self.remote_ca = Some(value.into()),
+            ("cert", Some(value)) => self.remote_cert = Some(value.into()),
+            ("key", Some(value)) => self.remote_key = Some(value.into()),
+            ("seal", Some(value)) => {
+                self.remote_seal = Seal::from_str(value, false)
+                    .map_err(|_| format!("remote-seal={value}: off-host, always or never"))?;
+            }
+            ("plaintext", None) => self.remote_plaintext = true,
+            ("prefix", Some(value)) => self.remote_prefix = value.to_owned(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn config(self, durability: Durability, ram_bytes: u64) -> Result<RemoteConfig, String> {
+        let endpoints = self.remote.iter().map(|url| Endpoint::parse(url));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>();
+        let endpoints = endpoints.map_err(|error| format!("--remote: {error}"))?;
         let mut config = RemoteConfig::new(endpoints, durability).with_environment();
         config.bytes_max = self.remote_max;
         config.username = self.remote_user.or(config.username);
@@ -155,7 +205,7 @@ impl RemoteOptions {
         let queue = ram_bytes / QUEUE_PART;
         config.queue_bytes_max = queue.clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end());
         config.window_bytes_max = config.queue_bytes_max / 4;
-        Ok(Some(source(config)))
+        Ok(config)
     }
 }
 
@@ -163,9 +213,9 @@ impl RemoteOptions {
 fn source(config: RemoteConfig) -> TierSource {
     let name = "other machines' RAM";
     TierSource::new(name, move || {
-        let keeps = match config.durability {
-            Durability::Disk => Keeps::Perhaps,
-            Durability::TwoCopies | Durability::Wait => Keeps::Surely,
+        let keeps = match config.posts {
+            true => Keeps::Perhaps,
+            false => Keeps::Surely,
         };
         let copies = match config.durability {
             Durability::TwoCopies => 2,

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use zcache::tier::TierSource;
 use zcache::{Allocator, CodecChoice, UnknownName};
 
 /// Which pages are kept.
@@ -132,6 +133,8 @@ pub struct MountConfig {
     pub cold_cpu_percent: u32,
     /// How compressed pages are packed.
     pub allocator: Allocator,
+    /// Where the oldest pages go, in this order; without any they are dropped.
+    pub tiers: Vec<TierSource>,
     /// Watch the source's filesystem where that is possible.
     pub watch: bool,
     /// How the kernel treats the mount.

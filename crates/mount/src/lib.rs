@@ -10,8 +10,12 @@
 //! changed goes to the source before it is answered; only reads of whole pages
 //! meet the cache.
 //!
+//! Where tiers are given, the oldest pages go there before they are dropped, and
+//! come from there when they are read again.
+//!
 //! What it does not do: write late, or keep pages across an unmount.
 
+mod ahead;
 mod budget;
 mod cache;
 mod config;
@@ -46,4 +50,5 @@ pub use guard::guard;
 pub use mount::mount;
 pub use mountpoint::{mounted_flags, remount, unmount};
 pub use report::MountStats;
+pub use zcache::tier::TierSource;
 pub use zcache::{Allocator, Codec, CodecChoice};

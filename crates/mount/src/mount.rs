@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
-use zcache::{Chooser, recompress_when_idle};
+use zcache::{Chooser, Event, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
 use crate::budget::{self, Budget};
@@ -95,6 +95,8 @@ impl Serving {
         let system = |what| move |error| MountError::System { what, error };
         let threads = threads(config)?;
         limits::raise()?;
+        // What a thread used for a moment must not count for ever.
+        zcache_sys::memory::return_freed_blocks();
         let (source, target) = mountpoint::resolve(config)?;
         let cache = Cache::open(config).map_err(MountError::Store)?;
         let inodes = open_source(&source, config.ram_bytes).map_err(|error| MountError::Path {
@@ -273,6 +275,11 @@ impl Serving {
         // Nobody waits for it: the source may not answer.
         let look = thread::Builder::new().name("zcache-look".to_owned());
         look.spawn(move || filesystem.keep_looking(&gone))?;
+        if !config.tiers.is_empty() {
+            self.filesystem.cache.store.on_event(say_of_tiers);
+            let filesystem = Arc::clone(&self.filesystem);
+            self.help("ahead", move || filesystem.keep_writing_ahead())?;
+        }
         let percent = config.cold_cpu_percent;
         if percent == 0 {
             return Ok(());
@@ -313,6 +320,7 @@ impl Serving {
                 let _ = mountpoint::detach(&self.target, true);
                 self.gone.store(true, Relaxed);
                 self.write_stats();
+                self.filesystem.cache.store.end_tiers();
                 return;
             }
             self.replace_held_up();
@@ -326,12 +334,14 @@ impl Serving {
         }
         self.gone.store(true, Relaxed);
         self.filesystem.notices.end();
+        self.filesystem.cache.ahead.end();
         for helper in self.helpers.drain(..) {
             if helper.join().is_err() {
                 say!("a thread that helped the mount failed");
             }
         }
         self.write_stats();
+        self.filesystem.cache.store.end_tiers();
     }
 
     /// Whether no thread of a ring has failed.
@@ -490,4 +500,16 @@ fn threads(config: &MountConfig) -> Result<usize, MountError> {
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// What of the tiers is worth a line. Pages that are lost there are in the source.
+fn say_of_tiers(event: &Event) {
+    match event {
+        Event::WritebackFailed { errno } => say!(
+            "other machines take no pages now, and those that RAM has no room for are dropped: {}",
+            io::Error::from_raw_os_error(*errno)
+        ),
+        Event::WritebackResumed => say!("other machines take pages again"),
+        Event::TierFull { .. } | Event::Forked | Event::PageLost(_) => {}
+    }
 }

@@ -1,9 +1,11 @@
 //! What a mount did: the JSON of `--stats`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use zcache::tier::TierReport;
 use zcache::{ByCodec, Codec, CodecStats};
 
 use crate::budget::Budget;
@@ -75,6 +77,17 @@ pub struct MountStats {
     pub unsent_notices: u64,
     /// Pages found damaged in RAM and read from the source instead.
     pub damaged_pages: u64,
+    /// Pages that were written to tiers.
+    pub writeback_pages: u64,
+    /// Pages kept now that are in a tier and not in RAM.
+    pub swapped_pages: u64,
+    /// Pages that came from a tier.
+    pub swapin_pages: u64,
+    /// Pages that a tier had and did not give back, read from the source instead.
+    pub unreachable_pages: u64,
+    /// What tiers say of themselves.
+    #[serde(serialize_with = "tiers_by_name")]
+    pub tiers: Vec<TierReport>,
     /// Cold blocks that were looked at for harder compression.
     pub cold_blocks: u64,
     /// Pages that it made smaller, since the start.
@@ -98,6 +111,18 @@ fn pages_by_name<S: Serializer>(
         map.serialize_entry(&format!("{codec}_pages"), &codecs[codec].pages)?;
     }
     map.end()
+}
+
+fn tiers_by_name<S: Serializer>(tiers: &[TierReport], serializer: S) -> Result<S::Ok, S::Error> {
+    let tiers = tiers.iter().map(|report| {
+        let counts = report
+            .counts
+            .iter()
+            .map(|(name, count)| (*name, (*count).into()));
+        let named = std::iter::once(("tier", report.tier.into())).chain(counts);
+        named.collect::<BTreeMap<_, serde_json::Value>>()
+    });
+    serializer.collect_seq(tiers)
 }
 
 impl MountStats {
@@ -141,6 +166,11 @@ impl MountStats {
             notices: count(&filesystem.notices.sent),
             unsent_notices: count(&filesystem.notices.unsent),
             damaged_pages: count(&counts.damaged),
+            writeback_pages: store.writeback_pages,
+            swapped_pages: store.swapped_pages,
+            swapin_pages: store.swapin_pages,
+            unreachable_pages: count(&counts.unreachable),
+            tiers: filesystem.cache.store.tier_reports(),
             cold_blocks: store.cold_blocks,
             cold_pages: store.cold_pages,
             cold_bytes_saved: store.cold_bytes_saved,

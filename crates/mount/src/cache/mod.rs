@@ -18,12 +18,14 @@ mod ghosts;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use zcache::{
-    Key, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, SHARDS_MAX, Store, StoreConfig,
+    Key, LoadError, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, SHARDS_MAX, Store,
+    StoreConfig,
 };
 
 pub(crate) use coherence::{Coherence, Occasion, Touched, Verdict, Version, Watched, Writers};
 use ghosts::Ghosts;
 
+use crate::ahead::Ahead;
 use crate::config::{Admit, MountConfig};
 use crate::session::TRANSFER_PAGES_MAX;
 
@@ -54,6 +56,8 @@ pub(crate) struct Counts {
     pub(crate) invalidated: AtomicU64,
     /// Pages found damaged in RAM and read from the source instead.
     pub(crate) damaged: AtomicU64,
+    /// Pages that a tier has and did not give back, read from the source instead.
+    pub(crate) unreachable: AtomicU64,
     /// CPU time of compressing cold pages harder.
     pub(crate) cold_cpu_ns: AtomicU64,
 }
@@ -65,6 +69,7 @@ pub(crate) struct Cache {
     pages: PoolId,
     tails: PoolId,
     ghosts: Option<Ghosts>,
+    pub(crate) ahead: Ahead,
     pub(crate) counts: Counts,
 }
 
@@ -86,13 +91,14 @@ impl Cache {
             shards: shards(config.ram_bytes),
             // Cold pages have them whatever the codec of fresh ones.
             dictionaries: config.codec.has_dictionaries() || config.cold_cpu_percent > 0,
-            tiers: Vec::new(),
+            tiers: config.tiers.clone(),
         })?;
         Ok(Cache {
             pages: store.create_pool(PoolKind::Ephemeral),
             tails: store.create_pool(PoolKind::Ephemeral),
             store,
             ghosts,
+            ahead: Ahead::default(),
             counts: Counts::default(),
         })
     }
@@ -123,13 +129,14 @@ impl Cache {
         self.store.get_run(&whole, out, results);
         for (number, result) in results.iter().enumerate() {
             let index = first + number as u32;
-            let hit = result.unwrap_or_else(|_| self.damaged(&key(self.pages, version, index)));
+            let hit =
+                result.unwrap_or_else(|error| self.failed(&key(self.pages, version, index), error));
             lens[number] = hit.then_some(PAGE_SIZE);
         }
         if let (Some(page), Some(len @ None)) = (out.last_mut(), lens.last_mut()) {
             let tail = key(self.tails, version, first + results.len() as u32 - 1);
             let hit = self.store.get(&tail, page);
-            let hit = hit.unwrap_or_else(|_| self.damaged(&tail));
+            let hit = hit.unwrap_or_else(|error| self.failed(&tail, error));
             let [.., low, high] = *page;
             *len = hit.then(|| usize::from(u16::from_le_bytes([low, high])));
         }
@@ -140,10 +147,20 @@ impl Cache {
     }
 
     /// Drops a page that is not what was kept, and gives a miss: the source has
-    /// it, so nothing is lost.
-    fn damaged(&self, key: &Key) -> bool {
-        self.store.flush_page(key);
-        self.counts.damaged.fetch_add(1, Relaxed);
+    /// it, so nothing is lost. One that a tier has and does not give now stays.
+    fn failed(&self, key: &Key, error: LoadError) -> bool {
+        let count = match error {
+            LoadError::Io { .. } | LoadError::Busy { .. } => &self.counts.unreachable,
+            LoadError::Missing { .. } => {
+                self.store.flush_page(key);
+                &self.counts.unreachable
+            }
+            LoadError::Gone | LoadError::Checksum { .. } | LoadError::Corrupt { .. } => {
+                self.store.flush_page(key);
+                &self.counts.damaged
+            }
+        };
+        count.fetch_add(1, Relaxed);
         false
     }
 
@@ -189,6 +206,9 @@ impl Cache {
             (true, true) => &self.counts.admitted,
         };
         count.fetch_add(1, Relaxed);
+        if self.store.ahead_due_bytes().is_some() {
+            self.ahead.wake();
+        }
     }
 
     fn is_worth_keeping(&self, version: &Version, index: u32) -> bool {

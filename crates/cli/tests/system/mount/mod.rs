@@ -32,6 +32,6 @@ mod sides;
 mod silent;
 mod sources;
 mod stores;
-mod support;
+pub(crate) mod support;
 mod users;
 mod watch;

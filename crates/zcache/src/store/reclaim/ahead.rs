@@ -14,7 +14,7 @@ use zcache_core::Kind;
 use super::bounds::frame_bytes;
 use super::outcome::{Reclaimed, Stop};
 use super::swap::Swap;
-use super::{Step, Store};
+use super::{HIGH_PART, LOW_PART, Step, Store};
 use crate::store::inside::Inside;
 use crate::store::part::Part;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -27,6 +27,16 @@ const TABLES_PART: u64 = 2;
 const DROPPED_TOGETHER: usize = 16;
 
 impl Store {
+    /// Bytes of RAM that [`write_back_ephemeral`](Store::write_back_ephemeral) is to free
+    /// now, so that pages which come need not displace others; `None` while less than
+    /// 95% of the limit is in use, or there is no tier.
+    #[must_use]
+    pub fn ahead_due_bytes(&self) -> Option<u64> {
+        let (used, max) = (self.budget.used(), self.budget.max());
+        let is_due = self.swap.is_some() && used > max - max / HIGH_PART;
+        is_due.then(|| used.saturating_sub(max - max / LOW_PART))
+    }
+
     /// Writes the oldest ephemeral blocks to the tier until about `bytes` of RAM are
     /// free, and returns when they are, or nothing more can be: the tier failed and
     /// it is not time to try again, or no block is left. Without this, ephemeral
