@@ -4,13 +4,15 @@
 //! who keeps a page only wakes it.
 //!
 //! - Where it is too late, or the tiers take nothing, pages are dropped from RAM as
-//!   they are without tiers.
+//!   they are without tiers. So they are while the source is far cheaper to read than
+//!   the tiers are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cache::Worth;
 use crate::serve::Filesystem;
 
 /// After the tiers took nothing, they are asked again no sooner.
@@ -66,7 +68,12 @@ impl Filesystem {
         while ahead.wait(None) {
             ahead.woken.store(false, Relaxed);
             while let Some(bytes) = store.ahead_due_bytes() {
-                let done = store.write_back_ephemeral(bytes);
+                let is_worth_it = self.cache.worth.as_ref();
+                let is_worth_it = is_worth_it.is_none_or(Worth::are_tiers_worth_it);
+                let done = match is_worth_it {
+                    true => store.write_back_ephemeral(bytes),
+                    false => store.reclaim(bytes),
+                };
                 let pause = if done.bytes == 0 {
                     PAUSE
                 } else {

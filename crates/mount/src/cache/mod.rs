@@ -14,8 +14,10 @@
 
 mod coherence;
 mod ghosts;
+mod worth;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use zcache::{
     Key, LoadError, ObjectId, OpenError, PAGE_SIZE, Page, PoolId, PoolKind, SHARDS_MAX, Store,
@@ -24,6 +26,7 @@ use zcache::{
 
 pub(crate) use coherence::{Coherence, Occasion, Touched, Verdict, Version, Watched, Writers};
 use ghosts::Ghosts;
+pub(crate) use worth::Worth;
 
 use crate::ahead::Ahead;
 use crate::config::{Admit, MountConfig};
@@ -70,6 +73,8 @@ pub(crate) struct Cache {
     tails: PoolId,
     ghosts: Option<Ghosts>,
     pub(crate) ahead: Ahead,
+    /// What pages cost from tiers and from the source, if there are tiers.
+    pub(crate) worth: Option<Worth>,
     pub(crate) counts: Counts,
 }
 
@@ -99,6 +104,7 @@ impl Cache {
             store,
             ghosts,
             ahead: Ahead::default(),
+            worth: (!config.tiers.is_empty()).then(Worth::default),
             counts: Counts::default(),
         })
     }
@@ -126,7 +132,19 @@ impl Cache {
         let mut results = [Ok(false); TRANSFER_PAGES_MAX];
         let results = &mut results[..out.len()];
         let whole = key(self.pages, version, first);
-        self.store.get_run(&whole, out, results);
+        match &self.worth {
+            Some(worth) if worth.is_source_cheaper(out.len()) => {
+                self.store.get_run_from_ram(&whole, out, results);
+            }
+            Some(worth) => {
+                let start = Instant::now();
+                let asked = self.store.get_run(&whole, out, results);
+                if asked > 0 && results.iter().all(Result::is_ok) {
+                    worth.learn_of_tiers(asked, start.elapsed());
+                }
+            }
+            None => drop(self.store.get_run(&whole, out, results)),
+        }
         for (number, result) in results.iter().enumerate() {
             let index = first + number as u32;
             let hit =

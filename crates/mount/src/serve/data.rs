@@ -11,6 +11,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -137,7 +138,11 @@ impl Filesystem {
             let run = lens[at..].iter().take_while(|len| len.is_none());
             let end = at + run.count();
             let offset = (u64::from(first) + at as u64) * PAGE_SIZE as u64;
+            let start = Instant::now();
             let got = self.read_source(file, pages[at..end].as_flattened_mut(), offset)?;
+            if let Some(worth) = &self.cache.worth {
+                worth.learn_of_source(end - at, start.elapsed());
+            }
             for (number, slot) in lens[at..end].iter_mut().enumerate() {
                 let len = got.saturating_sub(number * PAGE_SIZE).min(PAGE_SIZE);
                 *slot = Some(len);

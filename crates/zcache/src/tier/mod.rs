@@ -13,6 +13,7 @@
 //! what the bytes mean.
 
 mod buffers;
+mod cost;
 mod disk;
 mod list;
 pub mod memory;
@@ -21,6 +22,7 @@ mod seam;
 mod slots;
 
 pub(crate) use buffers::{Buffers, IDLE_MAX};
+pub use cost::{Costs, Side};
 pub use disk::DiskTier;
 pub(crate) use list::{Folded, fold};
 pub use list::{Keeps, ListedTier, TierSource};

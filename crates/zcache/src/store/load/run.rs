@@ -34,6 +34,15 @@ struct Taken {
     in_tier: Vec<(usize, Tags, TierRange)>,
     /// To be looked at by themselves, where the lock is not held.
     damaged: Vec<usize>,
+    /// Pages that were asked of the tier.
+    asked: usize,
+}
+
+/// How far a lookup goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Ram,
+    Tier,
 }
 
 static TAKEN: Lender<Taken> = Lender::new();
@@ -43,15 +52,44 @@ impl Store {
     /// and keeps them. `out[n]` and `results[n]` are those of the index `n`
     /// above the first: false is a miss.
     ///
-    /// Results are as those of [`get`](Store::get) for each key.
+    /// Results are as those of [`get`](Store::get) for each key. Says how many were
+    /// asked of the tier.
     ///
     /// # Panics
     /// When `out` and `results` differ in length.
-    pub fn get_run(&self, first: &Key, out: &mut [Page], results: &mut [Result<bool, LoadError>]) {
+    pub fn get_run(
+        &self,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+    ) -> usize {
+        self.get_run_to(To::Tier, first, out, results)
+    }
+
+    /// The same, but pages that are in the tier alone are misses.
+    ///
+    /// # Panics
+    /// When `out` and `results` differ in length.
+    pub fn get_run_from_ram(
+        &self,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+    ) {
+        self.get_run_to(To::Ram, first, out, results);
+    }
+
+    fn get_run_to(
+        &self,
+        to: To,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+    ) -> usize {
         assert_eq!(out.len(), results.len(), "a result for each page");
         results.fill(Ok(false));
         let mut taken = TAKEN.lend(Taken::default);
-        let mut at = 0;
+        let (mut at, mut asked) = (0, 0);
         while at < out.len() {
             let Some(key) = later(first, at) else {
                 break;
@@ -59,14 +97,18 @@ impl Store {
             // A shard has the pages of a whole run.
             let run = (RUN_PAGES - key.index % RUN_PAGES) as usize;
             let end = out.len().min(at + run);
-            at += self.take_run(&key, &mut out[at..end], &mut results[at..end], &mut taken);
+            let (out, results) = (&mut out[at..end], &mut results[at..end]);
+            at += self.take_run(to, &key, out, results, &mut taken);
+            asked += taken.asked;
         }
         self.counts.asked(results.iter().copied());
+        asked
     }
 
     /// Gives back pages of one shard, and says how many.
     fn take_run(
         &self,
+        to: To,
         first: &Key,
         out: &mut [Page],
         results: &mut [Result<bool, LoadError>],
@@ -93,8 +135,10 @@ impl Store {
                 .expect("it was found")
         };
         if let Some(swap) = &self.swap
+            && to == To::Tier
             && !taken.in_tier.is_empty()
         {
+            taken.asked = taken.in_tier.len();
             let wanted = taken.in_tier.drain(..);
             let wanted = wanted.map(|(ahead, tags, at)| swap.wanted(ahead, tags, at));
             self.read_wanted(swap, wanted.collect(), &name, out, results, hit);
@@ -119,6 +163,7 @@ impl Store {
             copied,
             in_tier,
             damaged,
+            ..
         } = taken;
         let mut looked = out.len();
         let mut part = self.part(self.shard_of_key(first));
@@ -178,6 +223,7 @@ impl Taken {
         self.copied.clear();
         self.in_tier.clear();
         self.damaged.clear();
+        self.asked = 0;
     }
 }
 

@@ -5,8 +5,8 @@
 //! - Where the first tier's reads cost far more than the second's, as measured, it gets few copies.
 //! - Of a place that was freed the first tier has nothing, before it can be another block's.
 
-use super::cost::{Costs, Side};
 use crate::sync::Instant;
+use crate::tier::cost::{Costs, Side};
 use crate::tier::{Tier, TierError, TierRead, TierReport, TierWrite};
 
 /// Two tiers of which the first may lose blocks.

@@ -4,14 +4,12 @@
 //!
 //! - `cached`: a tier that may lose what it has, before one that keeps it
 //! - `ranked`: two tiers that keep what they have; the first one's oldest blocks go to the second
-//! - `cost`: which of two reads costs less, as measured
 //!
 //! A list is folded from its end, so each tier sees the rest of the list as one tier behind it.
 //!
 //! - What the list acknowledged, a tier that [keeps it surely](Keeps::Surely) has.
 
 mod cached;
-mod cost;
 mod ranked;
 
 use std::fmt;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use zcache_core::Run;
 use zcache_sys::arena::Arena;
 
-use super::cost::{Costs, Side};
 use crate::frames::Budget;
 use crate::sync::{Arc, Instant, Mutex, lock};
+use crate::tier::cost::{Costs, Side};
 use crate::tier::{Places, SECTOR_SIZE, Slots, Tier, TierError, TierRead, TierReport, TierWrite};
 
 /// Blocks that move together.

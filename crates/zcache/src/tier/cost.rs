@@ -28,14 +28,17 @@ const WRITTEN_ONE_IN: u32 = 16;
 
 /// Two sides of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
+pub enum Side {
+    /// The one that is read first.
     First,
+    /// The one behind it.
     Second,
 }
 
-/// What reads cost on either side.
+/// What reads cost on either side: of two tiers, or of a tier and what a client has
+/// behind the store.
 #[derive(Debug, Default)]
-pub(super) struct Costs {
+pub struct Costs {
     /// Moving means in nanoseconds; 0 while nothing is known.
     sides: [AtomicU64; 2],
     reads: AtomicU32,
@@ -44,7 +47,8 @@ pub(super) struct Costs {
 
 impl Costs {
     /// The cheaper side: the first while one of them is unknown.
-    pub(super) fn cheaper(&self) -> Side {
+    #[must_use]
+    pub fn cheaper(&self) -> Side {
         let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
         match first != 0 && second != 0 && first * 8 > second * STAYS_EIGHTHS {
             true => Side::Second,
@@ -54,7 +58,8 @@ impl Costs {
 
     /// Whether a batch is worth a copy on the first side: while its reads are not dear, and
     /// now and then.
-    pub(super) fn is_worth_a_copy(&self) -> bool {
+    #[must_use]
+    pub fn is_worth_a_copy(&self) -> bool {
         let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
         let is_dear = first != 0 && second != 0 && first > second * DEAR_TIMES;
         !is_dear
@@ -65,7 +70,8 @@ impl Costs {
     }
 
     /// The side to read from: the cheaper one, or now and then the other.
-    pub(super) fn choose(&self) -> Side {
+    #[must_use]
+    pub fn choose(&self) -> Side {
         let other = self.reads.fetch_add(1, Relaxed) % TRIED_ONE_IN == TRIED_ONE_IN - 1;
         match (self.cheaper(), other) {
             (Side::First, false) | (Side::Second, true) => Side::First,
@@ -74,7 +80,7 @@ impl Costs {
     }
 
     /// Learns from a read.
-    pub(super) fn learn(&self, side: Side, took: Duration) {
+    pub fn learn(&self, side: Side, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = &self.sides[side as usize];
         let before = mean.load(Relaxed);
