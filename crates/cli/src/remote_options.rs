@@ -189,6 +189,12 @@ impl RemoteOptions {
             let secret = secret.map_err(|error| format!("--remote-password-file: {error}"))?;
             config.password = Some(secret);
         }
+        if config.username.is_some() && config.password.is_none() {
+            return Err(
+                "--remote-user needs a password: put it into a file (--remote-password-file) or into ZCACHE_REMOTE_PASSWORD"
+                    .into(),
+            );
+        }
         config.tls = Tls::read(
             self.remote_ca.as_deref(),
             self.remote_cert.as_deref(),

@@ -13,14 +13,37 @@ use crate::link::{Command, Link, LinkError, Network, Reply};
 /// The oldest version of either server.
 const MAJOR_MIN: u32 = 7;
 
-/// Checks one server; `trial` is a key that it keeps, if one is known.
+/// Who was checked, so that one server is not taken for two.
+#[derive(Default)]
+pub(crate) struct Identities(Vec<(String, Address)>);
+
+impl Identities {
+    /// Adds a server, if it said who it is.
+    pub(crate) fn add(
+        &mut self,
+        address: &Address,
+        identity: Option<String>,
+    ) -> Result<(), OpenError> {
+        let Some(identity) = identity else {
+            return Ok(());
+        };
+        if let Some((_, other)) = self.0.iter().find(|(known, _)| *known == identity) {
+            return Err(OpenError::Same(other.clone(), address.clone()));
+        }
+        self.0.push((identity, address.clone()));
+        Ok(())
+    }
+}
+
+/// Checks one server, and gives what it calls itself since its start; `trial` is a key
+/// that it keeps, if one is known.
 pub(crate) fn check(
     network: &dyn Network,
     config: &RemoteConfig,
     address: &Address,
     is_cluster: bool,
     trial: Option<String>,
-) -> Result<(), OpenError> {
+) -> Result<Option<String>, OpenError> {
     let within = config.timeouts.connect;
     let failed = |error| OpenError::of_link(address, error);
     let mut server = Server {
@@ -66,10 +89,10 @@ pub(crate) fn check(
             Some(_) => {}
         }
     }
-    match trial {
-        Some(key) => server.try_rights(key),
-        None => Ok(()),
+    if let Some(key) = trial {
+        server.try_rights(key)?;
     }
+    Ok(field(&about, "run_id").map(str::to_owned))
 }
 
 struct Server<'a> {

@@ -56,15 +56,11 @@ impl Secret {
     /// # Errors
     /// [`SecretError`] when it cannot be read, is empty or others may read it.
     pub fn read(path: &Path) -> Result<Secret, SecretError> {
-        use std::os::unix::fs::PermissionsExt;
         let fail = |why| SecretError {
             path: path.to_owned(),
             why,
         };
-        let mode = std::fs::metadata(path).map_err(|error| fail(SecretFault::Io(error)))?;
-        if mode.permissions().mode() & 0o077 != 0 {
-            return Err(fail(SecretFault::Open));
-        }
+        must_be_private(path)?;
         let text = std::fs::read_to_string(path).map_err(|error| fail(SecretFault::Io(error)))?;
         match text.lines().next() {
             Some(line) if !line.is_empty() => Ok(Secret(line.to_owned())),
@@ -150,6 +146,7 @@ impl Tls {
         let client = match (cert, key) {
             (None, None) => None,
             (Some(cert), Some(key)) => {
+                must_be_private(key)?;
                 let pem = read_pem(key, "PRIVATE KEY", "private key")?;
                 let key = Secret(String::from_utf8_lossy(&pem).into_owned());
                 Some((read_pem(cert, "CERTIFICATE", "certificate")?, key))
@@ -174,6 +171,20 @@ impl fmt::Debug for Tls {
             .field("ca", &self.ca.is_some())
             .field("client", &self.client.is_some())
             .finish()
+    }
+}
+
+/// Whether a file is its owner's alone.
+fn must_be_private(path: &Path) -> Result<(), SecretError> {
+    use std::os::unix::fs::PermissionsExt;
+    let fail = |why| SecretError {
+        path: path.to_owned(),
+        why,
+    };
+    let found = std::fs::metadata(path).map_err(|error| fail(SecretFault::Io(error)))?;
+    match found.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err(fail(SecretFault::Open)),
     }
 }
 
@@ -296,13 +307,16 @@ impl RemoteConfig {
     /// Whether chunks are sealed with a key.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
+        let mut addresses = self.endpoints.iter().flat_map(Endpoint::addresses);
+        self.seals(addresses.any(|address| address.is_off_host()))
+    }
+
+    /// The same, where it is known whether any server is on another machine.
+    pub(crate) fn seals(&self, is_off_host: bool) -> bool {
         match self.seal {
             Sealing::Always => true,
             Sealing::Never => false,
-            Sealing::OffHost => {
-                let mut addresses = self.endpoints.iter().flat_map(Endpoint::addresses);
-                addresses.any(|address| address.is_off_host())
-            }
+            Sealing::OffHost => is_off_host,
         }
     }
 

@@ -65,47 +65,45 @@ pub enum Endpoint {
     Cluster(Vec<Address>),
 }
 
-/// Why a URL is no endpoint.
+/// Why a URL is no endpoint. The text is not repeated: wherever it is wrong, a secret may
+/// be in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EndpointError {
     /// It begins otherwise than an endpoint.
-    Scheme(String),
-    /// It has a user or a password in it. The text is not repeated.
+    Scheme,
+    /// It has a user or a password in it.
     Secret,
     /// No host is named.
-    NoHost(String),
+    NoHost,
     /// The port is no number from 1 to 65,535.
-    Port(String),
+    Port,
     /// Something stands behind the host.
-    Path(String),
+    Path,
     /// More than one host, where only a cluster has several.
-    Several(String),
+    Several,
 }
 
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EndpointError::Scheme(text) => write!(
-                f,
-                "'{text}' is no remote: give redis://HOST[:PORT], rediss://HOST[:PORT] (TLS), redis-cluster://H1,H2,..., \
+        f.write_str(match self {
+            EndpointError::Scheme => {
+                "no remote begins so: give redis://HOST[:PORT], rediss://HOST[:PORT] (TLS), redis-cluster://H1,H2,..., \
                  rediss-cluster://H1,H2,... or unix:///PATH"
-            ),
-            EndpointError::Secret => f.write_str(
+            }
+            EndpointError::Secret => {
                 "a remote's URL must not hold a user or a password, because the command line is there for all to see: \
                  put the password into a file (--remote-password-file) or into ZCACHE_REMOTE_PASSWORD, \
-                 and the user into ZCACHE_REMOTE_USER",
-            ),
-            EndpointError::NoHost(text) => write!(f, "'{text}' names no host"),
-            EndpointError::Port(text) => write!(f, "'{text}' is no port: give 1 to 65535"),
-            EndpointError::Path(text) => write!(
-                f,
-                "'{text}': nothing may follow the host and port; only database 0 is used"
-            ),
-            EndpointError::Several(text) => write!(
-                f,
-                "'{text}': several hosts are for redis-cluster:// and rediss-cluster://; repeat --remote for servers by themselves"
-            ),
-        }
+                 and the user into ZCACHE_REMOTE_USER"
+            }
+            EndpointError::NoHost => "a remote's URL names no host: give one after the scheme, or unix:///PATH",
+            EndpointError::Port => "what follows the host in a remote's URL is no port: give :1 to :65535",
+            EndpointError::Path => {
+                "nothing may follow host and port in a remote's URL; only database 0 is used"
+            }
+            EndpointError::Several => {
+                "several hosts in one URL are for redis-cluster:// and rediss-cluster://; repeat --remote for servers by themselves"
+            }
+        })
     }
 }
 
@@ -119,18 +117,14 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError`], which says what to give instead.
     pub fn parse(url: &str) -> Result<Endpoint, EndpointError> {
-        let scheme_error = || {
-            let shown = if url.contains('@') { "…" } else { url };
-            EndpointError::Scheme(shown.to_owned())
-        };
-        let (scheme, rest) = url.split_once("://").ok_or_else(scheme_error)?;
+        let (scheme, rest) = url.split_once("://").ok_or(EndpointError::Scheme)?;
         if rest.contains('@') {
             return Err(EndpointError::Secret);
         }
         if scheme == "unix" {
             return match rest.starts_with('/') {
                 true => Ok(Endpoint::Server(Address::Unix(PathBuf::from(rest)))),
-                false => Err(EndpointError::NoHost(url.to_owned())),
+                false => Err(EndpointError::NoHost),
             };
         }
         let (tls, cluster) = match scheme {
@@ -138,20 +132,20 @@ impl Endpoint {
             "rediss" | "valkeys" => (true, false),
             "redis-cluster" | "valkey-cluster" => (false, true),
             "rediss-cluster" | "valkeys-cluster" => (true, true),
-            _ => return Err(scheme_error()),
+            _ => return Err(EndpointError::Scheme),
         };
         let hosts = rest.strip_suffix('/').unwrap_or(rest);
         if hosts.contains(['/', '?', '#']) {
-            return Err(EndpointError::Path(url.to_owned()));
+            return Err(EndpointError::Path);
         }
         let addresses = hosts
             .split(',')
-            .map(|host| address(host, tls, url))
+            .map(|host| address(host, tls))
             .collect::<Result<Vec<_>, _>>()?;
         match (cluster, addresses.as_slice()) {
             (true, _) => Ok(Endpoint::Cluster(addresses)),
             (false, [one]) => Ok(Endpoint::Server(one.clone())),
-            (false, _) => Err(EndpointError::Several(url.to_owned())),
+            (false, _) => Err(EndpointError::Several),
         }
     }
 
@@ -165,13 +159,14 @@ impl Endpoint {
     }
 }
 
-fn address(text: &str, tls: bool, url: &str) -> Result<Address, EndpointError> {
+fn address(text: &str, tls: bool) -> Result<Address, EndpointError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, behind) = rest
-                .split_once(']')
-                .ok_or_else(|| EndpointError::NoHost(url.to_owned()))?;
-            (host, behind.strip_prefix(':'))
+            let (host, behind) = rest.split_once(']').ok_or(EndpointError::NoHost)?;
+            match behind.strip_prefix(':') {
+                None if !behind.is_empty() => return Err(EndpointError::Port),
+                port => (host, port),
+            }
         }
         None => match text.rsplit_once(':') {
             // An IPv6 address without brackets is a host with no port.
@@ -181,12 +176,12 @@ fn address(text: &str, tls: bool, url: &str) -> Result<Address, EndpointError> {
         },
     };
     if host.is_empty() {
-        return Err(EndpointError::NoHost(url.to_owned()));
+        return Err(EndpointError::NoHost);
     }
     let port = match port {
         None => PORT,
         Some(port) => match port.parse() {
-            Ok(0) | Err(_) => return Err(EndpointError::Port(port.to_owned())),
+            Ok(0) | Err(_) => return Err(EndpointError::Port),
             Ok(port) => port,
         },
     };
@@ -252,6 +247,10 @@ mod tests {
             ("redis://h:0", "no port"),
             ("redis://h:65536", "no port"),
             ("redis://h/1", "database 0"),
+            ("redis://h?password=hunter2", "database 0"),
+            ("redis://h/hunter2", "database 0"),
+            ("redis://h:hunter2", "no port"),
+            ("redis://[::1]x7101", "no port"),
             ("redis://a,b", "repeat --remote"),
         ] {
             let text = Endpoint::parse(url).unwrap_err().to_string();

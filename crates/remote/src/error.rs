@@ -13,6 +13,8 @@ pub enum OpenError {
     NoEndpoint,
     /// Plaintext would leave the machine.
     Plaintext(Address),
+    /// Two addresses are one server.
+    Same(Address, Address),
     /// A server is not reached.
     Unreachable(Address, LinkError),
     /// A server wants a password.
@@ -48,6 +50,10 @@ impl fmt::Display for OpenError {
             OpenError::Plaintext(address) => write!(
                 f,
                 "{address} is another machine, and redis:// would send in plaintext: use rediss:// (TLS), or allow it with --remote-plaintext"
+            ),
+            OpenError::Same(one, other) => write!(
+                f,
+                "{one} and {other} are one server: name it once, and another one for another copy"
             ),
             OpenError::Unreachable(address, error) => write!(
                 f,

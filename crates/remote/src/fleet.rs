@@ -7,12 +7,13 @@
 //!
 //! - Nodes are only added, up to NODES_MAX, so that an index stays one node's.
 //! - Two homes of a segment are on two nodes when they are chosen.
+//! - Nothing is sent to an address that [`Reach`] does not allow, whoever named it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::endpoint::{Address, Endpoint};
 use crate::index::Home;
@@ -53,7 +54,27 @@ struct Site {
     refreshed_at: Mutex<Duration>,
 }
 
+/// Which of the addresses that servers name may be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// Other machines in plaintext.
+    pub(crate) plaintext: bool,
+    /// Other machines at all: not where what they keep is for this one's eyes alone
+    /// and is not sealed.
+    pub(crate) off_host: bool,
+}
+
+impl Reach {
+    fn allows(self, address: &Address) -> bool {
+        (self.plaintext || !address.is_plaintext_off_host())
+            && (self.off_host || !address.is_off_host())
+    }
+}
+
 pub(crate) struct Fleet {
+    reach: Mutex<Reach>,
+    /// An address that was named and is not asked.
+    out_of_reach: Mutex<Option<Address>>,
     sites: Vec<Site>,
     nodes: RwLock<Arc<Vec<Arc<Node>>>>,
     rules: Arc<Rules>,
@@ -76,6 +97,7 @@ impl Fleet {
         endpoints: Vec<Endpoint>,
         rules: Arc<Rules>,
         network: Arc<dyn Network>,
+        reach: Reach,
     ) -> Fleet {
         let site = |endpoint: Endpoint| Site {
             map: RwLock::new(match endpoint {
@@ -87,6 +109,8 @@ impl Fleet {
             refreshed_at: Mutex::default(),
         };
         Fleet {
+            reach: Mutex::new(reach),
+            out_of_reach: Mutex::default(),
             sites: endpoints.into_iter().map(site).collect(),
             nodes: RwLock::default(),
             rules,
@@ -203,8 +227,22 @@ impl Fleet {
         })
     }
 
-    /// The node at this address, a new one if need be.
+    /// What servers keep is not sealed: no other machine is asked from now on.
+    pub(crate) fn stay_on_host(&self) {
+        lock(&self.reach).off_host = false;
+    }
+
+    /// An address that somebody named and that is not asked.
+    pub(crate) fn out_of_reach(&self) -> Option<Address> {
+        lock(&self.out_of_reach).clone()
+    }
+
+    /// The node at this address, a new one if need be; none where it may not be asked.
     fn node_at(self: &Arc<Self>, site: u8, address: &Address) -> Option<usize> {
+        if !lock(&self.reach).allows(address) {
+            *lock(&self.out_of_reach) = Some(address.clone());
+            return None;
+        }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         let known = nodes
             .iter()
@@ -250,15 +288,22 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ends the threads; each ends its turn first.
+    /// Ends the threads, each after its turn; one that a server holds up for longer than
+    /// everything may take at the end is left to its own end.
     pub(crate) fn end_threads(&self) {
         self.ends.store(true, Relaxed);
         let threads = lock(&self.threads).take();
         for node in self.nodes().iter() {
             node.nudge();
         }
+        let until = Instant::now() + self.rules.timeouts.end;
         for thread in threads.into_iter().flatten() {
-            let _ = thread.join();
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
     }
 
@@ -543,6 +588,39 @@ mod tests {
         ] {
             assert_eq!(slot_runs(&bad, &asked), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn where_nothing_may_be_sent_nobody_is_asked_whoever_names_it() {
+        use crate::config::{Durability, RemoteConfig};
+        use crate::simulated::SimulatedNetwork;
+        use crate::tier::RemoteTier;
+
+        let network = SimulatedNetwork::new(1, 1, Duration::from_micros(1));
+        let endpoint = Endpoint::Server(SimulatedNetwork::address(0));
+        let mut config = RemoteConfig::new(vec![endpoint], Durability::Disk);
+        config.plaintext_allowed = true;
+        let tier = RemoteTier::over(config, Arc::new(network.clone()), network.clock()).unwrap();
+        let fleet = &tier.core().fleet;
+        let at = |host: &str, tls| Address::Tcp {
+            host: host.to_owned(),
+            port: 1,
+            tls,
+        };
+        let reach = |plaintext, off_host| {
+            *lock(&fleet.reach) = Reach {
+                plaintext,
+                off_host,
+            };
+        };
+        reach(false, true);
+        assert_eq!(fleet.node_at(0, &at("10.0.0.1", false)), None);
+        assert_eq!(fleet.out_of_reach(), Some(at("10.0.0.1", false)));
+        assert!(fleet.node_at(0, &at("10.0.0.1", true)).is_some());
+        assert!(fleet.node_at(0, &at("127.0.0.1", false)).is_some());
+        fleet.stay_on_host();
+        assert_eq!(fleet.node_at(0, &at("10.0.0.1", true)), None);
+        assert!(fleet.node_at(0, &at("127.0.0.2", false)).is_some());
     }
 
     #[test]

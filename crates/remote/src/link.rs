@@ -90,7 +90,7 @@ impl Command {
     }
 }
 
-fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
+pub(crate) fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
     out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());

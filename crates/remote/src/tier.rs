@@ -20,12 +20,12 @@ use zcache::tier::{Tier, TierError, TierRead, TierReport, TierWrite};
 use zcache_sys::fork::Process;
 
 use crate::cache::{CACHE_BYTES_MAX, Cache};
-use crate::check::check;
+use crate::check::{Identities, check};
 use crate::clock::Clock;
-use crate::config::{Durability, RemoteConfig};
+use crate::config::{Durability, RemoteConfig, Sealing};
 use crate::endpoint::Endpoint;
 use crate::error::OpenError;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Reach};
 use crate::index::{Home, Index};
 use crate::keeper::Keeper;
 use crate::link::{LinkError, Network};
@@ -89,11 +89,8 @@ impl RemoteTier {
     /// # Errors
     /// [`OpenError`], which says what to do.
     pub fn open(config: RemoteConfig) -> Result<RemoteTier, OpenError> {
-        let network = RedisNetwork {
-            username: config.username.clone(),
-            password: config.password.clone(),
-            tls: config.tls.clone(),
-        };
+        let (username, password) = (config.username.clone(), config.password.clone());
+        let network = RedisNetwork::new(username, password, config.tls.clone());
         let tier = RemoteTier::over(config, Arc::new(network), Clock::real())?;
         *lock(&tier.threads) = Threads::NotStarted;
         Ok(tier)
@@ -132,7 +129,6 @@ impl RemoteTier {
     ) -> Result<RemoteTier, OpenError> {
         validate(&config)?;
         let epoch = random().map_err(|_| OpenError::NoRandom)?;
-        let seal = Seal::new(epoch, config.is_sealed()).map_err(|_| OpenError::NoRandom)?;
         let keys = Keys::new(&config.prefix, &config.host, epoch);
         let rules = Rules {
             keys: keys.clone(),
@@ -146,8 +142,13 @@ impl RemoteTier {
             config.endpoints.clone(),
             Arc::new(rules),
             Arc::clone(&network),
+            Reach {
+                plaintext: config.plaintext_allowed,
+                off_host: true,
+            },
         );
         let fleet = Arc::new(fleet);
+        let mut identities = Identities::default();
         // A server by itself is checked first, because its errors say more than a map's.
         for (site, endpoint) in config.endpoints.iter().enumerate() {
             if let Endpoint::Server(address) = endpoint {
@@ -155,13 +156,9 @@ impl RemoteTier {
                     site: site as u8,
                     tag: 0,
                 };
-                check(
-                    &*network,
-                    &config,
-                    address,
-                    false,
-                    Some(keys.trial(home.tag)),
-                )?;
+                let trial = Some(keys.trial(home.tag));
+                let identity = check(&*network, &config, address, false, trial)?;
+                identities.add(address, identity)?;
             } else {
                 let reached = endpoint
                     .addresses()
@@ -170,7 +167,7 @@ impl RemoteTier {
                 let mut failed = None;
                 for checked in reached {
                     match checked {
-                        Ok(()) => {
+                        Ok(_) => {
                             failed = None;
                             break;
                         }
@@ -188,15 +185,26 @@ impl RemoteTier {
         fleet
             .learn()
             .map_err(|(address, error)| OpenError::of_link(&address, error))?;
+        if let Some(address) = fleet.out_of_reach() {
+            return Err(OpenError::Plaintext(address));
+        }
+        let nodes = fleet.nodes();
+        let is_off_host = nodes.iter().any(|node| node.address.is_off_host());
+        let is_sealed = config.seals(is_off_host);
+        if !is_sealed && config.seal == Sealing::OffHost {
+            fleet.stay_on_host();
+        }
+        let seal = Seal::new(epoch, is_sealed).map_err(|_| OpenError::NoRandom)?;
         let masters = fleet.masters();
         if masters.len() < config.copies() {
             return Err(OpenError::Masters(masters.len()));
         }
-        let nodes = fleet.nodes();
         for at in masters {
             let node = &nodes[at];
             if let Endpoint::Cluster(_) = config.endpoints[usize::from(node.site)] {
-                check(&*network, &config, &node.address, true, Some(keys.trial(0)))?;
+                let trial = Some(keys.trial(0));
+                let identity = check(&*network, &config, &node.address, true, trial)?;
+                identities.add(&node.address, identity)?;
             }
         }
         let core = Core {

@@ -1,4 +1,4 @@
-//! A server that answers other bytes.
+//! A server that answers other bytes, or without an end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,8 +11,21 @@ use zcache_remote::{Durability, Endpoint, RemoteConfig, RemoteTier};
 
 use crate::load::{read, write};
 
+/// Of these, the first ones that have an end.
+const ENDED: usize = 6;
+
 /// What it answers to GETRANGE.
-const ANSWERS: [&str; 6] = ["other", "short", "long", "nil", "error", "rubbish"];
+const ANSWERS: [&str; 9] = [
+    "other",
+    "short",
+    "long",
+    "nil",
+    "error",
+    "rubbish",
+    "endless value",
+    "endless line",
+    "trickle",
+];
 
 fn serve(stream: TcpStream, answer: &AtomicU32) -> std::io::Result<()> {
     let mut out = stream.try_clone()?;
@@ -48,6 +61,9 @@ fn serve(stream: TcpStream, answer: &AtomicU32) -> std::io::Result<()> {
                     "long" => bulk(&"x".repeat(len * 2)),
                     "nil" => "$-1\r\n".to_owned(),
                     "error" => "-ERR no\r\n".to_owned(),
+                    "endless value" => return endless(out, "$9000000000000\r\n", Duration::ZERO),
+                    "endless line" => return endless(out, "+", Duration::ZERO),
+                    "trickle" => return endless(out, "+", Duration::from_millis(2)),
                     _ => "?!\u{1}\r\n\r\n*-7\r\n".to_owned(),
                 }
             }
@@ -57,8 +73,17 @@ fn serve(stream: TcpStream, answer: &AtomicU32) -> std::io::Result<()> {
     }
 }
 
-#[test]
-fn other_bytes_are_never_a_page() {
+fn endless(mut out: TcpStream, head: &str, pause: Duration) -> std::io::Result<()> {
+    out.write_all(head.as_bytes())?;
+    let part: &[u8] = if pause.is_zero() { &[b'x'; 4096] } else { b"x" };
+    loop {
+        out.write_all(part)?;
+        std::thread::sleep(pause);
+    }
+}
+
+/// A server, and what it answers.
+fn start() -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let answer = Arc::new(AtomicU32::new(0));
@@ -69,11 +94,37 @@ fn other_bytes_are_never_a_page() {
             std::thread::spawn(move || serve(stream, &answer));
         }
     });
-    for (n, what) in ANSWERS.iter().enumerate() {
-        let mut config = RemoteConfig::new(vec![Endpoint::parse(&url).unwrap()], Durability::Disk);
-        config.posts = false;
-        config.timeouts.hedge_min = Duration::from_millis(200);
-        let tier = RemoteTier::open(config).unwrap();
+    (url, answer)
+}
+
+fn open(url: &str) -> RemoteTier {
+    let mut config = RemoteConfig::new(vec![Endpoint::parse(url).unwrap()], Durability::Disk);
+    config.posts = false;
+    config.timeouts.hedge_min = Duration::from_millis(200);
+    RemoteTier::open(config).unwrap()
+}
+
+#[test]
+fn nobody_waits_for_the_end_of_a_reply_that_has_none() {
+    let (url, answer) = start();
+    for what in ["endless value", "endless line", "trickle"] {
+        answer.store(0, Relaxed);
+        let tier = open(&url);
+        assert!(write(&tier, 0..8).iter().all(Result::is_ok));
+        let n = ANSWERS.iter().position(|one| *one == what).unwrap();
+        answer.store(n as u32, Relaxed);
+        let begun = Instant::now();
+        assert!(read(&tier, 3, 1).is_err(), "{what}");
+        drop(tier);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{what}");
+    }
+}
+
+#[test]
+fn other_bytes_are_never_a_page() {
+    let (url, answer) = start();
+    for (n, what) in ANSWERS[..ENDED].iter().enumerate() {
+        let tier = open(&url);
         assert!(write(&tier, 0..8).iter().all(Result::is_ok));
         answer.store(n as u32, Relaxed);
         let start = Instant::now();

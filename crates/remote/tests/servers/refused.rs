@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zcache_remote::{Durability, Endpoint, OpenError, RemoteConfig, RemoteTier, Secret};
+use zcache_remote::{Address, Durability, Endpoint, OpenError, RemoteConfig, RemoteTier, Secret};
 
 use crate::load::{read_all, write};
 use crate::server::{Server, config};
@@ -46,6 +46,38 @@ fn a_server_that_evicts_or_is_not_there_is_refused() {
         config(&[&server], Durability::Disk),
         &["127.0.0.1", "start valkey-server or redis-server"],
     );
+}
+
+#[test]
+fn one_server_by_two_names_is_not_two_copies() {
+    let server = Server::start(&[]);
+    let mut twice = config(&[&server], Durability::TwoCopies);
+    let Endpoint::Server(Address::Tcp { port, .. }) = twice.endpoints[0].clone() else {
+        panic!("a server by itself");
+    };
+    let other = format!("redis://localhost:{port}");
+    twice.endpoints.push(Endpoint::parse(&other).unwrap());
+    refusal(twice, &["127.0.0.1", "localhost", "are one server"]);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["redis", "rediss"] {
+        let endpoint = Endpoint::parse(&format!("{scheme}://{address}")).unwrap();
+        let config = RemoteConfig::new(vec![endpoint], Durability::Disk);
+        refusal(config, &["no answer in time"]);
+    }
+    // TLS to a server that speaks without.
+    let server = Server::start(&[]);
+    let mut plain = config(&[&server], Durability::Disk);
+    let Endpoint::Server(Address::Tcp { port, .. }) = plain.endpoints[0] else {
+        panic!("a server by itself");
+    };
+    let endpoint = Endpoint::parse(&format!("rediss://127.0.0.1:{port}")).unwrap();
+    plain.endpoints = vec![endpoint];
+    refusal(plain, &["127.0.0.1"]);
 }
 
 #[test]
