@@ -60,7 +60,7 @@ pub extern "C" fn probe(len: usize, choice: u32) -> u64 {
         shard.retain(home, token);
         shard.release(home, token);
     }
-    if let Some(plan) = shard.begin_writeback(home) {
+    if let Some(plan) = shard.begin_writeback(home, Kind::Persistent) {
         sum += shard.live_zpages(home, plan.block).count() as u64;
         shard.finish_writeback(home, plan.block, Ok(Slot(choice)));
     }

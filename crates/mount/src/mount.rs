@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
+use zcache::tier::TierError;
 use zcache::{Chooser, Event, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
@@ -276,7 +277,9 @@ impl Serving {
         let look = thread::Builder::new().name("zcache-look".to_owned());
         look.spawn(move || filesystem.keep_looking(&gone))?;
         if !config.tiers.is_empty() {
-            self.filesystem.cache.store.on_event(say_of_tiers);
+            let tiers_failed = AtomicBool::new(false);
+            let store = &self.filesystem.cache.store;
+            store.on_event(move |event| say_of_tiers(event, &tiers_failed));
             let filesystem = Arc::clone(&self.filesystem);
             self.help("ahead", move || filesystem.keep_writing_ahead())?;
         }
@@ -503,13 +506,19 @@ fn processors() -> usize {
 }
 
 /// What of the tiers is worth a line. Pages that are lost there are in the source.
-fn say_of_tiers(event: &Event) {
+fn say_of_tiers(event: &Event, failed: &AtomicBool) {
     match event {
-        Event::WritebackFailed { errno } => say!(
-            "other machines take no pages now, and those that RAM has no room for are dropped: {}",
-            io::Error::from_raw_os_error(*errno)
-        ),
-        Event::WritebackResumed => say!("other machines take pages again"),
-        Event::TierFull { .. } | Event::Forked | Event::PageLost(_) => {}
+        // One that is full makes room itself.
+        Event::WritebackFailed { errno } if !TierError::of_errno(*errno).is_no_room() => {
+            failed.store(true, Relaxed);
+            say!(
+                "other machines take no pages now, and those that RAM has no room for are dropped: {}",
+                io::Error::from_raw_os_error(*errno)
+            );
+        }
+        Event::WritebackResumed if failed.swap(false, Relaxed) => {
+            say!("other machines take pages again");
+        }
+        _ => {}
     }
 }

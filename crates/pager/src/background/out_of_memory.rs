@@ -274,7 +274,7 @@ fn shortage(pager: &Pager) -> String {
             std::io::Error::from_raw_os_error(errno)
         ),
         (false, Some(Event::TierFull { bytes })) => format!(
-            "the swap file ({name}) is full at {} MiB; give a larger --swap-max or --ram",
+            "what is behind RAM ({name}) is full at {} MiB; give a larger --swap-max, --remote-max or --ram",
             mib(bytes)
         ),
         (false, _) => {
