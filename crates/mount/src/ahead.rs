@@ -15,8 +15,13 @@ use std::time::Duration;
 use crate::cache::Worth;
 use crate::serve::Filesystem;
 
-/// After the tiers took nothing, they are asked again no sooner.
+/// After the tiers took nothing, they are asked again no sooner; each time in vain doubles
+/// it, up to the longest.
 const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What is written at once, so that the end and the costs are looked at in between.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -65,23 +70,25 @@ impl Filesystem {
     /// Writes pages ahead of need until the mount is gone.
     pub(crate) fn keep_writing_ahead(self: &Arc<Self>) {
         let (ahead, store) = (&self.cache.ahead, &self.cache.store);
+        let mut pause = PAUSE;
         while ahead.wait(None) {
             ahead.woken.store(false, Relaxed);
             while let Some(bytes) = store.ahead_due_bytes() {
                 let is_worth_it = self.cache.worth.as_ref();
                 let is_worth_it = is_worth_it.is_none_or(Worth::are_tiers_worth_it);
                 let done = match is_worth_it {
-                    true => store.write_back_ephemeral(bytes),
+                    true => store.write_back_ephemeral(bytes.min(STEP_BYTES)),
                     false => store.reclaim(bytes),
                 };
-                let pause = if done.bytes == 0 {
-                    PAUSE
-                } else {
-                    Duration::ZERO
-                };
-                if !ahead.wait(Some(pause)) {
+                // What was dropped in the tiers has made no room in RAM yet.
+                let in_vain = done.bytes == 0 || is_worth_it && done.pages == 0;
+                if !ahead.wait(Some(if in_vain { pause } else { Duration::ZERO })) {
                     return;
                 }
+                pause = match in_vain {
+                    true => (pause * 2).min(PAUSE_MAX),
+                    false => PAUSE,
+                };
             }
         }
     }

@@ -88,7 +88,8 @@ impl Budget {
             .ram_bytes
             .saturating_sub(others + wanted + self.margin_bytes.load(Relaxed));
         cache.store.set_pool_bytes_max(limit);
-        let excess = (in_store - cache.store.overhead_bytes()).saturating_sub(limit);
+        let in_frames = in_store.saturating_sub(cache.store.overhead_bytes());
+        let excess = in_frames.saturating_sub(limit);
         if excess > 0 {
             cache.store.reclaim(excess);
         }

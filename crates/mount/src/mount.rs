@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
-use zcache::tier::TierError;
 use zcache::{Chooser, Event, recompress_when_idle};
 use zcache_sys::process::{Signals, block_signals};
 
@@ -508,8 +507,7 @@ fn processors() -> usize {
 /// What of the tiers is worth a line. Pages that are lost there are in the source.
 fn say_of_tiers(event: &Event, failed: &AtomicBool) {
     match event {
-        // One that is full makes room itself.
-        Event::WritebackFailed { errno } if !TierError::of_errno(*errno).is_no_room() => {
+        Event::WritebackFailed { errno } => {
             failed.store(true, Relaxed);
             say!(
                 "other machines take no pages now, and those that RAM has no room for are dropped: {}",

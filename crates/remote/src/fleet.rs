@@ -298,12 +298,7 @@ impl Fleet {
         }
         let until = Instant::now() + self.rules.timeouts.end;
         for thread in threads.into_iter().flatten() {
-            while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if thread.is_finished() {
-                let _ = thread.join();
-            }
+            join_until(thread, until);
         }
     }
 
@@ -504,6 +499,16 @@ impl Fleet {
                 return;
             }
         }
+    }
+}
+
+/// Joins a thread; one that does not end in time is left to its own end.
+pub(crate) fn join_until(thread: JoinHandle<()>, until: Instant) {
+    while !thread.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
     }
 }
 

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, RemoteConfig, Sealing};
 use crate::endpoint::Endpoint;
 use crate::error::OpenError;
-use crate::fleet::{Fleet, Reach};
+use crate::fleet::{Fleet, Reach, join_until};
 use crate::index::{Home, Index};
 use crate::keeper::Keeper;
 use crate::link::{LinkError, Network};
@@ -412,7 +412,8 @@ impl Tier for RemoteTier {
             Threads::None | Threads::NotStarted => {}
             Threads::Keeper(thread) => {
                 self.core.ends.store(true, Relaxed);
-                let _ = thread.join();
+                let until = std::time::Instant::now() + self.core.config.timeouts.end;
+                join_until(thread, until);
             }
         }
         *self

@@ -132,19 +132,8 @@ impl Cache {
         let mut results = [Ok(false); TRANSFER_PAGES_MAX];
         let results = &mut results[..out.len()];
         let whole = key(self.pages, version, first);
-        match &self.worth {
-            Some(worth) if worth.is_source_cheaper(out.len()) => {
-                self.store.get_run_from_ram(&whole, out, results);
-            }
-            Some(worth) => {
-                let start = Instant::now();
-                let asked = self.store.get_run(&whole, out, results);
-                if asked > 0 && results.iter().all(Result::is_ok) {
-                    worth.learn_of_tiers(asked, start.elapsed());
-                }
-            }
-            None => drop(self.store.get_run(&whole, out, results)),
-        }
+        let source_is_cheaper = self.source_is_cheaper(out.len());
+        self.get_run(source_is_cheaper, &whole, out, results);
         for (number, result) in results.iter().enumerate() {
             let index = first + number as u32;
             let hit =
@@ -153,8 +142,11 @@ impl Cache {
         }
         if let (Some(page), Some(len @ None)) = (out.last_mut(), lens.last_mut()) {
             let tail = key(self.tails, version, first + results.len() as u32 - 1);
-            let hit = self.store.get(&tail, page);
-            let hit = hit.unwrap_or_else(|error| self.failed(&tail, error));
+            let mut result = [Ok(false)];
+            let out = std::slice::from_mut(&mut *page);
+            self.get_run(source_is_cheaper, &tail, out, &mut result);
+            let [result] = result;
+            let hit = result.unwrap_or_else(|error| self.failed(&tail, error));
             let [.., low, high] = *page;
             *len = hit.then(|| usize::from(u16::from_le_bytes([low, high])));
         }
@@ -162,6 +154,32 @@ impl Cache {
         self.counts.hits.fetch_add(hits as u64, Relaxed);
         let misses = lens.len() - hits;
         self.counts.misses.fetch_add(misses as u64, Relaxed);
+    }
+
+    /// Whether a request for so many pages is to leave the tiers alone.
+    fn source_is_cheaper(&self, pages: usize) -> bool {
+        let worth = self.worth.as_ref();
+        worth.is_some_and(|worth| worth.is_source_cheaper(pages))
+    }
+
+    fn get_run(
+        &self,
+        source_is_cheaper: bool,
+        first: &Key,
+        out: &mut [Page],
+        results: &mut [Result<bool, LoadError>],
+    ) {
+        if source_is_cheaper {
+            return self.store.get_run_from_ram(first, out, results);
+        }
+        let start = Instant::now();
+        let asked = self.store.get_run(first, out, results);
+        if let Some(worth) = &self.worth
+            && asked > 0
+            && results.iter().all(Result::is_ok)
+        {
+            worth.learn_of_tiers(out.len(), asked, start.elapsed());
+        }
     }
 
     /// Drops a page that is not what was kept, and gives a miss: the source has

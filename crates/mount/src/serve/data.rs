@@ -141,7 +141,7 @@ impl Filesystem {
             let start = Instant::now();
             let got = self.read_source(file, pages[at..end].as_flattened_mut(), offset)?;
             if let Some(worth) = &self.cache.worth {
-                worth.learn_of_source(end - at, start.elapsed());
+                worth.learn_of_source(pages.len(), end - at, start.elapsed());
             }
             for (number, slot) in lens[at..end].iter_mut().enumerate() {
                 let len = got.saturating_sub(number * PAGE_SIZE).min(PAGE_SIZE);

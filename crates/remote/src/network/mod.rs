@@ -13,7 +13,6 @@ mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use redis::{Parser, RedisError, Value};
@@ -28,8 +27,14 @@ use socket::{Bounded, Socket};
 /// What a link keeps of the buffer that it sends from.
 pub(crate) const LINK_BYTES: u64 = 64 << 10;
 
-/// No reply is longer: a segment, or the map of a cluster.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+/// No reply is longer than this: a segment, and what is around it.
+const REPLY_BYTES_MAX: usize = 128 << 10;
+
+/// But for the map of a cluster, of some ten thousand runs of slots.
+const MAP_BYTES_MAX: usize = 4 << 20;
+
+/// Characters of an error that are kept.
+const TEXT_MAX: usize = 300;
 
 /// A request of more bytes than this has more time.
 const SENT_BYTES_IN_TIME: usize = 256 << 10;
@@ -54,6 +59,10 @@ struct RedisLink {
     parser: Parser,
     out: Vec<u8>,
     within: Duration,
+    /// Replies that came too late, or will, and are nobody's.
+    skipped: usize,
+    /// What the longest reply to the last commands may have.
+    reply_bytes_max: usize,
 }
 
 impl RedisNetwork {
@@ -74,12 +83,14 @@ impl RedisNetwork {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
         let mut failed = io::ErrorKind::TimedOut.into();
-        for address in self.names.resolve(host, port, left())? {
-            let wait = left();
+        let addresses = self.names.resolve(host, port, left())?;
+        for (number, address) in addresses.iter().enumerate() {
+            // One that nobody is at leaves the others their time.
+            let wait = left() / (addresses.len() - number) as u32;
             if wait.is_zero() {
                 break;
             }
-            match TcpStream::connect_timeout(&address, wait) {
+            match TcpStream::connect_timeout(address, wait) {
                 Ok(socket) => {
                     socket.set_nodelay(true)?;
                     return Ok(Bounded::new(Socket::Tcp(socket)));
@@ -87,7 +98,6 @@ impl RedisNetwork {
                 Err(error) => failed = error,
             }
         }
-        self.names.doubt(host);
         Err(failed)
     }
 
@@ -96,7 +106,7 @@ impl RedisNetwork {
         let io = |error: io::Error| io_error(&error);
         let (host, port, tls) = match address {
             Address::Unix(path) => {
-                let socket = UnixStream::connect(path).map_err(io)?;
+                let socket = zcache_sys::unix_socket::connect(path, within).map_err(io)?;
                 return Ok(Stream::Plain(Bounded::new(Socket::Unix(socket))));
             }
             Address::Tcp { host, port, tls } => (host, *port, *tls),
@@ -117,11 +127,25 @@ impl RedisNetwork {
 
 impl Network for RedisNetwork {
     fn connect(&self, address: &Address, within: Duration) -> Result<Box<dyn Link>, LinkError> {
+        let link = self.open(address, within);
+        if let (Err(_), Address::Tcp { host, .. }) = (&link, address) {
+            self.names.doubt(host);
+        }
+        Ok(Box::new(link?))
+    }
+}
+
+impl RedisNetwork {
+    fn open(&self, address: &Address, within: Duration) -> Result<RedisLink, LinkError> {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
         let mut link = RedisLink {
             stream: self.stream(address, within)?,
             parser: Parser::new(),
             out: Vec::new(),
-            within,
+            within: left(),
+            skipped: 0,
+            reply_bytes_max: REPLY_BYTES_MAX,
         };
         if let Some(password) = &self.password {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
@@ -129,29 +153,28 @@ impl Network for RedisNetwork {
             words.push(password.reveal().as_bytes());
             encode(&mut link.out, &words);
             link.send_out()?;
-            // What it was is not kept in RAM for longer than it must.
-            link.out = Vec::new();
-            match link.receive(within)? {
+            match link.receive(left())? {
                 Reply::Ok => {}
                 Reply::Refused { code, .. } if code == "WRONGPASS" => {
                     return Err(LinkError::Password);
                 }
-                // It wants none: "AUTH <password> called without any password configured".
-                Reply::Refused { code, text } => {
-                    return Err(LinkError::Protocol(format!("{code} {text}")));
+                // A server that does not know AUTH repeats what it was given.
+                Reply::Refused { code, .. } => {
+                    return Err(LinkError::Protocol(format!("{code} to AUTH")));
                 }
-                other => return Err(LinkError::unexpected(&other)),
+                _ => return Err(LinkError::Protocol("no answer to AUTH".to_owned())),
             }
         }
-        Ok(Box::new(link))
+        link.within = within;
+        Ok(link)
     }
 }
 
 impl Stream {
-    fn allow(&mut self, within: Duration) {
+    fn allow(&mut self, within: Duration, bytes: usize) {
         match self {
-            Stream::Plain(socket) => socket.allow(within, REPLY_BYTES_MAX),
-            Stream::Tls(stream) => stream.sock.allow(within, REPLY_BYTES_MAX),
+            Stream::Plain(socket) => socket.allow(within, bytes),
+            Stream::Tls(stream) => stream.sock.allow(within, bytes),
         }
     }
 }
@@ -168,7 +191,8 @@ impl Read for Stream {
 impl RedisLink {
     fn send_out(&mut self) -> Result<(), LinkError> {
         let times = 1 + self.out.len() / SENT_BYTES_IN_TIME;
-        self.stream.allow(self.within * times as u32);
+        self.stream
+            .allow(self.within * times as u32, self.reply_bytes_max);
         let sent = match &mut self.stream {
             Stream::Plain(socket) => socket.write_all(&self.out),
             Stream::Tls(stream) => stream.write_all(&self.out).and_then(|()| stream.flush()),
@@ -180,8 +204,12 @@ impl RedisLink {
 impl Link for RedisLink {
     fn send(&mut self, commands: &[Command]) -> Result<(), LinkError> {
         self.out.clear();
+        self.reply_bytes_max = REPLY_BYTES_MAX;
         for command in commands {
             command.encode(&mut self.out);
+            if matches!(command, Command::ClusterSlots) {
+                self.reply_bytes_max = MAP_BYTES_MAX;
+            }
         }
         let sent = self.send_out();
         // A burst of segments is no reason to keep its buffer on every link.
@@ -190,9 +218,23 @@ impl Link for RedisLink {
     }
 
     fn receive(&mut self, within: Duration) -> Result<Reply, LinkError> {
-        self.stream.allow(within);
-        let value = self.parser.parse_value(&mut self.stream);
-        reply(value.map_err(|error| link_error(&error))?)
+        // What has no time is there already, or late.
+        let within = within.max(Duration::from_micros(100));
+        self.stream
+            .allow(within, self.reply_bytes_max * (1 + self.skipped));
+        loop {
+            match self.parser.parse_value(&mut self.stream) {
+                Ok(_) if self.skipped > 0 => self.skipped -= 1,
+                Ok(value) => return reply(value),
+                Err(error) => {
+                    let error = link_error(&error);
+                    if error == LinkError::Timeout {
+                        self.skipped += 1;
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 
@@ -208,10 +250,16 @@ fn reply(value: Value) -> Result<Reply, LinkError> {
         }
         Value::ServerError(error) => Reply::Refused {
             code: error.code().to_owned(),
-            text: error.details().unwrap_or_default().to_owned(),
+            text: shown(error.details().unwrap_or_default()),
         },
         other => return Err(LinkError::unexpected(&other)),
     })
+}
+
+/// What of a server's words is kept: it may end up on a terminal.
+fn shown(text: &str) -> String {
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain.take(TEXT_MAX).collect()
 }
 
 fn link_error(error: &RedisError) -> LinkError {

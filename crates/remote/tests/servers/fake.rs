@@ -15,13 +15,14 @@ use crate::load::{read, write};
 const ENDED: usize = 6;
 
 /// What it answers to GETRANGE.
-const ANSWERS: [&str; 9] = [
+const ANSWERS: [&str; 10] = [
     "other",
     "short",
     "long",
     "nil",
     "error",
     "rubbish",
+    "late",
     "endless value",
     "endless line",
     "trickle",
@@ -61,6 +62,10 @@ fn serve(stream: TcpStream, answer: &AtomicU32) -> std::io::Result<()> {
                     "long" => bulk(&"x".repeat(len * 2)),
                     "nil" => "$-1\r\n".to_owned(),
                     "error" => "-ERR no\r\n".to_owned(),
+                    "late" => {
+                        std::thread::sleep(Duration::from_millis(200));
+                        "$-1\r\n".to_owned()
+                    }
                     "endless value" => return endless(out, "$9000000000000\r\n", Duration::ZERO),
                     "endless line" => return endless(out, "+", Duration::ZERO),
                     "trickle" => return endless(out, "+", Duration::from_millis(2)),
@@ -82,19 +87,22 @@ fn endless(mut out: TcpStream, head: &str, pause: Duration) -> std::io::Result<(
     }
 }
 
-/// A server, and what it answers.
-fn start() -> (String, Arc<AtomicU32>) {
+/// A server, what it answers, and how many connections it was asked for.
+fn start() -> (String, Arc<AtomicU32>, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let answer = Arc::new(AtomicU32::new(0));
     let answers = Arc::clone(&answer);
+    let connections = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&connections);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Relaxed);
             let answer = Arc::clone(&answers);
             std::thread::spawn(move || serve(stream, &answer));
         }
     });
-    (url, answer)
+    (url, answer, connections)
 }
 
 fn open(url: &str) -> RemoteTier {
@@ -105,8 +113,36 @@ fn open(url: &str) -> RemoteTier {
 }
 
 #[test]
+fn a_late_answer_is_nobody_s_and_the_connection_is_used_again() {
+    let (url, answer, connections) = start();
+    let mut config = RemoteConfig::new(vec![Endpoint::parse(&url).unwrap()], Durability::Disk);
+    config.posts = false;
+    config.timeouts.hedge_min = Duration::from_millis(5);
+    let tier = RemoteTier::open(config).unwrap();
+    assert!(write(&tier, 0..8).iter().all(Result::is_ok));
+    answer.store(0, Relaxed);
+    assert_eq!(read(&tier, 3, 1), Err(TierError::Lost));
+    let before = connections.load(Relaxed);
+    for round in 0..5 {
+        let block = 4 + round % 4;
+        let late = ANSWERS.iter().position(|one| *one == "late").unwrap();
+        answer.store(late as u32, Relaxed);
+        let _ = read(&tier, block, 1);
+        answer.store(0, Relaxed);
+        // The worker hears of the late one, and the server is asked as before.
+        std::thread::sleep(Duration::from_millis(600));
+        let _ = read(&tier, block, 1);
+    }
+    let node = &tier.stats().nodes[0];
+    assert!(node.reads_late > 0, "{node:?}");
+    assert_eq!((node.opened, node.is_open), (0, false), "{node:?}");
+    let more = connections.load(Relaxed) - before;
+    assert_eq!(more, 0, "the late connection is used again");
+}
+
+#[test]
 fn nobody_waits_for_the_end_of_a_reply_that_has_none() {
-    let (url, answer) = start();
+    let (url, answer, _) = start();
     for what in ["endless value", "endless line", "trickle"] {
         answer.store(0, Relaxed);
         let tier = open(&url);
@@ -122,7 +158,7 @@ fn nobody_waits_for_the_end_of_a_reply_that_has_none() {
 
 #[test]
 fn other_bytes_are_never_a_page() {
-    let (url, answer) = start();
+    let (url, answer, _) = start();
     for (n, what) in ANSWERS[..ENDED].iter().enumerate() {
         let tier = open(&url);
         assert!(write(&tier, 0..8).iter().all(Result::is_ok));

@@ -56,13 +56,19 @@ impl Costs {
         }
     }
 
+    /// Whether reads from the first side are hardly worth it; `None` while one side is
+    /// unknown.
+    #[must_use]
+    pub fn is_first_dear(&self) -> Option<bool> {
+        let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
+        (first != 0 && second != 0).then_some(first > second * DEAR_TIMES)
+    }
+
     /// Whether a batch is worth a copy on the first side: while its reads are not dear, and
     /// now and then.
     #[must_use]
     pub fn is_worth_a_copy(&self) -> bool {
-        let [first, second] = [0, 1].map(|side: usize| self.sides[side].load(Relaxed));
-        let is_dear = first != 0 && second != 0 && first > second * DEAR_TIMES;
-        !is_dear
+        self.is_first_dear() != Some(true)
             || self
                 .writes
                 .fetch_add(1, Relaxed)

@@ -253,8 +253,8 @@ impl Part {
     ) -> Seen {
         let first = seen(self.core.get(&self.frames, key), dictionaries, copy);
         match first {
-            Seen::Gone | Seen::Same { .. } | Seen::InTier { .. } => first,
-            Seen::Copied { .. } => {
+            Seen::Gone | Seen::Same { .. } => first,
+            Seen::Copied { .. } | Seen::InTier { .. } => {
                 self.core.touch_page(&mut self.frames, key);
                 first
             }
