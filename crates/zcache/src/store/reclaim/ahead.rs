@@ -72,8 +72,11 @@ impl Store {
             }
             let number = self.next_shard.fetch_add(1, Relaxed) & (self.shards.len() - 1);
             while self.has_large_tables(number) && self.drop_in_tier(number, done) {}
+            let Some(left @ 1..) = bytes.checked_sub(done.bytes) else {
+                return;
+            };
             in_vain += 1;
-            match self.write_batch(swap, number, Kind::Ephemeral, bytes - done.bytes, done) {
+            match self.write_batch(swap, number, Kind::Ephemeral, left, done) {
                 Step::Written => in_vain = 0,
                 Step::Empty => {}
                 Step::NoPlace(Places::Any) => {
