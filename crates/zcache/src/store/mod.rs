@@ -42,12 +42,12 @@ use std::cell::Cell;
 use std::sync::TryLockError;
 use std::time::Duration;
 
-use zcache_core::{EntryToken, Kind as PoolKind, Zpage};
+use zcache_core::{EntryToken, Kind as PoolKind, Shard, Zpage};
 
 use crate::codec::{self, Encoded, Kind};
 use crate::config::StoreConfig;
 use crate::error::{OpenError, Rejected};
-use crate::frames::Budget;
+use crate::frames::{Budget, ShardFrames};
 use crate::page::{Handle, Page};
 use crate::tier::{self, Folded, Tier, TierReport, TierSource};
 
@@ -433,14 +433,29 @@ impl Store {
         result
     }
 
-    /// Drops an ephemeral block of the next shard that has one. False when none has.
+    /// Drops an ephemeral block of the next shard that has one: from RAM, or else from
+    /// the tier, for the sake of its tables. False when none has.
     fn displace_ephemeral(&self, by: PoolKind) -> bool {
+        let from_ram = |core: &mut Shard, frames: &mut ShardFrames| {
+            core.drop_oldest_ephemeral(frames).is_some()
+        };
+        let from_tier =
+            |core: &mut Shard, frames: &mut ShardFrames| core.drop_oldest_in_tier(frames).is_some();
+        self.displace_by(by, from_ram) || self.displace_by(by, from_tier)
+    }
+
+    fn displace_by(
+        &self,
+        by: PoolKind,
+        drop_one: impl Fn(&mut Shard, &mut ShardFrames) -> bool,
+    ) -> bool {
         self.shards_in_turn().any(|number| {
             let mut part = self.part(number);
             let Part { core, frames, .. } = &mut *part;
-            let dropped = core.drop_oldest_ephemeral(frames).is_some();
+            let dropped = drop_one(core, frames);
             if dropped {
                 frames.trim();
+                self.free_slots(&mut part);
                 add(
                     &self.counts.pers_ate_eph,
                     u64::from(by == PoolKind::Persistent),

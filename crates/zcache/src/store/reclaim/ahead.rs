@@ -120,13 +120,10 @@ impl Store {
     }
 
     /// Drops ephemeral blocks that are in the tier until their tables have freed so
-    /// much, or take no more than they may.
+    /// much: what nothing else made room for has precedence over them.
     pub(super) fn drop_in_tiers(&self, bytes: u64, done: &mut Reclaimed) {
         for number in self.shards_in_turn() {
-            while done.bytes < bytes
-                && self.has_large_tables(number)
-                && self.drop_in_tier(number, done)
-            {}
+            while done.bytes < bytes && self.drop_in_tier(number, done) {}
         }
     }
 }
