@@ -34,7 +34,7 @@ pub use coding::training::Trained;
 pub use events::Event;
 pub use reclaim::outcome::Reclaimed;
 
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 #[cfg(feature = "schedules")]
 use crate::sync::local::LocalCell;
 use crate::sync::{Arc, Instant, Mutex, RwLock, lock, yield_now};
@@ -104,6 +104,9 @@ pub struct Store {
     pools: RwLock<Pools>,
     swap: Option<Swap>,
     swap_name: Option<String>,
+    /// Whether ephemeral blocks were ever written to the tier. Where none was, nobody
+    /// looks for them, and sweeps begin as they would.
+    wrote_ephemeral: AtomicBool,
     /// Where the next sweep over the shards begins.
     next_shard: AtomicUsize,
     counts: Counts,
@@ -190,6 +193,7 @@ impl Store {
             cold: ColdSpare::default(),
             pools: RwLock::new(Pools::new(&budget)),
             budget,
+            wrote_ephemeral: AtomicBool::new(false),
             next_shard: AtomicUsize::new(0),
             counts: Counts::default(),
             events: Events::default(),
@@ -441,7 +445,8 @@ impl Store {
         };
         let from_tier =
             |core: &mut Shard, frames: &mut ShardFrames| core.drop_oldest_in_tier(frames).is_some();
-        self.displace_by(by, from_ram) || self.displace_by(by, from_tier)
+        self.displace_by(by, from_ram)
+            || self.wrote_ephemeral.load(Relaxed) && self.displace_by(by, from_tier)
     }
 
     fn displace_by(

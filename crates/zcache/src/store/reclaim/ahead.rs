@@ -56,6 +56,7 @@ impl Store {
             done.forked = true;
             return done;
         }
+        self.wrote_ephemeral.store(true, Relaxed);
         self.write_ephemeral(swap, bytes, &mut done);
         // The hook may store pages.
         drop(inside);
@@ -114,8 +115,11 @@ impl Store {
             done.bytes += frame_bytes(dropped.frames);
             done.dropped_pages += u64::from(dropped.zpages);
         }
-        self.free_slots(&mut part);
-        part.frames.trim();
+        // Where nothing went, the spare frames stay: a store that is full of tables lives on them.
+        if any {
+            self.free_slots(&mut part);
+            part.frames.trim();
+        }
         any
     }
 

@@ -89,7 +89,7 @@ impl Store {
                 Some(_inside) => self.write_back(swap, bytes, &mut done),
             },
         };
-        if done.bytes < bytes {
+        if done.bytes < bytes && self.wrote_ephemeral.load(Relaxed) {
             self.drop_in_tiers(bytes, &mut done);
         }
         (done, stop)
