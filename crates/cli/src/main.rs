@@ -104,7 +104,7 @@ struct Run {
     remote: remote_options::RemoteOptions,
 
     #[command(flatten)]
-    safe: remote_options::SafeOption,
+    durability: remote_options::DurabilityOption,
 
     /// The program and its arguments.
     #[arg(required = true, last = true, value_name = "PROGRAM")]
@@ -119,7 +119,9 @@ impl Run {
         };
         swap_options::check(path.as_ref(), self.swap_max)?;
         // In the order in which blocks leave for them.
-        let remote = self.remote.tier(&self.safe, self.ram, path.is_some())?;
+        let remote = self
+            .remote
+            .tier(&self.durability, self.ram, path.is_some())?;
         let mut tiers = Vec::from_iter(remote);
         tiers.extend(path.map(|path| {
             TierSource::disk(SwapConfig {

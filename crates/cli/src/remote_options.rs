@@ -48,7 +48,7 @@ enum Seal {
 /// When a program's page that left is safe
 #[derive(Args)]
 #[command(next_help_heading = "Other machines' RAM")]
-pub(crate) struct SafeOption {
+pub(crate) struct DurabilityOption {
     /// When a block that left counts as safe.
     #[arg(long, value_name = "WHEN", default_value = "disk", requires = "remote")]
     remote_durability: Safe,
@@ -121,14 +121,14 @@ impl RemoteOptions {
     /// The tier for a program's pages, if one is asked for.
     pub(crate) fn tier(
         self,
-        safe: &SafeOption,
+        durability: &DurabilityOption,
         ram_bytes: u64,
         has_disk: bool,
     ) -> Result<Option<TierSource>, String> {
         if self.remote.is_empty() {
             return Ok(None);
         }
-        let durability = match safe.remote_durability {
+        let durability = match durability.remote_durability {
             Safe::Disk => Durability::Disk,
             Safe::TwoCopies => Durability::TwoCopies,
             Safe::Wait => Durability::Wait,

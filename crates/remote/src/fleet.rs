@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use crate::endpoint::{Address, Endpoint};
 use crate::index::Home;
-use crate::link::{Command, LinkError, Network, Reply};
+use crate::link::{Command, LinkError, Network};
 use crate::node::{Aftermath, CHORE_MAX, Chore, Job, Node, Rules, Work};
+use crate::reach::Reach;
 use crate::segment::SegmentId;
+use crate::slot_map::{beside, slot_runs};
 use crate::slots::{SLOTS, slot_of_tag};
 
 /// Nodes that are ever known.
@@ -52,23 +54,6 @@ struct Site {
     map: RwLock<Vec<u16>>,
     unsure: AtomicBool,
     refreshed_at: Mutex<Duration>,
-}
-
-/// Which of the addresses that servers name may be asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach {
-    /// Other machines in plaintext.
-    pub(crate) plaintext: bool,
-    /// Other machines at all: not where what they keep is for this one's eyes alone
-    /// and is not sealed.
-    pub(crate) off_host: bool,
-}
-
-impl Reach {
-    fn allows(self, address: &Address) -> bool {
-        (self.plaintext || !address.is_plaintext_off_host())
-            && (self.off_host || !address.is_off_host())
-    }
 }
 
 pub(crate) struct Fleet {
@@ -512,88 +497,9 @@ pub(crate) fn join_until(thread: JoinHandle<()>, until: Instant) {
     }
 }
 
-/// An address that a node named, spoken to as the node is.
-fn beside(from: &Address, host: String, port: u16) -> Option<Address> {
-    let Address::Tcp {
-        host: from, tls, ..
-    } = from
-    else {
-        return None;
-    };
-    let is_unnamed = host.is_empty() || host == "?";
-    Some(Address::Tcp {
-        host: if is_unnamed { from.clone() } else { host },
-        port,
-        tls: *tls,
-    })
-}
-
-/// Reads the answer to `CLUSTER SLOTS`: first and last slot, and the master.
-fn slot_runs(reply: &Reply, asked: &Address) -> Option<Vec<(u16, u16, Address)>> {
-    let Reply::Array(runs) = reply else {
-        return None;
-    };
-    let slot = |reply: &Reply| match reply {
-        Reply::Int(slot) => u16::try_from(*slot)
-            .ok()
-            .filter(|slot| usize::from(*slot) < SLOTS),
-        _ => None,
-    };
-    let read = |run: &Reply| {
-        let Reply::Array(parts) = run else {
-            return None;
-        };
-        let [first, last, Reply::Array(master), ..] = parts.as_slice() else {
-            return None;
-        };
-        let host = match master.first()? {
-            Reply::Bytes(host) => String::from_utf8(host.clone()).ok()?,
-            _ => String::new(),
-        };
-        let Reply::Int(port) = master.get(1)? else {
-            return None;
-        };
-        let (first, last) = (slot(first)?, slot(last)?);
-        let address = beside(asked, host, u16::try_from(*port).ok()?)?;
-        (first <= last).then_some((first, last, address))
-    };
-    runs.iter().map(read).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_map_of_a_cluster_is_read_and_bad_ones_refused() {
-        let asked = Address::Tcp {
-            host: "seed".to_owned(),
-            port: 1,
-            tls: true,
-        };
-        let run = |first, last, host: Reply, port| {
-            let master = Reply::Array(vec![host, Reply::Int(port), Reply::Bytes(b"id".to_vec())]);
-            Reply::Array(vec![Reply::Int(first), Reply::Int(last), master])
-        };
-        let host = |name: &str| Reply::Bytes(name.as_bytes().to_vec());
-        let map = Reply::Array(vec![run(0, 9, host("a"), 7), run(10, 16383, Reply::Nil, 8)]);
-        let tcp = |host: &str, port| Address::Tcp {
-            host: host.to_owned(),
-            port,
-            tls: true,
-        };
-        let runs = slot_runs(&map, &asked).unwrap();
-        assert_eq!(runs, [(0, 9, tcp("a", 7)), (10, 16383, tcp("seed", 8))]);
-        for bad in [
-            Reply::Ok,
-            Reply::Array(vec![Reply::Nil]),
-            Reply::Array(vec![run(0, 16384, host("a"), 7)]),
-            Reply::Array(vec![run(9, 0, host("a"), 7)]),
-            Reply::Array(vec![run(0, 9, host("a"), 70_000)]),
-        ] {
-            assert_eq!(slot_runs(&bad, &asked), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn where_nothing_may_be_sent_nobody_is_asked_whoever_names_it() {

@@ -14,7 +14,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zcache::tier::{Tier, TierError, TierRead, TierReport, TierWrite};
 use zcache_sys::fork::Process;
@@ -25,12 +25,13 @@ use crate::clock::Clock;
 use crate::config::{Durability, RemoteConfig, Sealing};
 use crate::endpoint::Endpoint;
 use crate::error::OpenError;
-use crate::fleet::{Fleet, Reach, join_until};
+use crate::fleet::{Fleet, join_until};
 use crate::index::{Home, Index};
 use crate::keeper::Keeper;
 use crate::link::{LinkError, Network};
 use crate::network::{LINK_BYTES, RedisNetwork};
 use crate::node::Rules;
+use crate::reach::Reach;
 use crate::seal::{Seal, random};
 use crate::segment::{Keys, SegmentId, UNIT_BYTES};
 use crate::stats::{Counts, NodeStats, RemoteStats, counted};
@@ -412,7 +413,7 @@ impl Tier for RemoteTier {
             Threads::None | Threads::NotStarted => {}
             Threads::Keeper(thread) => {
                 self.core.ends.store(true, Relaxed);
-                let until = std::time::Instant::now() + self.core.config.timeouts.end;
+                let until = Instant::now() + self.core.config.timeouts.end;
                 join_until(thread, until);
             }
         }

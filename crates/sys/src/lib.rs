@@ -31,7 +31,6 @@ pub mod shared;
 pub mod socket;
 pub mod swapfile;
 pub mod uffd;
-pub mod unix_socket;
 pub mod uring;
 pub mod vma;
 pub mod zdict;

@@ -19,8 +19,7 @@ use crate::tables::{Checked, members};
 
 impl Shard {
     /// A persistent block in a tier with about the least live bytes (to a sixty-fourth of a block), of those that were not put
-    /// aside;
-    /// `None` when there is none.
+    /// aside; `None` when there is none.
     pub fn sparsest_tier_block(&self, frames: &impl Frames) -> Option<TierBlock> {
         let token = self.lists.tier_bins.highest(0..TIER_BINS)?;
         let block = self.blocks.expect(frames, token).ok()?;

@@ -274,7 +274,7 @@ fn shortage(pager: &Pager) -> String {
             std::io::Error::from_raw_os_error(errno)
         ),
         (false, Some(Event::TierFull { bytes })) => format!(
-            "what is behind RAM ({name}) is full at {} MiB; give a larger --swap-max, --remote-max or --ram",
+            "what is behind RAM ({name}) is full at {} MiB; give a larger --swap-max (of servers, --remote-max) or --ram",
             mib(bytes)
         ),
         (false, _) => {

@@ -23,6 +23,7 @@ use crate::endpoint::Address;
 use crate::link::{Command, Link, LinkError, Network, Reply, encode};
 use names::Names;
 use socket::{Bounded, Socket};
+use tls::Sessions;
 
 /// What a link keeps of the buffer that it sends from.
 pub(crate) const LINK_BYTES: u64 = 64 << 10;
@@ -40,11 +41,10 @@ const TEXT_MAX: usize = 300;
 const SENT_BYTES_IN_TIME: usize = 256 << 10;
 
 /// Connections by TCP, TLS and sockets of this machine.
-#[derive(Default)]
 pub(crate) struct RedisNetwork {
     username: Option<String>,
     password: Option<Secret>,
-    tls: Tls,
+    tls: Sessions,
     names: Names,
 }
 
@@ -74,7 +74,7 @@ impl RedisNetwork {
         RedisNetwork {
             username,
             password,
-            tls,
+            tls: Sessions::new(tls),
             names: Names::default(),
         }
     }
@@ -106,8 +106,8 @@ impl RedisNetwork {
         let io = |error: io::Error| io_error(&error);
         let (host, port, tls) = match address {
             Address::Unix(path) => {
-                let socket = zcache_sys::unix_socket::connect(path, within).map_err(io)?;
-                return Ok(Stream::Plain(Bounded::new(Socket::Unix(socket))));
+                let socket = Socket::connect_unix(path, within).map_err(io)?;
+                return Ok(Stream::Plain(Bounded::new(socket)));
             }
             Address::Tcp { host, port, tls } => (host, *port, *tls),
         };
@@ -115,7 +115,7 @@ impl RedisNetwork {
         if !tls {
             return Ok(Stream::Plain(socket));
         }
-        let mut session = tls::begin(&self.tls, host)?;
+        let mut session = self.tls.begin(host)?;
         let left = until.saturating_duration_since(Instant::now());
         socket.allow(left, REPLY_BYTES_MAX);
         while session.is_handshaking() {
@@ -155,10 +155,11 @@ impl RedisNetwork {
             link.send_out()?;
             match link.receive(left())? {
                 Reply::Ok => {}
-                Reply::Refused { code, .. } if code == "WRONGPASS" => {
+                // Wrong, or none is wanted.
+                Reply::Refused { code, .. } if code == "WRONGPASS" || code == "ERR" => {
                     return Err(LinkError::Password);
                 }
-                // A server that does not know AUTH repeats what it was given.
+                // The text may repeat what the server was given.
                 Reply::Refused { code, .. } => {
                     return Err(LinkError::Protocol(format!("{code} to AUTH")));
                 }

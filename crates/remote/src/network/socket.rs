@@ -7,7 +7,11 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// The system takes a timeout of zero for none.
 const WAIT_MIN: Duration = Duration::from_micros(100);
@@ -19,6 +23,17 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Connects to a socket of this machine: where the one who listens accepts nobody,
+    /// connect(2) would wait without end.
+    pub(super) fn connect_unix(path: &Path, within: Duration) -> io::Result<Socket> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let wait = Some(within.max(WAIT_MIN));
+        set_socket_timeout(&socket, Timeout::Send, wait)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Socket::Unix(UnixStream::from(socket)))
+    }
+
     fn set_read_timeout(&self, wait: Duration) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.set_read_timeout(Some(wait)),
@@ -144,6 +159,26 @@ mod tests {
         let error = bounded.read_exact(&mut [0; 4096]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn who_accepts_nobody_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("zcache-socket-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let start = Instant::now();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match Socket::connect_unix(&path, Duration::from_millis(50)) {
+                Ok(socket) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(start.elapsed() < Duration::from_secs(20));
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        assert!(Socket::connect_unix(&path, Duration::from_secs(1)).is_err());
     }
 
     #[test]

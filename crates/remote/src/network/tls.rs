@@ -1,6 +1,6 @@
 //! What TLS needs to know: who signs servers, and our own certificate.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -13,11 +13,28 @@ fn refused(what: impl std::fmt::Display) -> LinkError {
     LinkError::Certificate(what.to_string())
 }
 
-/// A connection to this host that has not shaken hands yet.
-pub(super) fn begin(tls: &Tls, host: &str) -> Result<ClientConnection, LinkError> {
-    let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|_| refused(format_args!("{host} is no name of a certificate")))?;
-    ClientConnection::new(Arc::new(settings(tls)?), name).map_err(refused)
+/// Sessions of TLS, whose certificates are read once.
+pub(super) struct Sessions {
+    tls: Tls,
+    settings: OnceLock<Result<Arc<ClientConfig>, LinkError>>,
+}
+
+impl Sessions {
+    pub(super) fn new(tls: Tls) -> Sessions {
+        Sessions {
+            tls,
+            settings: OnceLock::new(),
+        }
+    }
+
+    /// A session with this host that has not shaken hands yet.
+    pub(super) fn begin(&self, host: &str) -> Result<ClientConnection, LinkError> {
+        let made = || settings(&self.tls).map(Arc::new);
+        let settings = self.settings.get_or_init(made).clone()?;
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| refused(format_args!("{host} is no name of a certificate")))?;
+        ClientConnection::new(settings, name).map_err(refused)
+    }
 }
 
 fn settings(tls: &Tls) -> Result<ClientConfig, LinkError> {

@@ -15,16 +15,7 @@ fn the_keys_of_a_run_that_is_killed_have_an_end() {
     run.passes(1);
     tree::signal(run.running.pager(), "KILL");
     run.end();
-    let names = server.key_names();
-    assert!(names.len() > 100, "{} keys", names.len());
-    for name in names {
-        let left: i64 = server
-            .ask(&["TTL", &name])
-            .text()
-            .parse()
-            .expect("a number");
-        assert!((1..=300).contains(&left), "{name} stays for {left} s");
-    }
+    server.assert_all_keys_end();
 }
 
 #[test]

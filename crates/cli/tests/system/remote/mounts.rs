@@ -276,16 +276,7 @@ fn a_mount_that_is_killed_leaves_keys_that_end() {
     let tree = Tree::over(&server.url(), &[]);
     let killed = Command::new("kill").args(["-KILL", &tree.pid()]).status();
     assert!(killed.expect("kill runs").success());
-    let names = server.key_names();
-    assert!(names.len() > 100, "{} keys", names.len());
-    for name in names {
-        let left: i64 = server
-            .ask(&["TTL", &name])
-            .text()
-            .parse()
-            .expect("a number");
-        assert!((1..=300).contains(&left), "{name} stays for {left} s");
-    }
+    server.assert_all_keys_end();
 }
 
 #[test]

@@ -236,6 +236,17 @@ impl Server {
         }
     }
 
+    /// What a run or a mount that was killed has left ends with its lease.
+    #[track_caller]
+    pub(super) fn assert_all_keys_end(&self) {
+        let names = self.key_names();
+        assert!(names.len() > 100, "{} keys", names.len());
+        for name in names {
+            let left: i64 = self.ask(&["TTL", &name]).text().parse().expect("a number");
+            assert!((1..=300).contains(&left), "{name} stays for {left} s");
+        }
+    }
+
     /// All of its values, one after the other.
     pub(super) fn values(&self) -> Vec<u8> {
         let mut all = Vec::new();

@@ -3,9 +3,9 @@
 //!
 //! Does not: look up pages by key; see `run`.
 
-use zcache_core::TierRange;
+use zcache_core::{Kind as PoolKind, TierRange};
 
-use super::{Seen, unpack};
+use super::{Seen, unpack, unread};
 use crate::error::{LoadError, PageName};
 use crate::lend;
 use crate::page::{Handle, Page};
@@ -30,6 +30,15 @@ pub(super) struct Wanted {
     /// The first and the end of its sectors, counted from the start of the tier.
     first: u64,
     end: u64,
+}
+
+/// What came of a page that was read with others.
+#[derive(Clone, Copy)]
+enum Done {
+    Right,
+    /// The bytes are not its own.
+    Wrong,
+    Unread(TierError),
 }
 
 /// One read that covers the pages `wanted[from..to]`.
@@ -107,18 +116,30 @@ impl Store {
             let pages = &wanted[batch[0].from..batch[batch.len() - 1].to];
             let done = self.read_batch(swap, batch, &wanted, name, out);
             for (page, done) in pages.iter().zip(done) {
-                // Whatever did not work goes the slow way, which looks the page
-                // up again and tells a move from an error.
+                let (name, out) = (name(page.index), &mut out[page.index]);
                 let done = match done {
-                    true => Ok(()),
-                    false => self.fetch(name(page.index), &mut out[page.index]),
+                    Done::Right => Ok(()),
+                    // A page that is elsewhere too is not worth a second wait.
+                    Done::Unread(error) if is_elsewhere(name) && self.is_at(name, page.at) => {
+                        let (offset_bytes, ..) = swap.sectors_of(page.at);
+                        Err(unread(name, offset_bytes, error))
+                    }
+                    // Whatever else did not work goes the slow way, which looks the
+                    // page up again and tells a move from an error.
+                    Done::Unread(_) | Done::Wrong => self.fetch(name, out),
                 };
                 results[page.index] = outcome(done);
             }
         }
     }
 
-    /// Reads the spans into one buffer and says which of their pages are good.
+    /// Whether a page is still at this place in the tier.
+    fn is_at(&self, name: PageName, at: TierRange) -> bool {
+        let mut copy = lend::room();
+        matches!(self.look(name, copy.page_mut()), Seen::InTier { at: now, .. } if now == at)
+    }
+
+    /// Reads the spans into one buffer and says what came of each of their pages.
     fn read_batch(
         &self,
         swap: &Swap,
@@ -126,12 +147,13 @@ impl Store {
         wanted: &[Wanted],
         name: &dyn Fn(usize) -> PageName,
         out: &mut [Page],
-    ) -> Vec<bool> {
-        let mut done = Vec::with_capacity(spans[spans.len() - 1].to - spans[0].from);
-        let Ok(mut buffer) = swap.block_buffers.lend() else {
-            done.resize(done.capacity(), false);
-            return done;
+    ) -> Vec<Done> {
+        let count = spans[spans.len() - 1].to - spans[0].from;
+        let mut buffer = match swap.block_buffers.lend() {
+            Ok(buffer) => buffer,
+            Err(error) => return vec![Done::Unread(TierError::from(&error)); count],
         };
+        let mut done = Vec::with_capacity(count);
         let mut reads = Vec::with_capacity(spans.len());
         let mut room = buffer.bytes_mut();
         for span in spans {
@@ -150,23 +172,28 @@ impl Store {
                 let skip = page.at.offset_bytes as usize % SECTOR_SIZE;
                 let start = (page.first - span.first) as usize * SECTOR_SIZE + skip;
                 let bytes = &read.bytes[start..start + page.at.len_bytes as usize];
-                done.push(
-                    read.result.is_ok()
-                        && unpack(
-                            name(page.index),
-                            &page.tags,
-                            None,
-                            bytes,
-                            &mut out[page.index],
-                        )
-                        .is_ok(),
-                );
+                let (name, out) = (name(page.index), &mut out[page.index]);
+                done.push(match read.result {
+                    Err(error) => Done::Unread(error),
+                    Ok(()) => match unpack(name, &page.tags, None, bytes, out) {
+                        Ok(()) => Done::Right,
+                        Err(_) => Done::Wrong,
+                    },
+                });
             }
         }
-        let good = done.iter().filter(|done| **done).count();
+        let good = done
+            .iter()
+            .filter(|done| matches!(done, Done::Right))
+            .count();
         add(&self.counts.swapin_pages, good as u64);
         done
     }
+}
+
+/// Whether a page may go at any time, since whoever put it has it elsewhere.
+fn is_elsewhere(name: PageName) -> bool {
+    matches!(name, PageName::Key(key) if key.pool.kind() == PoolKind::Ephemeral)
 }
 
 impl Swap {

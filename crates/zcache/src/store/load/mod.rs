@@ -205,15 +205,7 @@ impl Store {
         let swap = self.swap.as_ref().ok_or(LoadError::Corrupt { page })?;
         let (offset_bytes, sectors, skip) = swap.sectors_of(at);
         let missing = LoadError::Missing { page, offset_bytes };
-        let failed = |error| match error {
-            TierError::CutOff | TierError::Lost => missing,
-            TierError::Nested => LoadError::Busy { page },
-            error => LoadError::Io {
-                page,
-                errno: error.errno().unwrap_or(EIO),
-                offset_bytes,
-            },
-        };
+        let failed = |error| unread(page, offset_bytes, error);
         let mut buffer = swap
             .page_buffers
             .lend()
@@ -304,6 +296,19 @@ fn seen(found: Option<Found<'_>>, dictionaries: &Dictionaries, copy: &mut Page) 
         }) => Seen::InTier {
             tags: tags(codec, checksum),
             at,
+        },
+    }
+}
+
+/// What a read of this place in the tier that failed means for its page.
+fn unread(page: PageName, offset_bytes: u64, error: TierError) -> LoadError {
+    match error {
+        TierError::CutOff | TierError::Lost => LoadError::Missing { page, offset_bytes },
+        TierError::Nested => LoadError::Busy { page },
+        error => LoadError::Io {
+            page,
+            errno: error.errno().unwrap_or(EIO),
+            offset_bytes,
         },
     }
 }

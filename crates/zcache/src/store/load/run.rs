@@ -52,8 +52,8 @@ impl Store {
     /// and keeps them. `out[n]` and `results[n]` are those of the index `n`
     /// above the first: false is a miss.
     ///
-    /// Results are as those of [`get`](Store::get) for each key. Says how many were
-    /// asked of the tier.
+    /// Results are as those of [`get`](Store::get) for each key, but that the tier is
+    /// asked once for a page of an ephemeral pool. Says how many were asked of the tier.
     ///
     /// # Panics
     /// When `out` and `results` differ in length.

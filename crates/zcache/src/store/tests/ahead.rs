@@ -129,7 +129,7 @@ fn tables_of_what_is_in_the_tier_leave_room_for_pages() {
     }
     let stats = store.stats();
     assert!(stats.metadata_bytes < RAM * 3 / 4, "{stats:?}");
-    assert!(stats.swapped_pages > 20_000, "{stats:?}");
+    assert!(stats.swapped_pages > 35_000, "{stats:?}");
     assert!(found(&store, pool, 49_500..50_000).len() > 400);
     // A limit that they exceed has them go.
     store.set_pool_bytes_max(1 << 20);
@@ -160,12 +160,17 @@ fn a_tier_that_fails_costs_hits_and_nothing_else() {
         bit_flip_rate: u16::MAX,
         ..Faults::default()
     });
-    assert!(found(&store, pool, 0..1000).len() <= there.len());
+    // Each that is found is right.
+    found(&store, pool, 0..1000);
     tier.set_faults(Faults {
         read_error_rate: u16::MAX,
         ..Faults::default()
     });
+    let reads = store.stats().swapin_reads;
     assert!(found(&store, pool, 0..1000).len() < 100);
+    // Neighbours share reads, and none is tried again: the pages are elsewhere too.
+    let reads = store.stats().swapin_reads - reads;
+    assert!((1..500).contains(&reads), "{reads} reads");
     tier.set_faults(Faults::default());
     assert!(found(&store, pool, 0..1000).len() > 500);
     tier.empty();
