@@ -52,6 +52,9 @@ print(longest)
 /// 23 MiB, which hardly shrink.
 const PAGES: u32 = 6_000;
 
+/// After this long a change is old enough for pages to be kept beyond the next open.
+const SETTLED: Duration = Duration::from_millis(2500);
+
 /// A directory as a slow filesystem shows it.
 struct SlowSource {
     server: Child,
@@ -93,6 +96,8 @@ impl Tree {
         std::fs::create_dir(&real).expect("a directory");
         let path = real.join("file");
         python(MAKE, &[path.to_str().unwrap(), &PAGES.to_string(), "0"]);
+        // A file that was changed just now is not trusted yet.
+        std::thread::sleep(SETTLED);
         let source = SlowSource::of(&real, files.file("source"));
         let mut words = vec!["--ram", "16M", "--admit", "all", "--remote", url];
         words.extend(options);
